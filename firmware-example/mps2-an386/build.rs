@@ -6,7 +6,7 @@ use std::{env, fs};
 fn main() {
     let log = env::var_os("CARGO_FEATURE_DEFMT").is_some();
     // QEMU's board has 4 MiB of each; the image is limited to the memory of a small part.
-    let (flash_kib, ram_kib, stack_kib) = if log { (80, 24, 6) } else { (64, 16, 5) };
+    let (flash_kib, ram_kib, stack_kib) = if log { (96, 24, 6) } else { (64, 16, 5) };
     // The stack lies below the data: an overflow causes a fault instead of overwriting data.
     let memory = format!(
         "MEMORY

@@ -64,6 +64,7 @@ mod firmware {
     mod links;
     mod outages;
     mod restarts;
+    mod sessions;
 }
 
 /// Payloads: their decoding, and the bounds on hostile ones.

@@ -147,16 +147,25 @@ impl Split for Tcp<'_> {
     /// show earlier whether it is alive.
     fn split<'s, 'c>(
         connection: &'s mut Connection<'c>,
-    ) -> (
-        impl Read + ErrorType<Error = Error>,
-        impl Write + ErrorType<Error = Error>,
-    )
+    ) -> (impl Read<Error = Error>, impl Write<Error = Error>)
     where
         Self: 'c,
         'c: 's,
     {
         connection.socket.set_timeout(Some(SILENCE_MAX_ZERO_WINDOW));
         connection.socket.split()
+    }
+
+    async fn end<'c>(connection: &mut Connection<'c>, is_graceful: bool)
+    where
+        Self: 'c,
+    {
+        if is_graceful {
+            connection.socket.close();
+        } else {
+            connection.socket.abort();
+        }
+        let _ = connection.socket.flush().await;
     }
 }
 

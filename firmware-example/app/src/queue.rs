@@ -87,7 +87,7 @@ impl<const N: usize> Queue<N> {
     }
 
     /// Takes the oldest sample, with the number of samples dropped so far.
-    fn pop(&self) -> Option<(Sample, u32)> {
+    pub(crate) fn pop(&self) -> Option<(Sample, u32)> {
         self.with(|state| state.samples.pop_front().map(|sample| (sample, state.lost)))
     }
 

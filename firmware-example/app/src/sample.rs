@@ -23,6 +23,13 @@ pub const KEYS: [&str; 11] = [
 /// The key of the host's time, after [`KEYS`], in samples that are sent over a session.
 pub const TIME_KEY: &str = "time";
 
+const KEYS_WITH_TIME: [&str; KEYS.len() + 1] = {
+    let mut keys = [TIME_KEY; KEYS.len() + 1];
+    let (untimed, _) = keys.split_at_mut(KEYS.len());
+    untimed.copy_from_slice(&KEYS);
+    keys
+};
+
 /// Length of the longest encoded sample, in bytes.
 pub const BLOCK_MAX: usize = block_max();
 
@@ -83,22 +90,20 @@ impl Sample {
         time_ms: Option<u64>,
         out: &mut Encoder<Sink<'_>>,
     ) -> Result<(), Error> {
-        let values = self.values(lost);
-        out.map(values.len() as u64 + u64::from(time_ms.is_some()))?;
-        for (key, value) in KEYS.iter().zip(values) {
+        let values = self.values(lost, time_ms.unwrap_or_default());
+        let count = KEYS.len() + usize::from(time_ms.is_some());
+        out.map(count as u64)?;
+        for (key, value) in KEYS_WITH_TIME.iter().zip(values).take(count) {
             out.str(key)?;
             match value {
                 Value::Count(count) => out.u64(count)?,
                 Value::Real(real) => out.f32(real)?,
             };
         }
-        if let Some(time_ms) = time_ms {
-            out.str(TIME_KEY)?.u64(time_ms)?;
-        }
         Ok(())
     }
 
-    fn values(&self, lost: u32) -> [Value; KEYS.len()] {
+    fn values(&self, lost: u32, time_ms: u64) -> [Value; KEYS_WITH_TIME.len()] {
         [
             Value::Count(self.uptime_ms),
             Value::Count(self.number.into()),
@@ -111,6 +116,7 @@ impl Sample {
             Value::Count(lost.into()),
             Value::Real(self.temperature_simulated_c),
             Value::Real(self.pressure_simulated_hpa),
+            Value::Count(time_ms),
         ]
     }
 }

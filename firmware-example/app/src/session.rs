@@ -5,6 +5,7 @@ mod memory;
 mod outbox;
 mod report;
 
+use core::cell::Cell;
 use core::future::pending;
 use core::pin::{Pin, pin};
 
@@ -28,10 +29,14 @@ pub use self::memory::SessionMemory;
 pub use self::report::{SessionError, SessionReport};
 
 /// Time limit for the WELCOME.
-const WELCOME_MS: u32 = 10_000;
+const WELCOME_US: u64 = 10_000_000;
 /// Interval of the attempts to put a sample into a ring whose oldest message is partly sent.
 const RETRY_MS: u32 = 100;
 /// A transport whose directions can be used at the same time, as a session does.
+#[allow(
+    async_fn_in_trait,
+    reason = "for a single-threaded executor, as in embedded-io-async"
+)]
 pub trait Split: Connect {
     /// The error of both directions.
     type Error: embedded_io_async::Error;
@@ -40,12 +45,17 @@ pub trait Split: Connect {
     fn split<'s, 'a>(
         connection: &'s mut Self::Connection<'a>,
     ) -> (
-        impl Read + ErrorType<Error = Self::Error>,
-        impl Write + ErrorType<Error = Self::Error>,
+        impl Read<Error = Self::Error>,
+        impl Write<Error = Self::Error>,
     )
     where
         Self: 'a,
         'a: 's;
+
+    /// Ends a connection: with a FIN if `is_graceful`, otherwise with a reset. Waits until the peer knows, if that is possible.
+    async fn end<'a>(connection: &mut Self::Connection<'a>, is_graceful: bool)
+    where
+        Self: 'a;
 }
 
 /// A session of one device, in the memory that keeps its messages until they are acknowledged.
@@ -103,41 +113,31 @@ impl<'m> Session<'m> {
             stop.requested().await;
             clock.sleep_ms(plan.stop_ms).await;
         });
-        loop {
-            if queue.is_ended() && self.outbox.waiting.is_none() && self.sender.is_settled() {
-                self.outbox.report.ended = true;
-                return;
-            }
-            let result = self.connection(queue, clock, connect, deadline.as_mut());
-            let Err(error) = result.await else {
-                self.outbox.report.ended = true;
-                return;
-            };
-            if error == SessionError::GaveUp {
-                warning!("session: not everything is acknowledged");
-                return;
-            }
-            let wait_ms = self.wait_ms(error);
+        let mut wait_ms = 0;
+        while !(queue.is_ended() && self.outbox.waiting.is_none() && self.sender.is_settled()) {
+            let result = self.connection(queue, clock, connect, wait_ms, deadline.as_mut());
+            let Err(error) = result.await else { break };
+            wait_ms = self.wait_ms(error);
             warning!(
                 "session: link down: {}; again in {=u32} ms; {}",
                 error,
                 wait_ms,
                 self.report()
             );
-            let keeping = keep(queue, &mut self.sender, &mut self.outbox);
-            let waiting = select3(keeping, clock.sleep_ms(wait_ms), deadline.as_mut());
-            if let Either3::Third(()) = waiting.await {
+            if error == SessionError::GaveUp {
                 return;
             }
         }
+        self.outbox.report.ended = true;
     }
 
-    /// Runs one connection. Returns when everything is acknowledged, and the queue has ended.
+    /// Waits, then runs one connection. Returns when everything is acknowledged, and the queue has ended.
     async fn connection<C: Split, const N: usize>(
         &mut self,
         queue: &Queue<N>,
         clock: &impl Clock,
         connect: &mut C,
+        wait_ms: u32,
         mut deadline: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), SessionError> {
         let Self {
@@ -147,25 +147,29 @@ impl<'m> Session<'m> {
             backoff,
             ..
         } = self;
-        let connecting = select3(
-            connect.connect(),
-            keep(queue, sender, outbox),
-            deadline.as_mut(),
-        );
-        let mut connection = match connecting.await {
+        let connecting = async {
+            clock.sleep_ms(wait_ms).await;
+            connect.connect().await
+        };
+        let keeping = keep(queue, sender, outbox);
+        let mut connection = match select3(connecting, keeping, deadline.as_mut()).await {
             Either3::First(result) => result.map_err(SessionError::Connect)?,
             Either3::Second(()) | Either3::Third(()) => return Err(SessionError::GaveUp),
         };
         outbox.report.connections += 1;
         outbox.report.unwelcome += 1;
-        let begun_us = clock.now_us();
         let unwelcome = outbox.report.unwelcome;
+        let begun_us = clock.now_us();
+        let watch = Watch(Cell::new(begun_us.saturating_add(WELCOME_US)));
         let result = {
             let (read, write) = C::split(&mut connection);
-            let whole = pin!(converse(device, sender, outbox, queue, clock, read, write));
-            match select(whole, deadline).await {
-                Either::First(result) => result,
-                Either::Second(()) => Err(SessionError::GaveUp),
+            let whole = pin!(converse(
+                device, sender, outbox, queue, clock, &watch, read, write
+            ));
+            match select3(whole, watch.expired(clock), deadline).await {
+                Either3::First(result) => result,
+                Either3::Second(()) => Err(SessionError::Silent),
+                Either3::Third(()) => Err(SessionError::GaveUp),
             }
         };
         sender.closed();
@@ -173,22 +177,21 @@ impl<'m> Session<'m> {
         if is_welcome && HELD_US <= clock.now_us().saturating_sub(begun_us) {
             backoff.reset();
         }
-        let is_closed = matches!(
+        // Graceful if the host may still read what it was sent.
+        let is_graceful = matches!(
             result,
             Ok(()) | Err(SessionError::Closed | SessionError::Closing { .. })
         );
-        if is_closed {
-            // A graceful close, since the host may still read what it was sent.
-            select(C::close(&mut connection), clock.sleep_ms(ABORT_MS)).await;
+        let ending = C::end(&mut connection, is_graceful);
+        select(ending, clock.sleep_ms(ABORT_MS)).await;
+        match result {
+            Err(SessionError::Silent) if !is_welcome => Err(SessionError::Unanswered),
+            result => result,
         }
-        if result.is_err() {
-            // Notifies the host, so that it does not wait for its own timeout.
-            select(C::abort(&mut connection), clock.sleep_ms(ABORT_MS)).await;
-        }
-        result
     }
 
-    /// Delay before the next attempt, after this error.
+    /// Delay before the next attempt, after this error. Inlined, it would take 100 bytes more.
+    #[inline(never)]
     fn wait_ms(&mut self, error: SessionError) -> u32 {
         const VERSION: u8 = ClosingCode::Version as u8;
         const FORBIDDEN: u8 = ClosingCode::Forbidden as u8;
@@ -236,7 +239,7 @@ pub async fn run_session<const N: usize>(
         let sending = pin!(session.send(plan, queue, stop, clock, connect));
         join(sampling, sending).await;
     }
-    while let Some((sample, lost)) = queue.next().await {
+    while let Some((sample, lost)) = queue.pop() {
         session.outbox.take(&mut session.sender, sample, lost);
     }
     session.outbox.end(queue.lost());
@@ -251,13 +254,30 @@ async fn keep<const N: usize>(queue: &Queue<N>, sender: &mut Sender<'_>, outbox:
     pending().await
 }
 
+/// When a silent connection is over, in µs.
+struct Watch(Cell<u64>);
+
+impl Watch {
+    /// Waits until that time, which can be moved meanwhile.
+    async fn expired(&self, clock: &impl Clock) {
+        while clock.now_us() < self.0.get() {
+            clock.sleep_until_us(self.0.get()).await;
+        }
+    }
+}
+
 /// The session on one connection: opens it, moves samples to the ring, and writes and hears frames at the same time.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "parts of one state, borrowed apart"
+)]
 async fn converse<R, W, const N: usize>(
     device: &Device<'_>,
     sender: &mut Sender<'_>,
     outbox: &mut Outbox<'_>,
     queue: &Queue<N>,
     clock: &impl Clock,
+    watch: &Watch,
     read: R,
     write: W,
 ) -> Result<(), SessionError>
@@ -265,19 +285,11 @@ where
     R: Read,
     W: Write + ErrorType<Error = R::Error>,
 {
-    let now_us = clock.now_us();
-    let mut silent_us = now_us.saturating_add(u64::from(WELCOME_MS) * 1_000);
-    let mut heartbeat_us = None;
-    let opening = Link::open(sender, read, write, device, now_us);
-    let mut link = match select(opening, clock.sleep_until_us(silent_us)).await {
-        Either::First(link) => link.map_err(session_error)?,
-        Either::Second(()) => return Err(SessionError::Unanswered),
-    };
+    let opening = Link::open(sender, read, write, device, clock.now_us());
+    let mut link = opening.await.map_err(session_error)?;
+    let mut silent_us = WELCOME_US;
     let mut is_ended = false;
-    loop {
-        if is_ended && link.sender().is_settled() {
-            return Ok(());
-        }
+    while !(is_ended && link.sender().is_settled()) {
         let held = link.sender().unacknowledged().blocks;
         let mut time = None;
         let next = async {
@@ -288,32 +300,27 @@ where
             }
             outbox.next(queue).await
         };
-        let silence = async {
-            if heartbeat_us == Some(0) {
-                pending().await
-            } else {
-                clock.sleep_until_us(silent_us).await;
-            }
-        };
         let driving = link.drive_with(|| clock.now_us(), |frame| time = time_ns(frame));
-        match select3(driving, next, silence).await {
-            Either3::First(heard) => {
+        match select(driving, next).await {
+            Either::First(heard) => {
                 let now_us = clock.now_us();
                 if let Heard::Welcome { heartbeat_s, .. } = heard.map_err(session_error)? {
                     outbox.welcome(link.sender());
-                    heartbeat_us = Some(u64::from(heartbeat_s) * 1_000_000);
+                    silent_us = match heartbeat_s {
+                        0 => u64::MAX,
+                        heartbeat_s => 3_000_000 * u64::from(heartbeat_s),
+                    };
                 }
                 let left = link.sender().unacknowledged().blocks;
                 outbox.heard(held.saturating_sub(left), time, now_us);
-                silent_us = now_us.saturating_add(heartbeat_us.unwrap_or_default() * 3);
+                watch.0.set(now_us.saturating_add(silent_us));
             }
-            Either3::Second(Some((sample, lost))) => outbox.take(link.sender(), sample, lost),
-            Either3::Second(None) => {
+            Either::Second(Some((sample, lost))) => outbox.take(link.sender(), sample, lost),
+            Either::Second(None) => {
                 link.sender().end();
                 is_ended = true;
             }
-            Either3::Third(()) if heartbeat_us.is_none() => return Err(SessionError::Unanswered),
-            Either3::Third(()) => return Err(SessionError::Silent),
         }
     }
+    Ok(())
 }

@@ -1,7 +1,9 @@
-//! Shared by every Cortex-M board here: an executor that sleeps when idle ([`run`]), and the measurement of stack use.
+//! Shared by every Cortex-M board here: an executor that sleeps when idle ([`run`]), the measurement of stack use, and memory
+//! that outlives a reset ([`retained`]).
 
 #![no_std]
 
+use core::mem::MaybeUninit;
 use core::ptr::{addr_of, read_volatile};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -60,6 +62,24 @@ pub fn stack_used_bytes() -> u32 {
         unused = unused.wrapping_add(1);
     }
     bytes(unused, start)
+}
+
+/// Returns memory with the bytes that a reset has left in it. Place it in the section `.uninit`, which the start-up code
+/// leaves as it is. After power-on it has any bytes.
+///
+/// # Safety
+/// Nothing else uses this memory, and any bytes are a valid `T` without padding.
+pub unsafe fn retained<T>(memory: *mut MaybeUninit<T>) -> &'static mut T {
+    let bytes = memory.cast::<u8>();
+    for at in 0..size_of::<T>() {
+        // SAFETY: within the memory. To the compiler, the bytes are initialised by this write.
+        unsafe {
+            let byte = bytes.add(at);
+            byte.write_volatile(byte.read_volatile());
+        }
+    }
+    // SAFETY: the caller's, and every byte is initialised.
+    unsafe { &mut *memory.cast::<T>() }
 }
 
 /// Size of the stack, in bytes.

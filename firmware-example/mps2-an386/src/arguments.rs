@@ -7,6 +7,8 @@ use core::str::FromStr;
 use cortex_m_semihosting::{nr, syscall1};
 use embassy_net::{Ipv4Cidr, StaticConfigV4};
 use firmware_example::Plan;
+#[cfg(feature = "session")]
+use framing_core::session::Device;
 
 /// Length of the longest command line, in bytes.
 pub const LINE_MAX: usize = 256;
@@ -22,6 +24,9 @@ pub struct Arguments {
     pub address: Option<Ipv4Cidr>,
     /// The gateway of the static address.
     pub gateway: Option<Ipv4Addr>,
+    /// `device=ID`: send over an acknowledged session of this device, and not a plain series.
+    #[cfg(feature = "session")]
+    pub device: Option<Device<'static>>,
     /// `period_ms=N`, `samples=N`, `stop_ms=N`, `answer_ms=N`.
     pub plan: Plan,
     /// `panic=now`: panic at the start, to show the output.
@@ -29,16 +34,16 @@ pub struct Arguments {
 }
 
 /// Why a command line was refused.
-pub enum ArgumentError<'a> {
+pub enum ArgumentError {
     /// It is missing, or too long.
     Unreadable,
     /// The key is unknown, or its value is invalid.
-    Bad(&'a str),
+    Bad(&'static str),
 }
 
 impl Arguments {
     /// Reads and parses the command line.
-    pub fn read(line: &mut [u8; LINE_MAX]) -> Result<Self, ArgumentError<'_>> {
+    pub fn read(line: &'static mut [u8; LINE_MAX]) -> Result<Self, ArgumentError> {
         let line = command_line(line).ok_or(ArgumentError::Unreadable)?;
         let mut arguments = Self {
             telemetry: SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 2), 1060),
@@ -46,6 +51,10 @@ impl Arguments {
             logs: None,
             address: None,
             gateway: None,
+            #[cfg(feature = "session")]
+            device: Device::new("mps2-an386")
+                .ok()
+                .filter(|_| cfg!(not(feature = "plain"))),
             plan: Plan::default(),
             panic: false,
         };
@@ -68,7 +77,7 @@ impl Arguments {
         }
     }
 
-    fn take(&mut self, word: &str) -> Option<()> {
+    fn take(&mut self, word: &'static str) -> Option<()> {
         let (key, value) = word.split_once('=')?;
         match key {
             "telemetry" => self.telemetry = parse(value)?,
@@ -80,6 +89,8 @@ impl Arguments {
                 self.address = Some(Ipv4Cidr::new(parse(address)?, bits));
             }
             "gateway" => self.gateway = Some(parse(value)?),
+            #[cfg(feature = "session")]
+            "device" => self.device = Some(Device::new(value).ok()?),
             "period_ms" => self.plan.period_ms = parse(value)?,
             "samples" => self.plan.samples = Some(parse(value)?),
             "answer_ms" => self.plan.answer_ms = parse(value)?,
@@ -91,7 +102,7 @@ impl Arguments {
     }
 }
 
-impl fmt::Display for ArgumentError<'_> {
+impl fmt::Display for ArgumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable => write!(f, "the command line is over {LINE_MAX} bytes, or not text"),
@@ -113,7 +124,7 @@ fn parse<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-fn command_line(line: &mut [u8; LINE_MAX]) -> Option<&str> {
+fn command_line(line: &'static mut [u8; LINE_MAX]) -> Option<&'static str> {
     let mut block = [line.as_mut_ptr().expose_provenance(), LINE_MAX];
     // SAFETY: SYS_GET_CMDLINE writes at most this many bytes there, and their number into the block.
     let failed = unsafe { syscall1(nr::GET_CMDLINE, block.as_mut_ptr().expose_provenance()) } != 0;

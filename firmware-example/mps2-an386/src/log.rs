@@ -6,7 +6,7 @@ use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
 use firmware_example::logs::Logs;
 use firmware_example::net::{EmbassyClock, Tcp, wait_for_address};
-use firmware_example::{Clock, Report, Stop, uplink};
+use firmware_example::{Clock, Stop, uplink};
 use static_cell::ConstStaticCell;
 
 use crate::FRAMES;
@@ -46,7 +46,7 @@ pub async fn send(stack: Stack<'static>, arguments: &'static Arguments) {
 }
 
 /// Logs the report of the application, and waits until the whole log is sent, for at most `stop_ms`.
-pub async fn end(report: Report) {
+pub async fn end(report: impl defmt::Format) {
     defmt::info!("the application has ended: {}", report);
     STOP.request();
     SENT.wait().await;

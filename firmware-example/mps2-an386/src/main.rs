@@ -8,7 +8,15 @@ mod clock;
 mod lan9118;
 #[cfg(feature = "defmt")]
 mod log;
+#[cfg(feature = "plain")]
+mod plain;
+#[cfg(feature = "session")]
+mod session;
 
+#[cfg(not(any(feature = "plain", feature = "session")))]
+compile_error!("choose an uplink: the feature `session` or `plain`");
+
+use core::fmt::Debug;
 use core::panic::PanicInfo;
 
 use arguments::Arguments;
@@ -17,20 +25,19 @@ use cortex_m_rt::{ExceptionFrame, entry, exception};
 use cortex_m_semihosting::{debug, hprintln};
 use embassy_executor::Spawner;
 use embassy_net::{Runner, Stack, StackResources};
-use firmware_example::net::{Counted, EmbassyClock, Frames, Tcp};
-use firmware_example::{Machine, Queue, Stop};
+use firmware_example::net::{Counted, Frames, Tcp};
+use firmware_example::{Machine, Stop};
 use lan9118::Lan9118;
 use static_cell::{ConstStaticCell, StaticCell};
 
-/// Number of samples that are kept while there is no connection.
-const QUEUE_LEN: usize = 32;
+/// Length of the send buffer of a connection. A session keeps its messages elsewhere until they are acknowledged.
+const SEND_LEN: usize = if cfg!(feature = "plain") { 1024 } else { 512 };
 /// Number of sockets: telemetry, DHCP, and the log.
 const SOCKETS: usize = 2 + cfg!(feature = "defmt") as usize;
 
 type Driver = Counted<'static, Lan9118>;
 
 static FRAMES: Frames = Frames::new();
-static QUEUE: Queue<QUEUE_LEN> = Queue::new();
 static STOP: Stop = Stop::new();
 
 #[entry]
@@ -92,7 +99,7 @@ async fn network(mut runner: Runner<'static, Driver>) -> ! {
 #[embassy_executor::task]
 async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
     static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
-    static SEND: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
+    static SEND: ConstStaticCell<[u8; SEND_LEN]> = ConstStaticCell::new([0; SEND_LEN]);
 
     let mut server = Tcp::new(
         stack,
@@ -101,22 +108,19 @@ async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
         RECEIVE.take(),
         SEND.take(),
     );
-    let report = firmware_example::run(
-        arguments.plan,
-        &QUEUE,
-        &STOP,
-        &mut Board,
-        &EmbassyClock,
-        &mut server,
-        arguments::seed() as u32,
-    )
-    .await;
-    #[cfg(feature = "defmt")]
-    log::end(report).await;
+    #[cfg(feature = "session")]
+    if let Some(device) = arguments.device {
+        leave(session::run(arguments.plan, device, &mut server).await);
+    }
+    #[cfg(feature = "plain")]
+    leave(plain::run(arguments.plan, &mut server).await);
+}
+
+/// Prints the report of an uplink at the end.
+fn print(report: &dyn Debug) {
     let (used, size) = (machine::stack_used_bytes(), machine::stack_size_bytes());
     let rounds = machine::rounds();
     hprintln!("{report:?}, {used} of {size} bytes of stack used, tasks woken {rounds} times");
-    leave(report.ended)
 }
 
 struct Board;

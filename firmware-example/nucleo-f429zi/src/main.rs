@@ -1,10 +1,13 @@
 //! The board: a Nucleo-F429ZI on Ethernet. It compiles and links; it has never been run here.
 //!
-//! It gets its address by DHCP; set [`SERVER`] to the address of the daemon. The blue button ends the series.
+//! It gets its address by DHCP; set [`SERVER`] to the address of the daemon. The samples go over an acknowledged session, whose
+//! messages outlive a reset. The blue button ends it.
 
 #![no_std]
 #![no_main]
 
+use core::fmt::Write as _;
+use core::mem::MaybeUninit;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::panic::PanicInfo;
 
@@ -20,7 +23,11 @@ use embassy_stm32::{Config, bind_interrupts, rcc, time::mhz, uid};
 use embassy_time::Timer;
 use firmware_example::logs::Logs;
 use firmware_example::net::{Counted, EmbassyClock, Frames, Tcp};
-use firmware_example::{Clock, Machine, Plan, Queue, Stop, uplink};
+use firmware_example::{
+    Clock, Machine, Plan, Queue, Session, SessionMemory, Stop, run_session, uplink,
+};
+use framing_core::session::Device;
+use heapless::String;
 use static_cell::{ConstStaticCell, StaticCell};
 
 /// Address of the daemon, with its ports for samples and for the log.
@@ -31,9 +38,14 @@ const LOGS: SocketAddrV4 = SocketAddrV4::new(SERVER, 1061);
 type Driver = Counted<'static, Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>>;
 
 static FRAMES: Frames = Frames::new();
-static QUEUE: Queue<256> = Queue::new();
+static QUEUE: Queue<4> = Queue::new();
 static STOP: Stop = Stop::new();
 static STOP_LOGS: Stop = Stop::new();
+
+/// The messages that the daemon does not have on its disk yet: minutes of samples. The start-up code leaves this section as it
+/// is, so a reset keeps them.
+#[unsafe(link_section = ".uninit.session")]
+static mut MEMORY: MaybeUninit<SessionMemory<32_768>> = MaybeUninit::uninit();
 
 bind_interrupts!(struct Interrupts {
     ETH => InterruptHandler;
@@ -124,14 +136,20 @@ async fn application(stack: Stack<'static>, seed: u32) {
     static SEND: ConstStaticCell<[u8; 4096]> = ConstStaticCell::new([0; 4096]);
 
     let mut server = Tcp::new(stack, &FRAMES, TELEMETRY, RECEIVE.take(), SEND.take());
-    let report = firmware_example::run(
+    let id = device_id();
+    let device = Device::new(&id).expect("letters, digits and a hyphen");
+    // SAFETY: used only here, by the one task; its type says that any bytes are valid, and it is made of integers and bytes
+    // without padding.
+    let memory = unsafe { machine::retained(&raw mut MEMORY) };
+    let mut session = Session::new(device, memory, seed);
+    let report = run_session(
         Plan::default(),
         &QUEUE,
+        &mut session,
         &STOP,
         &mut Board,
         &EmbassyClock,
         &mut server,
-        seed,
     )
     .await;
     defmt::info!("the application has ended: {}", report);
@@ -174,6 +192,17 @@ fn clocks() -> Config {
     config.rcc.apb1_pre = rcc::APBPrescaler::DIV4;
     config.rcc.apb2_pre = rcc::APBPrescaler::DIV2;
     config
+}
+
+/// The name of the board at the daemon: the unique id of the chip.
+fn device_id() -> String<32> {
+    let mut id = String::new();
+    // Cannot fail: there is room for 12 bytes.
+    let _ = write!(id, "nucleo-");
+    for byte in uid::uid() {
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
 }
 
 /// A locally administered hardware address, derived from the unique id of the chip.

@@ -68,7 +68,9 @@ impl<const N: usize> fmt::Debug for SessionMemory<N> {
 }
 
 impl States {
-    /// Stores the state of the sender. Call it before anything that the state counts is written to a connection.
+    /// Stores the state of the sender. Call it before anything that the state counts is written to a connection. Inlined, it
+    /// would take 100 bytes more.
+    #[inline(never)]
     pub(super) fn save(&mut self, sender: &Sender<'_>) {
         let next = self.newest.wrapping_add(1);
         if let Some(place) = self.saved.get_mut(index(next)) {

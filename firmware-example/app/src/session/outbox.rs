@@ -90,8 +90,7 @@ impl<'m> Outbox<'m> {
     pub(super) fn heard(&mut self, acknowledged: u32, time_ns: Option<u64>, now_us: u64) {
         self.report.acknowledged = self.report.acknowledged.saturating_add(acknowledged);
         let Some(time_ns) = time_ns else { return };
-        let is_old = ESTIMATE_US <= now_us.saturating_sub(self.estimated_us);
-        if is_old || self.host.at(now_us).is_none() {
+        if self.estimated_us.saturating_add(ESTIMATE_US) <= now_us {
             self.host.restart();
             self.estimated_us = now_us;
         }

@@ -65,8 +65,8 @@ pub(crate) struct Host<'t> {
     pub(crate) aborts: Cell<usize>,
     /// Bytes up and down on the last connection.
     pub(crate) bytes: Cell<(usize, usize)>,
-    /// Whether the session is written to the disk.
-    pub(crate) syncs: Cell<bool>,
+    /// How much slower the host's clock is than the device's.
+    pub(crate) slower_ppm: Cell<u64>,
     state: RefCell<State>,
 }
 
@@ -97,7 +97,7 @@ impl<'t> Host<'t> {
             attempts_ms: RefCell::default(),
             aborts: Cell::default(),
             bytes: Cell::default(),
-            syncs: Cell::new(true),
+            slower_ppm: Cell::new(0),
             state: RefCell::default(),
         }
     }
@@ -122,9 +122,14 @@ impl<'t> Host<'t> {
         (samples, gaps)
     }
 
-    /// The host's time, in ns since 1970.
+    /// The host's time at this time of the device's clock, in ns since 1970.
+    pub(crate) fn at_ns(&self, uptime_us: u64) -> u64 {
+        let slow_ns = uptime_us * self.slower_ppm.get() / 1_000;
+        START_MS * 1_000_000 + uptime_us * 1_000 - slow_ns
+    }
+
     fn now_ns(&self) -> u64 {
-        START_MS * 1_000_000 + self.time.now_us() * 1_000
+        self.at_ns(self.time.now_us())
     }
 }
 
@@ -185,7 +190,7 @@ impl State {
     }
 
     /// Takes what has arrived.
-    fn read(&mut self, now_ns: u64, syncs: bool) {
+    fn read(&mut self, now_ns: u64) {
         while let Some(header) = self.up.first_chunk::<4>()
             && let end = 4 + u32::from_be_bytes(*header) as usize
             && end <= self.up.len()
@@ -203,7 +208,7 @@ impl State {
             }
             let receiver = self.receiver.as_mut().expect("after a HELLO");
             let is_due = SYNC_AFTER <= receiver.written() - receiver.durable();
-            if syncs && (is_due || self.is_control && receiver.durable() < receiver.written()) {
+            if is_due || self.is_control && receiver.durable() < receiver.written() {
                 receiver.synced(receiver.written());
                 self.acknowledge(now_ns);
             }
@@ -402,7 +407,7 @@ impl Line<'_> {
                     state.closing(code, retry_s);
                 }
             } else {
-                state.read(self.host.now_ns(), self.host.syncs.get());
+                state.read(self.host.now_ns());
             }
         }
         // The failure that is due now is noticed by a read, too.
@@ -441,13 +446,6 @@ impl Connect for &Host<'_> {
         let _ = line;
         Ok(())
     }
-
-    async fn abort<'a>(line: &mut Line<'a>)
-    where
-        Self: 'a,
-    {
-        line.host.aborts.set(line.host.aborts.get() + 1);
-    }
 }
 
 impl Split for &Host<'_> {
@@ -456,14 +454,23 @@ impl Split for &Host<'_> {
     fn split<'s, 'a>(
         line: &'s mut Line<'a>,
     ) -> (
-        impl embedded_io_async::Read + ErrorType<Error = ErrorKind>,
-        impl embedded_io_async::Write + ErrorType<Error = ErrorKind>,
+        impl embedded_io_async::Read<Error = ErrorKind>,
+        impl embedded_io_async::Write<Error = ErrorKind>,
     )
     where
         Self: 'a,
         'a: 's,
     {
         (Half(line), Half(line))
+    }
+
+    async fn end<'a>(line: &mut Line<'a>, is_graceful: bool)
+    where
+        Self: 'a,
+    {
+        line.host
+            .aborts
+            .set(line.host.aborts.get() + usize::from(!is_graceful));
     }
 }
 
