@@ -30,8 +30,6 @@ pub use self::report::{SessionError, SessionReport};
 
 /// Time limit for the WELCOME.
 const WELCOME_US: u64 = 10_000_000;
-/// Interval of the attempts to put a sample into a ring whose oldest message is partly sent.
-const RETRY_MS: u32 = 100;
 /// A transport whose directions can be used at the same time, as a session does.
 #[allow(
     async_fn_in_trait,
@@ -114,7 +112,7 @@ impl<'m> Session<'m> {
             clock.sleep_ms(plan.stop_ms).await;
         });
         let mut wait_ms = 0;
-        while !(queue.is_ended() && self.outbox.waiting.is_none() && self.sender.is_settled()) {
+        while !(queue.is_ended() && self.sender.is_settled()) {
             let result = self.connection(queue, clock, connect, wait_ms, deadline.as_mut());
             let Err(error) = result.await else { break };
             wait_ms = self.wait_ms(error);
@@ -157,8 +155,7 @@ impl<'m> Session<'m> {
             Either3::Second(()) | Either3::Third(()) => return Err(SessionError::GaveUp),
         };
         outbox.report.connections += 1;
-        outbox.report.unwelcome += 1;
-        let unwelcome = outbox.report.unwelcome;
+        outbox.is_welcome = false;
         let begun_us = clock.now_us();
         let watch = Watch(Cell::new(begun_us.saturating_add(WELCOME_US)));
         let result = {
@@ -173,8 +170,9 @@ impl<'m> Session<'m> {
             }
         };
         sender.closed();
-        let is_welcome = outbox.report.unwelcome < unwelcome;
-        if is_welcome && HELD_US <= clock.now_us().saturating_sub(begun_us) {
+        if !outbox.is_welcome {
+            outbox.report.unwelcome += 1;
+        } else if HELD_US <= clock.now_us().saturating_sub(begun_us) {
             backoff.reset();
         }
         // Graceful if the host may still read what it was sent.
@@ -185,7 +183,7 @@ impl<'m> Session<'m> {
         let ending = C::end(&mut connection, is_graceful);
         select(ending, clock.sleep_ms(ABORT_MS)).await;
         match result {
-            Err(SessionError::Silent) if !is_welcome => Err(SessionError::Unanswered),
+            Err(SessionError::Silent) if !outbox.is_welcome => Err(SessionError::Unanswered),
             result => result,
         }
     }
@@ -195,8 +193,6 @@ impl<'m> Session<'m> {
     fn wait_ms(&mut self, error: SessionError) -> u32 {
         const VERSION: u8 = ClosingCode::Version as u8;
         const FORBIDDEN: u8 = ClosingCode::Forbidden as u8;
-        const FULL: u8 = ClosingCode::Full as u8;
-        const SUPERSEDED: u8 = ClosingCode::Superseded as u8;
         const UNSUPPORTED: u8 = ClosingCode::Unsupported as u8;
         const AGAIN: u8 = ClosingCode::Again as u8;
         const NO_SESSION: u8 = ClosingCode::NoSession as u8;
@@ -208,11 +204,10 @@ impl<'m> Session<'m> {
             _ => (0, 0),
         };
         let wait_ms = match code {
-            AGAIN => 0,
+            AGAIN if self.outbox.is_welcome => 0,
             VERSION..=FORBIDDEN | UNSUPPORTED | NO_SESSION => self.backoff.long_wait_ms(),
             // A host that does not speak the protocol never answers; one whose answer was lost does.
             _ if was_unanswered && self.is_unanswered => self.backoff.long_wait_ms(),
-            FULL | SUPERSEDED if retry_s != 0 => 0,
             _ => self.backoff.wait_ms(),
         };
         wait_ms.max(u32::from(retry_s) * 1_000)
@@ -242,13 +237,14 @@ pub async fn run_session<const N: usize>(
     while let Some((sample, lost)) = queue.pop() {
         session.outbox.take(&mut session.sender, sample, lost);
     }
-    session.outbox.end(queue.lost());
+    let report = &mut session.outbox.report;
+    report.refused = report.refused.saturating_add(queue.lost());
     session.report()
 }
 
 /// Moves samples from the queue to the ring while there is no connection.
 async fn keep<const N: usize>(queue: &Queue<N>, sender: &mut Sender<'_>, outbox: &mut Outbox<'_>) {
-    while let Some((sample, lost)) = outbox.next(queue).await {
+    while let Some((sample, lost)) = queue.next().await {
         outbox.take(sender, sample, lost);
     }
     pending().await
@@ -295,10 +291,8 @@ where
         let next = async {
             if is_ended {
                 pending().await
-            } else if outbox.waiting.is_some() {
-                clock.sleep_ms(RETRY_MS).await;
             }
-            outbox.next(queue).await
+            queue.next().await
         };
         let driving = link.drive_with(|| clock.now_us(), |frame| time = time_ns(frame));
         match select(driving, next).await {

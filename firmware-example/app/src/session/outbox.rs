@@ -1,11 +1,10 @@
 //! The samples of a session on their way into its ring, with the host's time: [`Outbox`].
 
-use framing_core::session::{HostClock, PushError};
+use framing_core::session::HostClock;
 
 use super::memory::{Sender, States};
 use super::report::SessionReport;
 use crate::log::info;
-use crate::queue::Queue;
 use crate::sample::Sample;
 
 /// Age of an estimate of the host's time after which it begins anew: a clock that is wrong by 50 ppm is late by 30 ms then.
@@ -18,8 +17,8 @@ pub(super) struct Outbox<'m> {
     host: HostClock,
     /// When the estimate of the host's time began.
     estimated_us: u64,
-    /// A sample that the ring did not take yet, and the number of samples that the queue dropped before it.
-    pub(super) waiting: Option<(Sample, u32)>,
+    /// Whether the WELCOME of the connection has come.
+    pub(super) is_welcome: bool,
     pub(super) report: SessionReport,
 }
 
@@ -29,7 +28,7 @@ impl<'m> Outbox<'m> {
             states,
             host: HostClock::new(),
             estimated_us: 0,
-            waiting: None,
+            is_welcome: false,
             report: SessionReport {
                 restored,
                 ..SessionReport::default()
@@ -37,16 +36,7 @@ impl<'m> Outbox<'m> {
         }
     }
 
-    /// Waits for the next sample: the waiting one first. `None` if there will be no more. Dropping the future loses nothing.
-    pub(super) async fn next<const N: usize>(&mut self, queue: &Queue<N>) -> Option<(Sample, u32)> {
-        match self.waiting.take() {
-            Some(waiting) => Some(waiting),
-            None => queue.next().await,
-        }
-    }
-
-    /// Puts a sample into the ring, with the host's time of it if that is known. Lets it wait if the ring has no room: its
-    /// oldest message is partly sent.
+    /// Puts a sample into the ring, with the host's time of it if that is known. The queue has dropped `lost` samples so far.
     pub(super) fn take(&mut self, sender: &mut Sender<'_>, sample: Sample, lost: u32) {
         let held = sender.unacknowledged();
         let report = &mut self.report;
@@ -67,8 +57,7 @@ impl<'m> Outbox<'m> {
                 report.gaps = report.gaps.saturating_add(u32::from(held.lost == 0));
                 report.given_up = report.given_up.saturating_add(dropped);
             }
-            Err(PushError::Full { .. }) => self.waiting = Some((sample, lost)),
-            // Longer than the host takes.
+            // The oldest message is partly sent, or the sample is longer than the host takes.
             Err(_) => report.refused = report.refused.saturating_add(1),
         }
     }
@@ -77,7 +66,7 @@ impl<'m> Outbox<'m> {
     pub(super) fn welcome(&mut self, sender: &Sender<'_>) {
         self.states.save(sender);
         self.host.restart();
-        self.report.unwelcome = self.report.unwelcome.saturating_sub(1);
+        self.is_welcome = true;
         info!(
             "session {=u64:x} up, connection {=u32}, {=u32} messages to send",
             sender.session(),
@@ -95,15 +84,5 @@ impl<'m> Outbox<'m> {
             self.estimated_us = now_us;
         }
         self.host.heard(time_ns, now_us);
-    }
-
-    /// No more samples come, and the queue dropped this many.
-    pub(super) fn end(&mut self, lost: u32) {
-        let waiting = u32::from(self.waiting.take().is_some());
-        self.report.refused = self
-            .report
-            .refused
-            .saturating_add(lost)
-            .saturating_add(waiting);
     }
 }

@@ -193,7 +193,8 @@ fn a_host_that_refuses_is_tried_after_its_delay() {
         (ClosingCode::Full as u8, 0, FIRST),
         (ClosingCode::Superseded as u8, 60, (60_000, 60_000)),
         (ClosingCode::Unsupported as u8, 0, LONG),
-        (ClosingCode::Again as u8, 0, (0, 0)),
+        // Not at once without a WELCOME, or such a host would be tried at full speed.
+        (ClosingCode::Again as u8, 0, FIRST),
         (ClosingCode::Shutdown as u8, 0, FIRST),
         (ClosingCode::Protocol as u8, 0, FIRST),
         (ClosingCode::NoSession as u8, 0, LONG),
@@ -220,6 +221,19 @@ fn a_host_that_refuses_is_tried_after_its_delay() {
             "code {code}"
         );
     }
+}
+
+#[test]
+fn a_host_whose_sync_failed_is_tried_at_once() {
+    let time = Time::default();
+    let again = Failure::Closing(ClosingCode::Again as u8);
+    let host = Host::new(&time, &[Course::Up(300, again); 2], Course::Lives);
+    let report = application(&time, PLAN, &mut Memory::new(), &host);
+    assert_eq!((report.acknowledged, report.connections), (8, 3));
+    let [_, second_ms, third_ms] = host.attempts_ms.borrow()[..] else {
+        panic!("three attempts");
+    };
+    assert!(third_ms <= second_ms + 40, "{second_ms}, {third_ms}");
 }
 
 #[test]
