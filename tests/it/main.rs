@@ -17,10 +17,9 @@ mod commands {
     mod scripts;
     mod selection;
     pub(crate) mod send;
-    mod sessions;
-    mod send_session;
     pub(crate) mod send_session;
     pub(crate) mod send_spool;
+    mod sessions;
     mod transcripts;
 }
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use blocksd_tests::board::{Board, image};
+use blocksd_tests::controlled_host::ControlledHost;
 use blocksd_tests::monitor::Monitor;
 use blocksd_tests::process::wait_until;
-use blocksd_tests::controlled_host::ControlledHost;
 use ciborium::Value;
 use framing_core::session::Saved;
 use object::{Object, ObjectSymbol};
