@@ -79,6 +79,7 @@ mod payload {
 
 /// Recordings: their contents, crashes and failing disks, damage, `verify` and repair.
 mod recording {
+    mod acknowledged;
     mod attacks;
     mod bad_disk;
     mod bombs;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use blocksd_recording::Stats;
 use blocksd_recording::internals::storage::{File, Folder};
@@ -17,8 +19,28 @@ const SECTOR: usize = 512;
 #[derive(Clone, Debug)]
 pub struct Simulated {
     journal: Arc<Mutex<Journal>>,
-    stats: Arc<Stats>,
+    promises: Promises,
     fault: Option<Fault>,
+    /// How long a sync of a file takes.
+    sync_time: Duration,
+}
+
+/// What is promised to be on the disk.
+#[derive(Clone, Debug)]
+enum Promises {
+    /// The blocks that these statistics count as synced.
+    Synced(Arc<Stats>),
+    /// The messages below this number.
+    Acknowledged(Arc<AtomicU64>),
+}
+
+impl Promises {
+    fn read(&self) -> u64 {
+        match self {
+            Self::Synced(stats) => stats.read().blocks_synced,
+            Self::Acknowledged(number) => number.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// Failures of a disk: each field is the period, in operations, of one kind of failure.
@@ -61,12 +83,17 @@ enum Done {
         offset: u64,
         bytes: Arc<[u8]>,
     },
-    /// All earlier operations on the file, up to `before`, are on the disk after it.
+    /// All earlier operations on the file, up to `before`, are on the disk after it, except those of a sync that failed.
     Sync {
         file: usize,
         before: usize,
     },
-    /// The same for the names in the folder.
+    /// A sync that failed: nothing that it covered is on the disk because of a later one.
+    SyncFailed {
+        file: usize,
+        before: usize,
+    },
+    /// All earlier changes of names, up to `before`, are on the disk after it.
     SyncNames {
         before: usize,
     },
@@ -92,8 +119,19 @@ impl Simulated {
     pub fn new(stats: Arc<Stats>, fault: Option<Fault>) -> Self {
         Self {
             journal: Arc::default(),
-            stats,
+            promises: Promises::Synced(stats),
             fault,
+            sync_time: Duration::ZERO,
+        }
+    }
+
+    /// As [`new`](Self::new), with the number below which messages had been acknowledged. Syncs take some time, so that the
+    /// writer is ahead.
+    pub fn acknowledging(number: Arc<AtomicU64>, fault: Option<Fault>) -> Self {
+        Self {
+            promises: Promises::Acknowledged(number),
+            sync_time: Duration::from_millis(1),
+            ..Self::new(Arc::default(), fault)
         }
     }
 
@@ -102,13 +140,13 @@ impl Simulated {
         self.lock().done.len() + 1
     }
 
-    /// Number of blocks that had been promised to be on the disk at a moment.
+    /// Number of blocks that had been promised to be on the disk at a moment, or the number below which messages had.
     pub fn promised(&self, moment: usize) -> u64 {
         let journal = self.lock();
-        journal.done.get(moment).map_or_else(
-            || self.stats.read().blocks_synced,
-            |(_, promised)| *promised,
-        )
+        journal
+            .done
+            .get(moment)
+            .map_or_else(|| self.promises.read(), |(_, promised)| *promised)
     }
 
     /// Writes into a real folder what is left after this end at this moment.
@@ -147,7 +185,7 @@ impl Simulated {
     }
 
     fn add(&self, journal: &mut Journal, done: Done) {
-        journal.done.push((done, self.stats.read().blocks_synced));
+        journal.done.push((done, self.promises.read()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Journal> {
@@ -207,38 +245,66 @@ fn killed(done: &[&Done], torn: Option<&Done>, file: usize, chance: &mut Chance)
 }
 
 fn powerless(done: &[&Done], torn: Option<&Done>, file: usize, chance: &mut Chance) -> Vec<u8> {
-    let synced = done.iter().rev().find_map(|done| match done {
-        Done::Sync { file: of, before } if *of == file => Some(*before),
+    let syncs = done.iter().filter_map(|done| match done {
+        Done::Sync { file: of, before } if *of == file => Some((*before, true)),
+        Done::SyncFailed { file: of, before } if *of == file => Some((*before, false)),
         _ => None,
     });
-    let synced = synced.unwrap_or(0);
-    let mut bytes = Vec::new();
-    for done in &done[..synced] {
-        write(&mut bytes, done, file);
-    }
-    let durable = bytes.len();
-    let mut whole = bytes.clone();
-    for done in done[synced..].iter().copied().chain(torn) {
+    let syncs: Vec<_> = syncs.collect();
+    // The first sync after a write decides.
+    let is_synced = |at: usize| {
+        let first = syncs.iter().find(|(before, _)| at < *before);
+        first.is_some_and(|(_, succeeded)| *succeeded)
+    };
+    let (mut bytes, mut whole, mut durable) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, done) in done.iter().copied().chain(torn).enumerate() {
         write(&mut whole, done, file);
+        if is_synced(at) {
+            write(&mut bytes, done, file);
+            mark(&mut durable, done, file);
+        }
     }
+    let durable_len = bytes.len();
     // Probability that a sector was written: none, few, most, all.
     let likely = [0, 20, 80, 100][chance.of(0..=3)];
-    let mut is_kept = false;
+    let mut is_kept = None;
     bytes.resize(whole.len(), 0);
-    for start in (durable / SECTOR * SECTOR..whole.len()).step_by(SECTOR) {
-        // Sectors are kept in runs, as disks write them.
-        if chance.of(0..=7) == 0 || start <= durable {
-            is_kept = chance.of(0..=99) < likely;
+    durable.resize(whole.len(), false);
+    for start in (0..whole.len()).step_by(SECTOR) {
+        let sector = start..(start + SECTOR).min(whole.len());
+        if durable[sector.clone()].iter().all(|durable| *durable) {
+            continue;
         }
-        let (from, to) = (start.max(durable), (start + SECTOR).min(whole.len()));
-        if is_kept {
-            bytes[from..to].copy_from_slice(&whole[from..to]);
+        // Sectors are kept in runs, as disks write them.
+        if chance.of(0..=7) == 0 || is_kept.is_none() {
+            is_kept = Some(chance.of(0..=99) < likely);
+        }
+        for at in sector.filter(|at| !durable[*at]) {
+            if is_kept == Some(true) {
+                bytes[at] = whole[at];
+            }
         }
     }
     if chance.of(0..=1) == 0 {
-        bytes.truncate(chance.of(durable..=whole.len()));
+        bytes.truncate(chance.of(durable_len..=whole.len()));
     }
     bytes
+}
+
+/// Marks the bytes that an operation writes.
+fn mark(durable: &mut Vec<bool>, done: &Done, file: usize) {
+    if let Done::Write {
+        file: of,
+        offset,
+        bytes,
+    } = done
+        && *of == file
+    {
+        let start = usize::try_from(*offset).expect("small files");
+        let end = start + bytes.len();
+        durable.resize(durable.len().max(end), false);
+        durable[start..end].fill(true);
+    }
 }
 
 fn write(to: &mut Vec<u8>, done: &Done, file: usize) {
@@ -375,12 +441,15 @@ impl File for SimulatedFile {
         if let Some(Fault { syncs, .. }) = self.folder.fault
             && journal.syncs.is_multiple_of(syncs)
         {
+            let (file, before) = (self.file, journal.done.len());
+            let failed = Done::SyncFailed { file, before };
+            self.folder.add(&mut journal, failed);
             return Err(io::Error::other("the disk has failed"));
         }
         let before = journal.done.len();
         drop(journal);
         // A sync takes time, and does not cover what is written meanwhile.
-        std::thread::yield_now();
+        std::thread::sleep(self.folder.sync_time);
         let mut journal = self.folder.lock();
         self.folder.add(
             &mut journal,
