@@ -123,7 +123,7 @@ fn mutate_once(bytes: &mut Vec<u8>, donor: &[u8], chance: &mut Chance) -> &'stat
         }
         _ => {
             let opcode = chance.of(&[
-                0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xf, 0x20, 0x86, 0xb5, 0xb6, 0xb7,
+                0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xf, 0x20, 0x86, 0xb5, 0xb6, 0xb7, 0xb9, 0xba,
             ]);
             bytes[one.start] = opcode;
             "type of a record changed"
@@ -213,6 +213,8 @@ fn odd_records() -> Vec<Vec<u8>> {
         message(u16::MAX, u32::MAX, u64::MAX, b""),
         record(0xb7, &[0xff; 18]),
         record(0xb6, &[0xff; 16]),
+        record(0xb9, &[0xff; 16]),
+        record(0xba, &[0xff; 8]),
         record(op::DATA_END, &[0; 4]),
         record(op::FOOTER, &[0xff; 20]),
     ]

@@ -128,6 +128,10 @@ pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<
         let blocks = counted(recovered.blocks, "block");
         let bytes = counted(recovered.lost_bytes, "byte");
         warn!(file = %from.display(), "recording: a torn file was repaired: {blocks} recovered, {bytes} lost{}", recovered.disorder());
+        if recovered.unconfirmed != 0 {
+            let messages = counted(recovered.unconfirmed, "message");
+            warn!(file = %from.display(), "recording: {messages} of sessions set aside: not acknowledged, so their devices send them again");
+        }
         if let Some(original) = original {
             warn!(file = %original.display(), "recording: the original is kept, since more is lost than an unfinished record");
         }
