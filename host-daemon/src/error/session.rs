@@ -159,7 +159,7 @@ fn kept(messages: u64, spool: Option<&Path>) -> impl fmt::Display {
             path.display()
         ),
         None => f.write_str(
-            "; they may be recorded or not: with --spool FILE, another run can send them again",
+            "; they may be recorded or not, and `send --spool FILE` keeps them for another run",
         ),
     })
 }

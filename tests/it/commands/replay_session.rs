@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use blocksd_tests::process::{Ended, run};
+use blocksd_tests::process::{Ended, Process, blocksd, run};
 use blocksd_tests::recording::{BEGIN, File, STEP, put};
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use framing_core::session::wire::{ClosingCode, MAGIC};
@@ -146,6 +146,32 @@ fn a_refused_or_interrupted_session_ends_the_replay_with_an_error() {
     assert_eq!(ended.code, Some(75), "{ended:?}");
     let both = ["--session", "--framing", "blocks"];
     replay(&path, &address, &both).assert_refused(2, "--framing");
+}
+
+#[test]
+fn an_interrupt_ends_a_replay_to_a_host_that_acknowledges_nothing() {
+    let (_folder, path) = recording(60);
+    let stalling = ConnectionPlan {
+        stall_after: Some(1),
+        ..ConnectionPlan::default()
+    };
+    let host = SessionHost::start(9, vec![stalling; 20]);
+    let address = host.address().to_string();
+    let path = path.to_str().unwrap();
+    let args = [
+        "replay",
+        path,
+        "--to",
+        &address,
+        "--speed",
+        "max",
+        "--session",
+    ];
+    let replaying = Process::start(blocksd(&args));
+    host.wait_for_messages(DEVICES.len());
+    replaying.signal("TERM");
+    let ended = replaying.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use blocksd_tests::process::{Process, finish, run};
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
+use blocksd_tests::small_disk::SmallDisk;
 
 use crate::commands::send_session::{DEVICE, assert_done, assert_recorded, lines, session, texts};
 
@@ -269,4 +270,35 @@ fn a_spooled_message_that_the_host_does_not_take_is_an_error_and_is_kept() {
     host.set_block_max(100);
     assert_done(&finish(spooled(host.address(), &spool, &["seven"]), b""));
     assert_recorded(&mut host, &["longer", "seven"].map(str::to_owned));
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_what_is_in_the_spool_is_sent_later() {
+    let name =
+        "commands::send_spool::a_full_disk_is_an_error_and_what_is_in_the_spool_is_sent_later";
+    let Some(disk) = SmallDisk::mount(name) else {
+        return;
+    };
+    let spool = disk.path().join("spool");
+    let mut host = SessionHost::start(10, []);
+    assert_done(&finish(spooled(host.address(), &spool, &["one"]), b""));
+    disk.fill();
+    let long = "x".repeat(400 << 10);
+    let mut sending = Process::start(spooled(host.address(), &spool, &[]));
+    sending.write_part(b"two\n");
+    host.wait_for_messages(2);
+    sending.write(format!("{long}\n").as_bytes());
+    let ended = sending.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("No space left"), "{ended:?}");
+    // Still full: the messages of the spool can be sent nevertheless.
+    host.crash();
+    assert_done(&finish(spooled(host.address(), &spool, &[]), b""));
+    assert_recorded(&mut host, &["one", "two"].map(str::to_owned));
+    disk.make_room();
+    assert_done(&finish(
+        spooled(host.address(), &spool, &[]),
+        long.as_bytes(),
+    ));
+    assert_recorded(&mut host, &["one", "two", &long].map(str::to_owned));
 }

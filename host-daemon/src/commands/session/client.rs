@@ -257,3 +257,6 @@ fn refusal(code: u8) -> Option<ClosingCode> {
 fn jitter() -> f64 {
     RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }
+
+#[cfg(test)]
+mod tests;
