@@ -97,10 +97,18 @@ pub(super) async fn converse(
                 if client.ring_len < wanted {
                     return Ok(Conversation::Grow);
                 }
-            } else if !queue.wants_more() && ended_at != Some(next) {
-                // Nothing more can be sent before an acknowledgement.
-                sender.end();
-                ended_at = Some(next);
+            } else {
+                // Nothing more can be sent before an acknowledgement, which END asks for: one that is on the way is enough,
+                // unless nothing follows.
+                let acked = sender.unacknowledged().first;
+                let is_due = match queue.is_done() {
+                    true => ended_at != Some(next),
+                    false => ended_at.is_none_or(|ended_at| ended_at <= acked),
+                };
+                if !queue.wants_more() && is_due {
+                    sender.end();
+                    ended_at = Some(next);
+                }
             }
         }
         let silent = async {
