@@ -8,7 +8,7 @@ connection, in the order of their HELLO; after the plan, the host behaves well.
     cut:N            after N messages: resets the connection; the messages were received and are not durable
     lost-ack:N       after N messages: syncs, and resets the connection before the ACK
     fail-sync:N      after N messages: a sync fails, CLOSING 7
-    power:N          after N messages: forgets what is not durable, and resets the connection
+    power:N          after N messages: forgets the messages that are not durable, and resets the connection
     silent:N         after N messages: sends nothing more
     superseded:N     after N messages: CLOSING 5
     ack-beyond:N     after N messages: acknowledges a number that was not sent
@@ -38,7 +38,7 @@ WELCOME, ACK, CONT, CLOSING = 1, 2, 3, 0x0F
 SYNCED, NEW = 1, 2
 VERSION, BAD_HELLO, SUPERSEDED, UNSUPPORTED, AGAIN, PROTOCOL = 1, 2, 5, 6, 7, 9
 DRAIN_S = 1
-# What a sender must skip: a message of length 0, a frame of an unknown type, and one that is too long.
+# Frames that a sender must skip: a message of length 0, a frame of an unknown type, and one that is too long.
 NOISE = bytes(4) + bytes.fromhex("00000008 20 00000000000000") + (100).to_bytes(4, "big") + b"\x02" * 100
 
 
@@ -68,7 +68,7 @@ class Log:
         if os.path.exists(path):
             with open(path, encoding="ascii") as file:
                 self.records = [json.loads(line) for line in file if line.endswith("\n")]
-        # What is kept is durable only after it was written anew.
+        # Records that are kept are durable only after they were written anew.
         with open(path + ".new", "w", encoding="ascii") as new:
             new.writelines(json.dumps(record) + "\n" for record in self.records)
             new.flush()
@@ -88,7 +88,7 @@ class Log:
         self.durable = os.fstat(self.file.fileno()).st_size
 
     def lose(self):
-        """Removes what is not durable."""
+        """Removes the records that are not durable."""
         self.file.truncate(self.durable)
 
 
@@ -104,7 +104,7 @@ class Session:
 
 
 class Host:
-    """All sessions, their log and the plan. `lock` is held while a connection handles what it has read."""
+    """All sessions, their log and the plan. `lock` is held while a connection handles a message."""
 
     def __init__(self, args):
         self.args = args
@@ -121,7 +121,7 @@ class Host:
         print(json.dumps({"event": event, **fields}), flush=True)
 
     def record(self, session, end, **fields):
-        """Records what `taken` becomes `end` by."""
+        """Records a message or a gap, after which `taken` is `end`."""
         self.log.write({"device": session.device, "session": f"{session.session:016x}", "end": end, **fields})
         session.taken, session.check = end, 0
 
@@ -131,7 +131,7 @@ class Host:
             session.durable = session.taken
 
     def fail(self, closing):
-        """What was not durable is lost. Every owner gets CLOSING 7, or a reset."""
+        """Loses the records that are not durable. Every owner gets CLOSING 7, or a reset."""
         self.log.lose()
         for session in self.sessions.values():
             session.taken, session.check = session.durable, 0
@@ -181,7 +181,7 @@ class Connection:
         self.sock.close()
 
     def drain(self):
-        """Reads and drops what comes, so that CLOSING is not lost to a reset."""
+        """Reads and drops the rest, so that CLOSING is not lost to a reset."""
         until = time.monotonic() + DRAIN_S
         try:
             while (left := until - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-/* Prints what docs/send-from/c/blocks_session.h makes of the vectors of docs/sessions.md.
+/* Encodes and decodes the vectors of docs/sessions.md with docs/send-from/c/blocks_session.h, and prints the results.
  *
  * session_vectors WELCOME ACK ACK_WITH_TIME CLOSING, in hexadecimal */
 #include <stdio.h>
@@ -37,7 +37,7 @@ static void begin(const char *const *messages, uint32_t ring_len)
     blocks_connected(&session, 1500000);
 }
 
-/* Takes what is to be written, and writes it. */
+/* Takes bytes, and writes them. */
 static void take(const char *name)
 {
     const uint8_t *bytes;

@@ -1,4 +1,4 @@
-"""Prints what docs/send-from/python/blocks_session.py makes of the vectors of docs/sessions.md.
+"""Encodes and decodes the vectors of docs/sessions.md with docs/send-from/python/blocks_session.py, and prints the results.
 
 session_vectors.py WELCOME ACK ACK_WITH_TIME CLOSING, in hexadecimal
 """
@@ -24,7 +24,7 @@ def begin(*messages, room=4096):
 
 
 def take(session, count=None):
-    """Takes what is to be written, and writes it, or `count` bytes of it."""
+    """Takes bytes, and writes all or `count` of them."""
     data = bytes(session.take(2_500_000))[:count]
     session.sent_bytes(len(data))
     return data

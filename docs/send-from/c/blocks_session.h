@@ -6,9 +6,10 @@
  *     blocks_init(&session, "boiler-01234", ring, sizeof ring);
  *     blocks_push(&session, "temp=21.5", 9);
  *
- * For each connection: call `blocks_connected`; write what `blocks_take` returns, and report it with `blocks_sent`; pass what
- * was read to `blocks_received`, also while there is more to write. When the connection is over, call `blocks_closed`, wait as
- * long as it says, and connect again. A function must not be called while another one runs. */
+ * For each connection: call `blocks_connected`; write the bytes of `blocks_take`, and report the written ones with
+ * `blocks_sent`; pass the bytes that were read to `blocks_received`, also while there is more to write. When the connection is
+ * over, call `blocks_closed`, wait for the time that it returns, and connect again. A function must not be called while another
+ * one runs. */
 #ifndef BLOCKS_SESSION_H
 #define BLOCKS_SESSION_H
 

@@ -3,7 +3,7 @@
  *     cc -std=c99 -O2 -o send send.c
  *     ./send [-d] [-t SECONDS] [-b MS] [-r BYTES] HOST:PORT DEVICE < lines
  *
- * -d: drop the oldest messages if the ring is full; -t: give up so long after the end of the input; -b: longest wait between
+ * -d: drop the oldest messages if the ring is full; -t: time until it gives up, after the end of the input; -b: longest wait between
  * two attempts; -r: length of the ring, at most 65,536 bytes.
  * Exits with 0 only if the host has acknowledged every line; with 1 if not; with 2 after wrong arguments. */
 #define _POSIX_C_SOURCE 200809L
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -116,6 +117,8 @@ static int connect_to(const char *host, const char *port)
     for (it = found; it != NULL && fd < 0; it = it->ai_next) {
         fd = socket(it->ai_family, it->ai_socktype, it->ai_protocol);
         if (fd < 0) continue;
+        struct timeval timeout = {.tv_sec = BLOCKS_WELCOME_TIMEOUT_MS / 1000};
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout); /* also that of `connect`, on Linux */
         if (connect(fd, it->ai_addr, it->ai_addrlen) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
             fprintf(stderr, "send: %s:%s: %s\n", host, port, strerror(errno));
             close(fd);
@@ -126,7 +129,7 @@ static int connect_to(const char *host, const char *port)
     return fd;
 }
 
-/* Reads what is there. Returns whether the connection goes on. */
+/* Reads once. Returns whether the connection goes on. */
 static bool receive(int fd, enum blocks_status *status)
 {
     uint8_t bytes[512];
@@ -177,7 +180,7 @@ static enum blocks_status run(int fd)
         if (sent >= 0) {
             blocks_sent(&session, (size_t)sent);
         } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-            /* Read what is left: acknowledgements, and perhaps CLOSING. */
+            /* Read the rest: acknowledgements, and perhaps CLOSING. */
             while (wait_for(fd, POLLIN, 1000) != 0 && receive(fd, &status)) {}
             goes_on = false;
         }

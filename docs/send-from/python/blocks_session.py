@@ -128,7 +128,7 @@ class Session:
             self.next, self.wants_cont = self.first, True
         return True
 
-    # The connection: what was written and read on it.
+    # The connection.
 
     def connected(self, uptime_us):
         """Begins a connection: the next bytes are HELLO."""
@@ -178,7 +178,7 @@ class Session:
         self.out, self.after, self.out_number, self.is_partial = memoryview(data), after, None, False
 
     def sent_bytes(self, count):
-        """`count` bytes of what `take` returned were written."""
+        """Reports that `count` of the bytes of `take` were written."""
         self.out = self.out[count:]
         self.is_partial = self.is_partial or count > 0
         if not self.out and self.after is not None:
@@ -410,7 +410,7 @@ class SessionSender:
                 self._changed.notify_all()
 
     def _drain(self, sock):
-        """Reads what is left after a failed write: acknowledgements, and perhaps CLOSING."""
+        """Reads the rest after a failed write: acknowledgements, and perhaps CLOSING."""
         sock.settimeout(DRAIN_TIMEOUT_S)
         try:
             while True:

@@ -73,7 +73,7 @@ where
         })
     }
 
-    /// Does one thing that can be done: reads once what has arrived, or writes once. Returns [`Turn::Idle`] if there is
+    /// Does one thing that can be done: reads once, if bytes have arrived, or writes once. Returns [`Turn::Idle`] if there is
     /// neither. Only the write can wait.
     ///
     /// # Errors

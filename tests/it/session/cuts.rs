@@ -40,7 +40,7 @@ fn each_message_is_recorded_once_after_kills_of_the_host() {
 #[track_caller]
 fn cut(host: impl SessionHost, language: &Language, seed: u64) {
     let mut chance = Chance(seed);
-    // Most of what goes up are messages of about 15 bytes, of what goes down frames of up to 48 bytes.
+    // Messages have about 15 bytes, frames of the host up to 48.
     let mut limit = || match chance.of(0..=1) {
         0 => [chance.of(0..=300), usize::MAX],
         _ => [usize::MAX, chance.of(0..=60)],
@@ -82,8 +82,8 @@ fn kill(mut host: impl SessionHost, language: &Language) {
     host.end().assert_once(&messages);
 }
 
-/// Forwards connections to a host, if there is one, and ends each of the first ones after this many bytes up or down. With `stopped`, it reports that,
-/// and leaves the end to the host. Runs until the test ends.
+/// Forwards connections to a host, if there is one, and ends each of the first ones after this many bytes up or down. With
+/// `stopped`, it reports that, and leaves the end to the host. Runs until the test ends.
 fn relay(
     to: Arc<Mutex<Option<SocketAddr>>>,
     limits: Vec<[usize; 2]>,

@@ -17,14 +17,14 @@ pub(super) trait SessionHost {
     /// Its address: another one after a restart.
     fn addr(&self) -> SocketAddr;
 
-    /// Kills it, and starts it again with what is on its disk.
+    /// Kills it, and starts it again with its disk.
     fn restart(&mut self);
 
-    /// Ends it. Returns what it recorded.
+    /// Ends it. Returns its records.
     fn end(self) -> Recorded;
 }
 
-/// What a host recorded, in the order of its records.
+/// The records of a host, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     /// Session, number and payload.
@@ -81,7 +81,7 @@ impl Recorded {
     }
 }
 
-/// `tests/peers/session_host.py`, with a plan of what it does wrong.
+/// `tests/peers/session_host.py`, with a plan of its failures.
 #[derive(Debug)]
 pub(super) struct PythonHost {
     process: Process,
@@ -108,7 +108,7 @@ impl PythonHost {
         }
     }
 
-    /// Ends it. Returns what it recorded, and the session of each HELLO.
+    /// Ends it. Returns its records, and the session of each HELLO.
     #[track_caller]
     pub(super) fn finish(self) -> (Recorded, Vec<String>) {
         self.process.signal("TERM");

@@ -60,7 +60,7 @@ impl Queue<'_> {
         self.kept == self.messages.len()
     }
 
-    /// Pushes what the ring takes. Returns whether everything was pushed.
+    /// Pushes messages until the ring is full. Returns whether everything was pushed.
     fn push(&mut self, mut push: impl FnMut(&[u8]) -> Result<u32, PushError>) -> bool {
         while let Some(message) = self.messages.get(self.kept) {
             match push(message.as_bytes()) {

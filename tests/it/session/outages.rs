@@ -77,8 +77,8 @@ fn a_sender_connects_again_if_the_host_is_silent() {
 }
 
 #[test]
-fn a_sender_reports_what_is_not_acknowledged() {
-    Language::each("a_sender_reports_what_is_not_acknowledged", |language| {
+fn a_sender_reports_unacknowledged_messages() {
+    Language::each("a_sender_reports_unacknowledged_messages", |language| {
         let host = PythonHost::start(&["silent:5", "silent:0", "silent:0", "silent:0"]);
         let setup = Setup {
             timeout_s: 1,
@@ -90,8 +90,8 @@ fn a_sender_reports_what_is_not_acknowledged() {
 }
 
 #[test]
-fn what_a_sender_drops_is_recorded_as_a_gap() {
-    Language::each("what_a_sender_drops_is_recorded_as_a_gap", |language| {
+fn dropped_messages_are_recorded_as_a_gap() {
+    Language::each("dropped_messages_are_recorded_as_a_gap", |language| {
         let host = PythonHost::start(&["close:8", "cut:2", "lost-ack:1"]);
         let setup = Setup {
             room: 300,
@@ -159,7 +159,7 @@ fn a_session_of_another_ring_is_left() {
     });
 }
 
-/// Runs each sender against a host with this plan, and passes what was recorded and the number of HELLOs to `check`.
+/// Runs each sender against a host with this plan, and passes the records and the number of HELLOs to `check`.
 #[track_caller]
 fn outlive(name: &str, plan: &[&str], check: impl Fn(Recorded, usize) + Sync) {
     Language::each(name, |language| {

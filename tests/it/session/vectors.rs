@@ -22,7 +22,7 @@ fn the_sender_in_c_agrees_with_the_vectors() {
     }
 }
 
-/// Passes the frames of the host to a program, and compares what it prints.
+/// Passes the frames of the host to a program, and compares its output.
 #[track_caller]
 fn check(mut command: Command) {
     let [hello, cont, frames @ ..] = vectors();
