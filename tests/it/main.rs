@@ -130,6 +130,7 @@ mod repository {
 
 /// Acknowledged sessions: senders in three languages, against hosts that fail, close or break the protocol.
 mod session {
+    mod any_calls;
     mod cuts;
     mod host;
     mod link;
