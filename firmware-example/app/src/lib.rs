@@ -1,14 +1,17 @@
-//! The application: samples the state of a machine, and sends it as a series of blocks. Start with [`run`].
+//! The application: samples the state of a machine, and sends it. Start with [`run_session`], which sends over an acknowledged
+//! session, or with [`run`], which sends a plain series of blocks.
 //!
 //! It is independent of any board and generic over what a board provides: [`Connect`] (a transport of
 //! `embedded-io-async`), [`Clock`] and [`Machine`]. The same code runs in a test on a desktop and on a microcontroller.
 //!
 //! ```text
-//! Machine -> sample() -> Queue -> Samples -> uplink() -> Connect
-//!            every period  fixed   one block   reconnects
+//! Machine -> sample() -> Queue -> Session ------------> Split     run_session()
+//!            every period  fixed   ring, until acknowledged
+//!                         Queue -> Samples -> uplink() -> Connect   run()
+//!                                  one block   reconnects
 //! ```
 //!
-//! Sampling never waits for the network: a full queue drops its oldest sample, and the next sample that is sent carries
+//! Sampling never waits for the network: a full ring or queue drops its oldest sample, and the next sample that is sent carries
 //! the number of dropped ones. [`blocking::stream`] sends the same queue without an executor.
 
 #![no_std]
