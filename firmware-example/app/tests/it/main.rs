@@ -9,4 +9,5 @@ mod failures;
 mod host;
 mod network;
 mod session;
+mod session_network;
 mod support;
