@@ -162,5 +162,6 @@ mod sessions {
     mod kill;
     mod many;
     mod refusals;
+    mod retention;
     mod stop;
 }

@@ -9,14 +9,9 @@ use blocksd_tests::small_disk::SmallDisk;
 
 const DEVICES: usize = 2;
 
-#[test]
-fn a_full_disk_stops_acknowledgements_and_no_heartbeat() {
-    let name = "a_full_disk_stops_acknowledgements_and_no_heartbeat";
-    let Some(disk) = SmallDisk::mount(name) else {
-        return;
-    };
-    disk.fill();
-    let server = Server::start(&[
+/// A daemon on a small disk.
+fn start(disk: &SmallDisk) -> Server {
+    Server::start(&[
         "--record",
         disk.path().to_str().unwrap(),
         "--output",
@@ -29,13 +24,41 @@ fn a_full_disk_stops_acknowledgements_and_no_heartbeat() {
         "0",
         "--heartbeat",
         "1",
-    ]);
+    ])
+}
+
+/// Devices that fill the small disk soon.
+fn devices() -> SessionDevices {
     let plan = DevicePlan {
         pause: Duration::from_millis(5),
         message_len: 1000,
         ..DevicePlan::default()
     };
-    let devices = SessionDevices::start("boiler", DEVICES, plan);
+    SessionDevices::start("boiler", DEVICES, plan)
+}
+
+/// Ends the devices and the daemon, and asserts that each message is recorded once.
+#[track_caller]
+fn end(devices: SessionDevices, server: Server, disk: &SmallDisk) {
+    let outcomes = devices.finish();
+    let (ended, _) = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let audit = SessionAudit::of(disk.path());
+    for outcome in &outcomes {
+        audit.assert_all(&outcome.id, outcome.pushed);
+    }
+    assert_eq!(audit.sessions.len(), DEVICES);
+}
+
+#[test]
+fn a_full_disk_stops_acknowledgements_and_no_heartbeat() {
+    let name = "a_full_disk_stops_acknowledgements_and_no_heartbeat";
+    let Some(disk) = SmallDisk::mount(name) else {
+        return;
+    };
+    disk.fill();
+    let server = start(&disk);
+    let devices = devices();
     devices.connect_to(Some(server.addr()));
     server.process.wait_for_error("devices are held back");
     // The last acknowledgements are of what was durable before.
@@ -58,11 +81,32 @@ fn a_full_disk_stops_acknowledgements_and_no_heartbeat() {
     for seen in devices.seen() {
         assert_eq!((seen.welcomes(), seen.closings()), (1, vec![]));
     }
-    let outcomes = devices.finish();
-    let (ended, _) = server.stop();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(disk.path());
-    for outcome in &outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
+    end(devices, server, &disk);
+}
+
+#[test]
+fn a_daemon_that_ends_with_a_full_disk_takes_nothing_from_a_session() {
+    let name = "a_daemon_that_ends_with_a_full_disk_takes_nothing_from_a_session";
+    for signal in ["TERM", "KILL"] {
+        let Some(disk) = SmallDisk::mount(name) else {
+            return;
+        };
+        disk.fill();
+        let server = start(&disk);
+        let devices = devices();
+        devices.connect_to(Some(server.addr()));
+        server.process.wait_for_error("devices are held back");
+        server.process.signal(signal);
+        let (ended, _) = server.end();
+        // A stop reports what is not recorded. Devices with sessions have all of it.
+        let code = (signal == "TERM").then_some(1);
+        assert_eq!(ended.code, code, "{ended:?}");
+        devices.connect_to(None);
+        devices.wait_until_gone();
+        disk.make_room();
+        let server = start(&disk);
+        devices.connect_to(Some(server.addr()));
+        devices.wait_for_acks(1);
+        end(devices, server, &disk);
     }
 }

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use blocksd_tests::disk::Chance;
-use blocksd_tests::process::Server;
+use blocksd_tests::process::{Server, run};
 use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices};
 use tempfile::TempDir;
@@ -65,6 +65,8 @@ fn each_message_is_recorded_once_whenever_the_daemon_is_killed() {
         assert!(kills() as u64 <= outcome.pushed, "{outcome:?}");
         audit.assert_all(&outcome.id, outcome.pushed);
     }
+    let verified = run(&["verify", folder.path().to_str().unwrap()], b"");
+    assert_eq!(verified.code, Some(0), "{verified:?}");
     // No session was forgotten, and none was replaced.
     assert_eq!(audit.sessions.len(), DEVICES);
     assert_eq!(audit.plain, 0);
