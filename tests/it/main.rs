@@ -128,17 +128,6 @@ mod repository {
     mod type_names;
 }
 
-/// Acknowledged sessions: senders in three languages, against hosts that fail, close or break the protocol.
-mod session {
-    mod any_calls;
-    mod cuts;
-    mod host;
-    mod link;
-    mod outages;
-    mod senders;
-    mod vectors;
-}
-
 /// The daemon as a service: signals, the log, metrics, health, packages and the install.
 mod service {
     mod alerts;
@@ -154,14 +143,22 @@ mod service {
     mod signals;
 }
 
-/// Acknowledged sessions, from the device to the recording: nothing is lost, and nothing is recorded twice.
+/// Acknowledged sessions, with the daemon and with a host that fails, from senders in three languages: nothing is lost, and
+/// nothing is recorded twice.
 mod sessions {
+    mod any_calls;
+    mod cuts;
     mod disk_full;
     mod flood;
     mod hosts;
     mod kill;
+    mod link;
     mod many;
+    mod outages;
+    mod peer_host;
     mod refusals;
     mod retention;
+    mod senders;
     mod stop;
+    mod vectors;
 }

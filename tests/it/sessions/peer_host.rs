@@ -1,10 +1,11 @@
-//! Hosts of sessions for these tests. Start with [`SessionHost`]; [`PythonHost`] is one that can misbehave.
+//! Hosts of sessions for these tests. Start with [`SessionHost`]; [`PythonHost`] is one that can misbehave, and [`DaemonHost`]
+//! the daemon.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 
-use blocksd_tests::process::{Process, wait_until};
+use blocksd_tests::process::{Process, Server, run, wait_until};
 use blocksd_tests::programs::python;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -136,6 +137,63 @@ impl SessionHost for PythonHost {
 
     fn end(self) -> Recorded {
         self.finish().0
+    }
+}
+
+/// The daemon, with a recording.
+#[derive(Debug)]
+pub(super) struct DaemonHost {
+    server: Server,
+    folder: TempDir,
+}
+
+impl DaemonHost {
+    #[track_caller]
+    pub(super) fn start() -> Self {
+        let folder = TempDir::new().expect("a folder for temporary files");
+        let server = Self::server(&folder);
+        Self { server, folder }
+    }
+
+    #[track_caller]
+    fn server(folder: &TempDir) -> Server {
+        let folder = folder.path().to_str().expect("a path in UTF-8");
+        Server::start(&["--record", folder, "--output", "none"])
+    }
+}
+
+impl SessionHost for DaemonHost {
+    fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    fn restart(&mut self) {
+        self.server.process.signal("KILL");
+        wait_until("the daemon is killed", || !self.server.process.runs());
+        self.server = Self::server(&self.folder);
+    }
+
+    fn end(self) -> Recorded {
+        let (ended, _) = self.server.stop();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let folder = self.folder.path().to_str().expect("a path in UTF-8");
+        let verified = run(&["verify", folder], b"");
+        assert_eq!(verified.code, Some(0), "{verified:?}");
+        let read = run(&["read", folder, "--output", "json"], b"");
+        let mut recorded = Recorded::default();
+        for line in read.stdout_text().lines() {
+            let event: Value = serde_json::from_str(line).expect("an event");
+            if event["event"] == "block" {
+                let session = event["session"].as_str().expect("a session");
+                let session = u64::from_str_radix(session, 16).expect("a session");
+                let number = event["seq"].as_u64().expect("a number");
+                let payload = event["text"].as_str().expect("a text");
+                recorded
+                    .messages
+                    .push((session, number, payload.as_bytes().to_vec()));
+            }
+        }
+        recorded
     }
 }
 

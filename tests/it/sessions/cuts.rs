@@ -10,7 +10,7 @@ use std::thread;
 use blocksd_tests::disk::Chance;
 use blocksd_tests::process::DEADLINE;
 
-use super::host::{PythonHost, SessionHost};
+use super::peer_host::{DaemonHost, PythonHost, SessionHost};
 use super::senders::{Language, Setup, messages};
 
 /// Hosts, each with other cuts.
@@ -26,6 +26,7 @@ fn each_message_is_recorded_once_after_cuts_at_any_byte() {
     Language::each(name, |language| {
         for seed in 0..SEEDS {
             cut(PythonHost::start(&[]), language, seed);
+            cut(DaemonHost::start(), language, seed);
         }
     });
 }
@@ -33,7 +34,10 @@ fn each_message_is_recorded_once_after_cuts_at_any_byte() {
 #[test]
 fn each_message_is_recorded_once_after_kills_of_the_host() {
     let name = "each_message_is_recorded_once_after_kills_of_the_host";
-    Language::each(name, |language| kill(PythonHost::start(&[]), language));
+    Language::each(name, |language| {
+        kill(PythonHost::start(&[]), language);
+        kill(DaemonHost::start(), language);
+    });
 }
 
 /// Cuts each of the first connections after a number of bytes in one direction.

@@ -1,7 +1,7 @@
 //! The senders against a host that fails, closes, or breaks the protocol: each message is recorded once, and the exit code
 //! says whether the host has acknowledged everything.
 
-use super::host::{PythonHost, Recorded, SessionHost};
+use super::peer_host::{PythonHost, Recorded, SessionHost};
 use super::senders::{Language, Setup, messages};
 
 /// Messages of a test.
