@@ -15,14 +15,17 @@ use blocksd_recording::internals::storage::{File, Folder};
 /// Number of bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
+/// How often a sync looks whether the writer is ahead.
+const BEHIND_MAX: usize = 100;
+
 /// A folder on the simulated disk.
 #[derive(Clone, Debug)]
 pub struct Simulated {
     journal: Arc<Mutex<Journal>>,
     promises: Promises,
     fault: Option<Fault>,
-    /// How long a sync of a file takes.
-    sync_time: Duration,
+    /// Number of writes that happen while a file is synced, if the writer does not wait.
+    behind: usize,
 }
 
 /// What is promised to be on the disk.
@@ -121,7 +124,7 @@ impl Simulated {
             journal: Arc::default(),
             promises: Promises::Synced(stats),
             fault,
-            sync_time: Duration::ZERO,
+            behind: 0,
         }
     }
 
@@ -130,7 +133,7 @@ impl Simulated {
     pub fn acknowledging(number: Arc<AtomicU64>, fault: Option<Fault>) -> Self {
         Self {
             promises: Promises::Acknowledged(number),
-            sync_time: Duration::from_millis(1),
+            behind: 4,
             ..Self::new(Arc::default(), fault)
         }
     }
@@ -446,10 +449,16 @@ impl File for SimulatedFile {
             self.folder.add(&mut journal, failed);
             return Err(io::Error::other("the disk has failed"));
         }
-        let before = journal.done.len();
+        let (before, calls) = (journal.done.len(), journal.calls);
         drop(journal);
         // A sync takes time, and does not cover what is written meanwhile.
-        std::thread::sleep(self.folder.sync_time);
+        std::thread::yield_now();
+        for _ in 0..BEHIND_MAX {
+            if calls + self.folder.behind <= self.folder.lock().calls {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
         let mut journal = self.folder.lock();
         self.folder.add(
             &mut journal,

@@ -200,6 +200,32 @@ fn each_sealed_file_is_packed_while_the_log_continues() {
 }
 
 #[test]
+fn numbered_messages_are_packed_with_their_numbers() {
+    let folder = TempDir::new().unwrap();
+    let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+    let mut channel = Channel::default();
+    for number in 0..200 {
+        let spec = || ChannelSpec {
+            metadata: [("session".to_owned(), "9f3a5c7711d2e4b6".to_owned())].into(),
+            ..ChannelSpec::default()
+        };
+        let of_file = log.channel(&mut channel, spec).unwrap();
+        let origin = MessageOrigin::new(1, number);
+        let messages = std::iter::once(b"reading".as_slice());
+        log.append_all(of_file, origin, number as u32, 1, messages)
+            .unwrap();
+        log.commit().unwrap();
+    }
+    log.finish().unwrap();
+    let before = messages(folder.path());
+    let stats = pack_all(folder.path(), Compression::Auto).read();
+    assert_eq!(stats.files_packed, 1);
+    assert!(messages(folder.path()) == before && before.0.len() == 200);
+    let file = blocksd_recording::catalog::list_directory(folder.path()).unwrap();
+    assert!(is_sound(&file[0].path));
+}
+
+#[test]
 fn a_damaged_file_stays_unchanged() {
     let folder = TempDir::new().unwrap();
     let (path, _) = slow_fleet(folder.path(), Compression::Auto, 5);

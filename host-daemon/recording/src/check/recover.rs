@@ -72,9 +72,11 @@ fn rewrite(
     let kept = salvager.keep_all(&mut scan);
     let finished = kept.and_then(|()| salvager.finish());
     let is_ours = salvager.survey.is_ours;
+    // Messages were left out.
+    let is_full = salvager.set_aside.is_full;
     let checked = finished.and_then(|mut recovered| {
         recovered.complete = is_complete;
-        recovered.damaged &= !is_complete;
+        recovered.damaged = (recovered.damaged && !is_complete) || is_full;
         // Another attempt, or another disk, may read more.
         recovered.damaged |= input.unreadable(0, u64::MAX).is_some();
         if recovered.written
@@ -302,7 +304,6 @@ impl<'a> Salvager<'a> {
         self.tally.recovered.is_disordered = self.order.is_disordered();
         // The chunk with the record of the channel is missing, or comes later.
         self.tally.recovered.damaged |= self.survey.is_ours && self.tally.is_undefined;
-        self.tally.recovered.damaged |= self.set_aside.is_full;
         Ok(std::mem::take(&mut self.tally.recovered))
     }
 }
