@@ -105,3 +105,64 @@ impl States {
 const fn index(newest: u32) -> usize {
     (newest & 1) as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory whose last save was reset after `written` bytes of the state.
+    fn reset_within_save(written: usize) -> SessionMemory<64> {
+        let mut memory = SessionMemory::<64>::new();
+        let (mut sender, states) = memory.open();
+        assert_eq!(states.push(&mut sender, b"one"), Ok(0));
+        let before = (states.newest, states.saved);
+        assert_eq!(sender.push(b"two"), Ok(0));
+        states.save(&sender);
+        let after = states.saved;
+        (states.newest, states.saved) = before;
+        let places = states.saved.iter_mut().zip(after);
+        for (place, after) in places {
+            for (byte, after) in place.iter_mut().zip(after).take(written) {
+                *byte = after;
+            }
+        }
+        memory
+    }
+
+    #[test]
+    fn a_reset_within_a_save_leaves_the_state_before_it() {
+        for written in 0..=Saved::LEN {
+            let mut memory = reset_within_save(written);
+            let (sender, _) = memory.open();
+            assert_eq!(sender.unacknowledged().blocks, 1, "{written} bytes");
+        }
+    }
+
+    #[test]
+    fn a_push_saves_before_it_writes_over_messages() {
+        let mut memory = SessionMemory::<32>::new();
+        let (mut sender, states) = memory.open();
+        for dropped in [0, 0, 1] {
+            assert_eq!(states.push(&mut sender, b"0123456789"), Ok(dropped));
+        }
+        // A reset before the last save, and after the message was written.
+        states.newest = states.newest.wrapping_sub(1);
+        let (sender, _) = memory.open();
+        let held = sender.unacknowledged();
+        assert_eq!((held.first, held.blocks, held.lost), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_state_that_is_damaged_begins_a_new_session() {
+        for damaged in 0..Saved::LEN {
+            let mut memory = reset_within_save(0);
+            let newest = index(memory.states.newest);
+            let mut bytes = memory.states.saved.iter_mut().skip(newest).flatten();
+            if let Some(byte) = bytes.nth(damaged) {
+                *byte ^= 1;
+            }
+            let (sender, _) = memory.open();
+            assert_eq!(sender.unacknowledged().blocks, 0, "byte {damaged}");
+        }
+    }
+}
