@@ -114,6 +114,41 @@ fn a_synced_record_without_its_sectors_is_damage() {
 }
 
 #[test]
+fn whatever_happens_to_a_file_no_other_messages_are_read() {
+    let (bytes, at) = sample_of(0xa5);
+    // What each number of records says.
+    let states: Vec<_> = (1..at.len())
+        .map(|end| content(&bytes[..at[end]]))
+        .collect();
+    let mut seed = 1_u64;
+    let mut below = |bound: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % bound
+    };
+    let mut accepted = 0;
+    for _ in 0..20_000 {
+        let mut changed = bytes.clone();
+        for _ in 0..=below(3) {
+            let len = changed.len();
+            let (from, to) = (below(len), below(len));
+            let count = below(1 + len - from.max(to)).min(below(1500));
+            match below(4) {
+                0 => changed.truncate(1 + from),
+                1 => changed[from..from + count].fill(0),
+                2 => changed.copy_within(from..from + count, to),
+                _ => drop(changed.splice(from..from + count, bytes[..below(600)].to_vec())),
+            }
+        }
+        if let Ok(parsed) = parse(&changed) {
+            accepted += 1;
+            assert!(states.contains(&(parsed.first, parsed.messages)));
+            assert_eq!(parsed.session, 9);
+        }
+    }
+    assert!(100 < accepted, "{accepted}");
+}
+
+#[test]
 fn another_file_is_not_a_spool() {
     for other in [&b""[..], b"text", &[0; 2 * SECTOR]] {
         assert!(matches!(parse(other), Err(SpoolFault::NotSpool)));
