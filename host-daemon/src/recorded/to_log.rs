@@ -47,6 +47,8 @@ pub struct EventWriter {
     entry_sequence: u32,
     /// The file that has the states of the sessions at its head.
     head_of: u64,
+    /// The [epoch](Log::epoch) of the log: a larger one follows a failed sync.
+    epoch: u64,
     /// The channels of sessions in the current file, by device and session.
     numbered: HashMap<(Arc<str>, u64), NumberedChannel>,
     /// The file that these belong to.
@@ -88,6 +90,7 @@ impl EventWriter {
     /// Writes to this log.
     #[must_use]
     pub fn new(log: Log) -> Self {
+        let epoch = log.epoch();
         Self {
             log,
             devices: HashMap::new(),
@@ -103,6 +106,7 @@ impl EventWriter {
             entries: Channel::default(),
             entry_sequence: 0,
             head_of: 0,
+            epoch,
             numbered: HashMap::new(),
             numbered_in: 0,
             json: Vec::new(),
@@ -184,7 +188,6 @@ impl EventWriter {
     /// # Errors
     /// [`LogError::GaveUp`].
     pub fn tick(&mut self) -> Result<(), LogError> {
-        self.reset_after_failure();
         self.rotate_if_due()?;
         if self.budget.due().is_some_and(|due| due <= Instant::now()) {
             self.write_sums(false)?;
@@ -374,7 +377,10 @@ impl EventWriter {
         if self.sessions.is_some() && self.log.is_rotation_due() && !self.log.has_failed_sync() {
             self.end_sessions()?;
         }
-        if self.log.rotate_if_due()? {
+        let is_rotated = self.log.rotate_if_due()?;
+        // Now, and not before: the sync can have failed in the meantime.
+        self.reset_after_failure();
+        if is_rotated {
             let number = self.log.next_number();
             self.devices
                 .retain(|_, device| device.conns != 0 || device.file == number);

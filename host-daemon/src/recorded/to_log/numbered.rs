@@ -34,7 +34,6 @@ impl EventWriter {
         let Some(sessions) = self.sessions.clone() else {
             return Ok(());
         };
-        self.reset_after_failure();
         self.rotate_if_due()?;
         if self.head_of == self.file() {
             return Ok(());
@@ -43,11 +42,13 @@ impl EventWriter {
         self.snapshot(&sessions, Snapshot::Head)
     }
 
-    /// If a sync has failed, makes the sessions forget what is not durable.
-    pub(super) fn reset_after_failure(&self) {
-        if let Some(sessions) = &self.sessions
-            && self.log.has_failed_sync()
-        {
+    /// If the log has noticed a failed sync, makes the sessions forget what is not durable.
+    pub(super) fn reset_after_failure(&mut self) {
+        if self.epoch == self.log.epoch() {
+            return;
+        }
+        self.epoch = self.log.epoch();
+        if let Some(sessions) = &self.sessions {
             // What was durable before the failure stays so.
             self.commits.apply();
             sessions.reset();
