@@ -402,7 +402,6 @@ async fn next(
                 None => std::future::pending().await,
             }
         };
-        let is_syncing = writer.log().is_syncing();
         tokio::select! {
             biased;
             Some(event) = lifecycle.recv() => writer.lifecycle(&event)?,
@@ -411,7 +410,8 @@ async fn next(
                 _ => None,
             }),
             () = due => {}
-            () = synced.notified(), if is_syncing => {}
+            // Its end can be a failure, after which devices must send again.
+            () = synced.notified() => {}
         }
     }
 }
