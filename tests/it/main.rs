@@ -149,6 +149,7 @@ mod sessions {
     mod any_calls;
     mod cuts;
     mod disk_full;
+    mod failed_syncs;
     mod flood;
     mod hosts;
     mod kill;

@@ -4,6 +4,9 @@
  * BAD_OPENS         TEXT,...          files whose path contains TEXT cannot be opened
  * BAD_FOLDER_SYNCS  ERRNO             folders cannot be synced
  * BAD_FOLDER_LOCKS  ERRNO             folders cannot be locked
+ * BAD_DATA_SYNCS    PATH              if this file exists, a sync of data removes it and fails, and what was written to
+ *                                     the file since its last sync becomes zeros
+ * BAD_DATA_SYNC_MS  TIME              time that such a sync takes, in milliseconds
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -132,6 +135,46 @@ int fsync(int fd)
         return -1;
     }
     return NEXT(fsync)(fd);
+}
+
+/* Files whose data was synced, and their lengths then. Only one thread syncs data. */
+static struct {
+    ino_t file;
+    off_t len;
+} synced[1024];
+
+int fdatasync(int fd)
+{
+    const char *bad = getenv("BAD_DATA_SYNCS");
+    struct stat file;
+    if (bad == NULL || fstat(fd, &file) != 0)
+        return NEXT(fdatasync)(fd);
+    size_t at = 0;
+    while (synced[at].file != 0 && synced[at].file != file.st_ino && at < 1023)
+        at++;
+    if (synced[at].file != file.st_ino)
+        synced[at].len = 0;
+    synced[at].file = file.st_ino;
+    if (0 < synced[at].len && unlink(bad) == 0) {
+        static const char zeros[4096];
+        off_t from = synced[at].len;
+        const char *time = getenv("BAD_DATA_SYNC_MS");
+        if (time != NULL)
+            usleep(1000 * atoi(time));
+        fstat(fd, &file);
+        while (from < file.st_size) {
+            off_t left = file.st_size - from;
+            ssize_t len = pwrite(fd, zeros, left < 4096 ? left : 4096, from);
+            if (len <= 0)
+                abort();
+            from += len;
+        }
+        return failed();
+    }
+    int result = NEXT(fdatasync)(fd);
+    if (result == 0)
+        synced[at].len = file.st_size;
+    return result;
 }
 
 int flock(int fd, int operation)
