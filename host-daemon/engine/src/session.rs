@@ -16,7 +16,7 @@ use std::time::Duration;
 use framing_core::session::{Continued, Counted, NotOwner, SessionReceiver, Written};
 
 pub use self::counts::{HelloKind, SessionCounters, SessionTotals};
-pub(crate) use self::registry::Opened;
+pub(crate) use self::registry::OpenedSession;
 pub use self::registry::{Recovered, Sessions};
 use crate::moment::Moment;
 
@@ -41,10 +41,10 @@ const RETRY_S: (u16, u16) = (1, 60);
 pub struct Session {
     device: Arc<str>,
     number: u64,
-    state: Mutex<State>,
+    state: Mutex<Numbering>,
 }
 
-struct State {
+struct Numbering {
     receiver: SessionReceiver,
     /// Gaps that were not passed to the sinks yet.
     gaps: Vec<SessionGap>,
@@ -138,9 +138,9 @@ impl Session {
     /// 0 if unknown.
     #[must_use]
     pub fn recovered(device: impl Into<Arc<str>>, number: u64, next: u64, check: u32) -> Self {
-        let state = State {
+        let state = Numbering {
             is_recorded: true,
-            ..State::new(SessionReceiver::recovered(next, check))
+            ..Numbering::new(SessionReceiver::recovered(next, check))
         };
         Self {
             device: device.into(),
@@ -153,7 +153,7 @@ impl Session {
         Self {
             device,
             number,
-            state: Mutex::new(State::new(SessionReceiver::new(first, lost))),
+            state: Mutex::new(Numbering::new(SessionReceiver::new(first, lost))),
         }
     }
 
@@ -311,7 +311,7 @@ impl Session {
         owner.is_some()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Numbering> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -327,7 +327,7 @@ impl SessionGap {
     }
 }
 
-impl State {
+impl Numbering {
     const fn new(receiver: SessionReceiver) -> Self {
         Self {
             receiver,

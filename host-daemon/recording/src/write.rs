@@ -5,6 +5,7 @@ mod buffer;
 pub(crate) mod channel;
 pub(crate) mod compress;
 pub(crate) mod epoch;
+mod epochs;
 mod hook;
 pub(crate) mod log;
 pub(crate) mod report;

@@ -16,7 +16,7 @@ pub const DURABLE_BOUNDS_MS: [u64; 10] = [10, 25, 50, 100, 150, 250, 500, 1000, 
 /// the runtime tells the sessions, which wakes their connections.
 #[derive(Debug, Default)]
 pub struct Commits {
-    state: Mutex<State>,
+    state: Mutex<Pending>,
     /// Held while the sessions are told, so that they are told in the order of the commits.
     applying: Mutex<()>,
     ended: Notify,
@@ -33,7 +33,7 @@ pub struct DurableTimes {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Pending {
     /// Commits with a session, in order.
     lists: VecDeque<List>,
     /// How commits ended, in order.
@@ -129,7 +129,7 @@ impl Commits {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Pending> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

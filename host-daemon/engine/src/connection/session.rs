@@ -23,7 +23,7 @@ use crate::listen::transport::Transport;
 use crate::peer_log::{Kind, warn_peer};
 use crate::pool::Buffer;
 use crate::reason::{CloseReason, RefusedReason};
-use crate::session::{Opened, Passing};
+use crate::session::{OpenedSession, Passing};
 use crate::sink::fanout::Places;
 
 /// Time for the last commit before a shutdown.
@@ -164,7 +164,7 @@ impl Connection {
             return self.refuse_hello(frame, &RefusedReason::DeviceFull);
         }
         self.transport.set_low_latency();
-        let Opened {
+        let OpenedSession {
             session,
             kind,
             resumed,

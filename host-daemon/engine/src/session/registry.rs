@@ -62,7 +62,7 @@ struct All {
 
 /// A session that a connection opened.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedSession {
     pub(crate) session: Arc<Session>,
     pub(crate) kind: HelloKind,
     pub(crate) resumed: Resumed,
@@ -168,7 +168,11 @@ impl Sessions {
     }
 
     /// Opens the session of a HELLO for a connection.
-    pub(crate) fn hello(&self, conn: u64, hello: &Hello<'_>) -> Result<Opened, HelloRefused> {
+    pub(crate) fn hello(
+        &self,
+        conn: u64,
+        hello: &Hello<'_>,
+    ) -> Result<OpenedSession, HelloRefused> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(HelloRefused::Closed);
         }
@@ -182,7 +186,7 @@ impl Sessions {
         if let Some(session) = known.filter(|_| hello.session != 0) {
             match self.resume(&mut all, conn, hello, &session) {
                 Ok(resumed) => {
-                    return Ok(Opened {
+                    return Ok(OpenedSession {
                         session,
                         kind,
                         resumed,
@@ -213,7 +217,7 @@ impl Sessions {
         let resumed = self.resume(&mut all, conn, hello, &session);
         // A new session has no owner, and no messages.
         let resumed = resumed.map_err(|_| HelloRefused::Superseded { retry_s: 0 })?;
-        Ok(Opened {
+        Ok(OpenedSession {
             session,
             kind,
             resumed,

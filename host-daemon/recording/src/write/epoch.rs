@@ -1,14 +1,9 @@
-//! What a failed sync makes void: an [`Epoch`] is the time between two failed syncs that the writer has noticed, and
-//! [`Epochs`] knows the files of the current one.
+//! What a failed sync makes void: an [`Epoch`] is the time between two failed syncs that the writer has noticed.
 //!
 //! After a failed sync, messages of the same file may be lost, and numbered messages of later files would follow a hole. So no
 //! file of the epoch becomes durable any further, until the writer begins a new one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use crate::format::private::VoidedFile;
-use crate::write::active::SegmentFile;
 
 /// The result of a commit, or of the sync that precedes the sealing of a file.
 ///
@@ -58,6 +53,11 @@ impl Epoch {
         self.has_failed.load(Ordering::Acquire)
     }
 
+    /// A file of the epoch has a numbered channel.
+    pub(super) fn number(&self) {
+        self.is_numbered.store(true, Ordering::Release);
+    }
+
     /// Makes the failure visible to the writer.
     pub(super) fn fail(&self) {
         self.has_failed.store(true, Ordering::Release);
@@ -66,70 +66,5 @@ impl Epoch {
     /// Whether a failed sync makes all files void, and not only its own.
     pub(super) fn is_void(&self) -> bool {
         self.has_failed() && self.is_numbered.load(Ordering::Acquire)
-    }
-}
-
-/// The current epoch, as the writer sees it.
-#[derive(Debug)]
-pub(super) struct Epochs {
-    number: u64,
-    current: Arc<Epoch>,
-    /// The files that were begun in it, without those that were completely synced.
-    files: Vec<Arc<SegmentFile>>,
-}
-
-impl Epochs {
-    pub(super) fn new() -> Self {
-        Self {
-            number: 1,
-            current: Arc::default(),
-            files: Vec::new(),
-        }
-    }
-
-    /// The number of the current epoch.
-    pub(super) const fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The current epoch.
-    pub(super) const fn current(&self) -> &Arc<Epoch> {
-        &self.current
-    }
-
-    /// Adds a file that was begun.
-    pub(super) fn add(&mut self, file: &Arc<SegmentFile>) {
-        self.files
-            .retain(|file| !file.is_complete.load(Ordering::Acquire));
-        self.files.push(Arc::clone(file));
-    }
-
-    /// A numbered channel was added to the current file.
-    pub(super) fn number_messages(&self) {
-        self.current.is_numbered.store(true, Ordering::Release);
-    }
-
-    /// Begins a new epoch after a failed sync. Returns the files that are void from now on. None of them is sealed, not even
-    /// after a later sync that succeeds.
-    pub(super) fn renew(&mut self) -> Vec<VoidedFile> {
-        let failed = std::mem::take(&mut self.current);
-        self.number += 1;
-        let is_void = |file: &Arc<SegmentFile>| match failed.is_void() {
-            // After the failure, no file becomes complete.
-            true => !file.is_complete.load(Ordering::Acquire),
-            // A file without numbered messages does not depend on the others.
-            false => file.is_broken.load(Ordering::Acquire),
-        };
-        let files = std::mem::take(&mut self.files);
-        let voided = files.into_iter().filter(is_void);
-        voided
-            .map(|file| {
-                file.is_broken.store(true, Ordering::Release);
-                VoidedFile {
-                    nonce: file.nonce,
-                    synced_len: file.synced_len.load(Ordering::Acquire),
-                }
-            })
-            .collect()
     }
 }

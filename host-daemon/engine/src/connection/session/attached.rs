@@ -16,7 +16,7 @@ use crate::connection::policy::Policy;
 use crate::listen::transport::Transport;
 use crate::moment::Moment;
 use crate::reason::CloseReason;
-use crate::session::{HelloKind, Opened, Session, Sessions, Standing};
+use crate::session::{HelloKind, OpenedSession, Session, Sessions, Standing};
 
 /// A connection that has opened a session.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Attached {
     pub(super) fn new(
         sessions: &Arc<Sessions>,
         conn: u64,
-        opened: Opened,
+        opened: OpenedSession,
         hello: &Hello<'_>,
         policy: &Policy,
         clock: u16,
