@@ -16,13 +16,13 @@ const SUPPRESSED: &[u8] = br#"{"event":"suppressed","#;
 const ENTRY: &[u8] = br#"{"time":"#;
 
 /// Verifies, recovers and repairs recordings of the daemon.
-pub const CHECKER: Checker<'static> = Checker::new(&UnrecordedNumbers);
+pub const CHECKER: Checker<'static> = Checker::new(&NumbersWithoutMessage);
 
 /// Empty messages that were counted in an event and have sequence numbers, and numbers of a session without a message.
 #[derive(Clone, Copy, Debug)]
-struct UnrecordedNumbers;
+struct NumbersWithoutMessage;
 
-impl SequenceRanges for UnrecordedNumbers {
+impl SequenceRanges for NumbersWithoutMessage {
     fn range(&self, topic: Option<&str>, data: &[u8]) -> Option<SequenceRange> {
         match topic {
             Some(EVENTS_TOPIC) => Self::suppressed(data),
@@ -33,7 +33,7 @@ impl SequenceRanges for UnrecordedNumbers {
     }
 }
 
-impl UnrecordedNumbers {
+impl NumbersWithoutMessage {
     /// The numbers that a `suppressed` event counts.
     fn suppressed(data: &[u8]) -> Option<SequenceRange> {
         if !data.starts_with(SUPPRESSED) {
@@ -97,7 +97,6 @@ mod tests {
                 framing: AnyFraming::Blocks(Blocks),
                 encoding: Encoding::default(),
                 first_seq: 0,
-                session: None,
             }),
             time: now,
             kind: EventKind::Suppressed(Box::new(sums.clone())),
@@ -116,7 +115,10 @@ mod tests {
             len: 7,
         };
         for topic in [Some(EVENTS_TOPIC), None] {
-            assert_eq!(UnrecordedNumbers.range(topic, &json), Some(range.clone()));
+            assert_eq!(
+                NumbersWithoutMessage.range(topic, &json),
+                Some(range.clone())
+            );
         }
     }
 
@@ -127,7 +129,7 @@ mod tests {
                 r#"{{"time":"2026-11-28T08:00:00Z","entry":"gap","device":"imu","session":"9f3a5c7711d2e4b6","from":"{from}","to":"{to}","cause":"device"}}"#
             )
         };
-        let range = |topic, json: &str| UnrecordedNumbers.range(topic, json.as_bytes());
+        let range = |topic, json: &str| NumbersWithoutMessage.range(topic, json.as_bytes());
         let want = SequenceRange {
             topic: "/device/imu/blocks".to_owned(),
             session: Some("9f3a5c7711d2e4b6".to_owned()),
@@ -150,11 +152,11 @@ mod tests {
         let topic = Some(EVENTS_TOPIC);
         let json = suppressed(None);
         assert!(json.starts_with(SUPPRESSED));
-        assert_eq!(UnrecordedNumbers.range(topic, &json), None);
+        assert_eq!(NumbersWithoutMessage.range(topic, &json), None);
         let payload = suppressed(Some(3));
-        let range = UnrecordedNumbers.range(Some("/device/imu/blocks"), &payload);
+        let range = NumbersWithoutMessage.range(Some("/device/imu/blocks"), &payload);
         assert_eq!(range, None);
         let open = br#"{"event":"open","device":"imu","seq":3,"empty":7}"#;
-        assert_eq!(UnrecordedNumbers.range(topic, open), None);
+        assert_eq!(NumbersWithoutMessage.range(topic, open), None);
     }
 }

@@ -53,7 +53,7 @@ impl Epoch {
         self.has_failed.load(Ordering::Acquire)
     }
 
-    /// A file of the epoch has a numbered channel.
+    /// A file has a numbered channel.
     pub(super) fn number(&self) {
         self.is_numbered.store(true, Ordering::Release);
     }

@@ -42,11 +42,6 @@ impl Epochs {
         self.files.push(Arc::clone(file));
     }
 
-    /// A numbered channel was added to the current file.
-    pub(super) fn number_messages(&self) {
-        self.current.number();
-    }
-
     /// Begins a new epoch after a failed sync. Returns the files that are void from now on. None of them is sealed, not even
     /// after a later sync that succeeds.
     pub(super) fn renew(&mut self) -> Vec<VoidedFile> {

@@ -161,7 +161,7 @@ impl Log {
         };
         let spec = spec();
         if spec.is_numbered() {
-            self.epochs.number_messages();
+            self.epochs.current().number();
         }
         let id = active.segment.channel(&spec);
         *channel = Channel {
