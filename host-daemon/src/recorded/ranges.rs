@@ -97,6 +97,7 @@ mod tests {
                 framing: AnyFraming::Blocks(Blocks),
                 encoding: Encoding::default(),
                 first_seq: 0,
+                session: None,
             }),
             time: now,
             kind: EventKind::Suppressed(Box::new(sums.clone())),
