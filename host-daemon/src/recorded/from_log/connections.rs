@@ -361,6 +361,40 @@ mod tests {
     }
 
     #[test]
+    fn a_session_continues_in_the_next_file_with_the_same_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        for (session, number) in [
+            ("0000000000000007", 0),
+            ("0000000000000007", 1),
+            ("0000000000000008", 2),
+        ] {
+            let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+            let metadata = [("session", session), ("first", &*number.to_string())];
+            let spec = || ChannelSpec {
+                topic: "/device/d/blocks".to_owned(),
+                metadata: metadata
+                    .map(|(key, text)| (key.to_owned(), text.to_owned()))
+                    .into(),
+                ..ChannelSpec::default()
+            };
+            let channel = log.channel(&mut Channel::default(), spec).unwrap();
+            let (origin, bytes) = (MessageOrigin::new(5, number), std::iter::once(&b"x"[..]));
+            log.append_all(channel, origin, number as u32, 1, bytes)
+                .unwrap();
+            log.finish().unwrap();
+        }
+        let (mut connections, mut sources) = (Connections::default(), Vec::new());
+        let each = Each(|message: &Message<'_>| sources.push(connections.of(message)));
+        let reader = Reader::new(vec![folder.path().into()], Wanted::default());
+        reader.visit(&mut { each }).unwrap();
+        let sessions = sources
+            .iter()
+            .map(|it| it.session.as_ref().unwrap().number());
+        assert!(sessions.eq([7, 7, 8]));
+        assert!(Arc::ptr_eq(&sources[0], &sources[1]) && !Arc::ptr_eq(&sources[1], &sources[2]));
+    }
+
+    #[test]
     fn connections_whose_close_is_not_recorded_are_forgotten() {
         let origins: Vec<_> = (1..20_000)
             .map(|conn| MessageOrigin::new(conn, 0))
