@@ -21,6 +21,7 @@ pub mod process;
 pub mod programs;
 pub mod recorded;
 pub mod recording;
+pub mod recording_daemon;
 pub mod scrape;
 pub mod session_audit;
 pub mod session_devices;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use blocksd_tests::cutting_proxy::{Cut, CuttingProxy};
 use blocksd_tests::process::{Ended, Process, blocksd, finish, run};
+use blocksd_tests::recording_daemon::RecordingDaemon;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use framing_core::session::wire::ClosingCode;
 
@@ -103,6 +104,7 @@ fn send_everything(host: &mut dyn RecordingHost) {
 #[test]
 fn arguments_lines_and_files_are_acknowledged() {
     send_everything(&mut SessionHost::start(1, []));
+    send_everything(&mut RecordingDaemon::start());
 }
 
 #[test]
@@ -141,6 +143,7 @@ fn cut_at_every_byte(host: &mut dyn RecordingHost) {
 #[test]
 fn a_cut_at_any_byte_is_survived() {
     cut_at_every_byte(&mut SessionHost::start(2, []));
+    cut_at_every_byte(&mut RecordingDaemon::start());
 }
 
 #[test]
@@ -193,6 +196,7 @@ fn restart_while_sending(host: &mut dyn RecordingHost) {
 #[test]
 fn restarts_of_the_host_are_survived() {
     restart_while_sending(&mut SessionHost::start(4, []));
+    restart_while_sending(&mut RecordingDaemon::start());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use blocksd_tests::process::{Process, finish, run};
+use blocksd_tests::recording_daemon::RecordingDaemon;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use blocksd_tests::small_disk::SmallDisk;
 
@@ -128,6 +129,7 @@ fn kill_at_random(host: &mut dyn RecordingHost) {
 #[test]
 fn a_sender_that_is_killed_at_any_moment_is_continued_from_its_spool() {
     kill_at_random(&mut SessionHost::start(10, []));
+    kill_at_random(&mut RecordingDaemon::start());
 }
 
 #[test]
