@@ -15,6 +15,7 @@ use blocksd_recording::{
     MessageOrigin, Reader, Retention, Visitor, Wanted,
 };
 use blocksd_tests::disk::{Chance, End, Fault, Simulated};
+use blocksd_tests::process::run;
 use blocksd_tests::recorded::payload;
 use tempfile::TempDir;
 
@@ -254,4 +255,45 @@ fn acknowledged_messages_are_there_once_after_syncs_and_the_power_failed() {
     let plain = survives(End::Power, Compression::None, FAILING, 5);
     let packed = survives(End::Power, Compression::Lz4, FAILING, 6);
     assert!(plain != 0 && packed != 0, "nothing was set aside");
+}
+
+#[test]
+fn commands_leave_out_what_is_set_aside_and_entries_about_sessions() {
+    let folder = TempDir::new().unwrap();
+    let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+    let topics = [
+        ("/device/imu/unconfirmed", 0, "aside"),
+        (SESSIONS_TOPIC, 0, "{}"),
+        ("/blocksd/sessions/unconfirmed", 0, "{}"),
+        ("/device/imu/blocks", 0, "first"),
+        ("/device/imu/blocks", 1, "last"),
+    ];
+    for (topic, sequence, text) in topics {
+        let spec = || ChannelSpec {
+            topic: topic.to_owned(),
+            metadata: [("device", "imu"), ("framing", "blocks"), ("decode", "text")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..ChannelSpec::default()
+        };
+        let channel = log.channel(&mut Channel::default(), spec).unwrap();
+        log.append(channel, sequence, 1, text.as_bytes()).unwrap();
+    }
+    log.finish().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let output = |args: &[&str]| {
+        let ended = run(&[args, &[path]].concat(), b"");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout_text()
+    };
+    assert_eq!(output(&["read", "--output", "csv"]).lines().count(), 3);
+    assert_eq!(output(&["read", "--output", "json"]).lines().count(), 2);
+    assert_eq!(output(&["read", "--output", "raw"]), "firstlast");
+    assert_eq!(output(&["read", "--last", "1", "--output", "raw"]), "last");
+    let listed: serde_json::Value =
+        serde_json::from_str(&output(&["recordings", "--json"])).unwrap();
+    let counts = ["blocks", "bytes"].map(|key| listed[key].as_u64());
+    assert_eq!(counts, [Some(2), Some(9)]);
+    assert_eq!(listed["devices"], serde_json::json!(["imu"]));
+    output(&["verify"]);
 }
