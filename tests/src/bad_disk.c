@@ -6,6 +6,7 @@
  * BAD_FOLDER_LOCKS  ERRNO             folders cannot be locked
  * BAD_DATA_SYNCS    PATH              if this file exists, a sync of data removes it and fails, and what was written to
  *                                     the file since its last sync becomes zeros
+ * BAD_DATA_SYNC_CUTS ANY             ... is cut off instead
  * BAD_DATA_SYNC_MS  TIME              time that such a sync takes, in milliseconds
  */
 #define _GNU_SOURCE
@@ -161,6 +162,8 @@ int fdatasync(int fd)
         const char *time = getenv("BAD_DATA_SYNC_MS");
         if (time != NULL)
             usleep(1000 * atoi(time));
+        if (getenv("BAD_DATA_SYNC_CUTS") != NULL && ftruncate(fd, from) != 0)
+            abort();
         fstat(fd, &file);
         while (from < file.st_size) {
             off_t left = file.st_size - from;

@@ -102,36 +102,42 @@ fn a_sync_that_fails_at_the_end_of_the_daemon_takes_nothing_from_a_session() {
     let Some(disk) = BadDisk::build(name) else {
         return;
     };
-    let (folder, switch) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let switch = switch.path().join("fail");
-    let server = start(folder.path(), |daemon| {
-        let daemon = disk.failing("BAD_DATA_SYNC_MS", "2000", daemon);
-        disk.failing(SYNCS, &switch, daemon)
-    });
-    let plan = DevicePlan {
-        // Longer than a file.
-        ring_len: 300 << 10,
-        pause: Duration::from_micros(300),
-        message_len: 1000,
-        ..DevicePlan::default()
-    };
-    let devices = SessionDevices::start("boiler", DEVICES, plan);
-    devices.connect_to(Some(server.addr()));
-    devices.wait_for_acks(50);
-    fs::write(&switch, "").unwrap();
-    wait_until("the sync has begun", || !switch.exists());
-    // Begun while the file before is not durable.
-    let files = || fs::read_dir(folder.path()).unwrap().count();
-    let before = files();
-    wait_until("another file is begun", || before < files());
-    let (ended, _) = server.stop();
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    devices.connect_to(None);
-    devices.wait_until_gone();
-    let server = start(folder.path(), |daemon| daemon);
-    devices.connect_to(Some(server.addr()));
-    let outcomes = devices.finish();
-    assert_recorded(&server.stop().0, folder.path(), &outcomes);
+    for is_cut in [false, true] {
+        let (folder, switch) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let switch = switch.path().join("fail");
+        let server = start(folder.path(), |daemon| {
+            let daemon = match is_cut {
+                true => disk.failing("BAD_DATA_SYNC_CUTS", "", daemon),
+                false => daemon,
+            };
+            let daemon = disk.failing("BAD_DATA_SYNC_MS", "3000", daemon);
+            disk.failing(SYNCS, &switch, daemon)
+        });
+        let plan = DevicePlan {
+            // Longer than a file.
+            ring_len: 1 << 20,
+            pause: Duration::from_micros(300),
+            message_len: 1000,
+            ..DevicePlan::default()
+        };
+        let devices = SessionDevices::start("boiler", DEVICES, plan);
+        devices.connect_to(Some(server.addr()));
+        devices.wait_for_acks(50);
+        fs::write(&switch, "").unwrap();
+        wait_until("the sync has begun", || !switch.exists());
+        // Begun while the file before is not durable.
+        let files = || fs::read_dir(folder.path()).unwrap().count();
+        let before = files();
+        wait_until("another file is begun", || before < files());
+        let (ended, _) = server.stop();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        devices.connect_to(None);
+        devices.wait_until_gone();
+        let server = start(folder.path(), |daemon| daemon);
+        devices.connect_to(Some(server.addr()));
+        let outcomes = devices.finish();
+        assert_recorded(&server.stop().0, folder.path(), &outcomes);
+    }
 }
 
 /// Asserts that the daemon has ended well, and that each message is recorded once.
