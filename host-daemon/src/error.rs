@@ -331,8 +331,14 @@ pub enum CommandError {
     /// The emulated board did not start, or did not end its series. Its script has reported the reason.
     #[error("the emulated board did not start, or did not end its series")]
     Board,
+    /// The recorder of the demo did not start, or did not end as it should.
+    #[error("the recorder of the demo failed: {reason}")]
+    Recorder {
+        /// The last line of its log, or how it ended.
+        reason: String,
+    },
     /// The demo has lost messages.
-    #[error("the counts of sent and received messages differ")]
+    #[error("the counts of sent and kept messages differ")]
     Unbalanced,
 }
 

@@ -1,54 +1,138 @@
-//! `blocksd demo`: a daemon and three simulated devices over real TCP, two of which misbehave, and optionally an
-//! emulated board with real firmware. Start with [`demo`].
+//! `blocksd demo`: a daemon and simulated devices over real TCP, some of which misbehave or are interrupted, and
+//! optionally an emulated board with real firmware. Start with [`demo`].
 
 mod board;
+mod cable;
 mod devices;
+mod kept;
+mod meter;
+mod recorder;
+mod screen;
 mod tally;
 
 use std::collections::HashMap;
+use std::fs;
+use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use blocksd_engine::admission::identity::DeviceBy;
 use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
 use blocksd_engine::connection::policy::{Policy, ReplyKind};
-use blocksd_engine::event::{ConnectionInfo, Dropped, Event, EventKind, Peer};
 use blocksd_engine::permit::Bounds;
 use blocksd_engine::sink::Delivery;
 use blocksd_engine::stdio;
 use blocksd_engine::{Engine, Error, ListenerSpec};
 use framing_core::{AnyFraming, Blocks, Limits};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::board::Board;
 use self::devices::DEVICES;
+use self::kept::{Compared, Messages};
+use self::meter::METER;
+use self::screen::Screen;
 use self::tally::Tally;
 use crate::error::CommandError;
-use crate::output::{Format, Out, Text};
 use crate::payload::{Decoding, UndecodableReporter};
-use crate::recorded::lifecycle::Lifecycle;
 use crate::sinks::console::Console;
 
 /// Longest message that the demo's daemon accepts, in bytes.
 const BLOCK_MAX: u32 = 4096;
 /// Name of the device at an address that is not of a simulated device.
 const BOARD: &str = "board";
-/// Interval between checks whether the board has failed to start.
+/// Interval between checks whether a process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a signal waits for the end of the daemon. Its output may have a reader that reads nothing.
+const STOP_WAIT: Duration = Duration::from_secs(2);
 
 /// The names of the devices, by address.
 type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
 
-/// Runs the demo for `duration`, with an emulated board if `firmware` is set, and prints a table of totals.
+/// Runs the demo for `duration`, with an emulated board if `firmware` is set, and prints a table of totals. What the devices
+/// send is recorded in a temporary folder, and counted there at the end.
 ///
 /// # Errors
-/// [`CommandError::Unbalanced`] if the counts of sent and received messages differ; [`CommandError::Board`]; errors of
-/// the system.
+/// [`CommandError::Unbalanced`] if the counts of sent and kept messages differ; [`CommandError::Board`];
+/// [`CommandError::Recorder`]; errors of the system.
 pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError> {
+    let signal = exit_signal().map_err(CommandError::Start)?;
+    let folder = tempfile::Builder::new().prefix("blocksd-demo-").tempdir()?;
+    let [plain, session] = ["daemon", METER].map(|name| folder.path().join(name));
+    fs::create_dir(&plain)?;
+
     let stop = CancellationToken::new();
+    let names = Names::default();
+    let arrived = Arc::default();
+    let board_is_up = Arc::<Notify>::default();
+    let mut engine = engine(&stop, &plain).await?;
+    let [daemon, board_daemon] = addresses(&engine)?;
+    let screen = Screen::new(&names, &arrived, &board_is_up);
+    // The console waits for its reader without a limit.
+    let never = CancellationToken::new();
+    let counters = Arc::clone(engine.handle().counters());
+    let reporter = UndecodableReporter::new(Arc::clone(&counters));
+    let console = Console::new(Box::new(screen), counters, Some(reporter), never)
+        .map_err(CommandError::Start)?;
+    engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
+    print_line(format_args!(
+        "a daemon on {daemon}, four devices, {} seconds",
+        duration.as_secs_f32()
+    ))?;
+    let serving = tokio::spawn(engine.run());
+
+    let sending = async {
+        let mut board = None;
+        if firmware {
+            print_line(format_args!(
+                "building and booting a Cortex-M4 in QEMU; the first time this takes minutes"
+            ))?;
+            board = Some(switch_on(board_daemon, duration, &board_is_up).await?);
+        }
+        let devices = plain_devices(daemon, duration, &names, board);
+        tokio::try_join!(devices, meter::run(&session, duration))
+    };
+    let sent = tokio::select! {
+        sent = sending => Some(sent),
+        // The output or the recording has failed.
+        () = stop.cancelled() => None,
+        code = signal => {
+            stop.cancel();
+            let _ = timeout(STOP_WAIT, serving).await;
+            drop(folder);
+            std::process::exit(code);
+        }
+    };
+    stop.cancel();
+    serving.await.map_err(io::Error::other)?.map_err(failure)?;
+    let (sent, metered) = sent.ok_or(CommandError::Unbalanced)??;
+
+    let received = lock(&arrived).clone();
+    let names = lock(&names).clone();
+    let kept = by_name(kept::read(plain)?, &names);
+    let mut rows: Vec<_> = sent
+        .into_iter()
+        .map(|(name, sent)| row(name, sent, &received, &kept))
+        .collect();
+    let recorded = kept::read(session)?;
+    let recorded = recorded.get(METER).map(Vec::as_slice).unwrap_or_default();
+    let compared = kept::compare(&metered, recorded);
+    rows.push(metered_row(&metered, compared));
+    let balanced = tally::print(&rows, compared.twice).map_err(CommandError::stdout)?;
+    if balanced {
+        Ok(())
+    } else {
+        Err(CommandError::Unbalanced)
+    }
+}
+
+/// The demo's daemon, which records to `folder`, with a listener for the simulated devices and one for the board.
+async fn engine(stop: &CancellationToken, folder: &Path) -> Result<Engine, CommandError> {
     let mut engine = Engine::builder()
         .bounds(Bounds {
             connections: DEVICES.len() + 1,
@@ -56,6 +140,7 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
             unfinished: 16 << 20,
             longest: u64::from(BLOCK_MAX),
         })
+        .device_by(DeviceBy::Peer)
         .stop(stop.clone())
         .build();
     let simulated = policy(Decoding::Raw, None);
@@ -64,57 +149,24 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
     let policies = [simulated, emulated];
     let specs = policies.map(|policy| ListenerSpec::new("127.0.0.1:0", policy));
     engine.listen(specs.into()).await?;
-    let [daemon, board_daemon] = addresses(&engine)?;
-    print_line(format_args!(
-        "a daemon on {daemon}, three devices, {} seconds",
-        duration.as_secs_f32()
-    ))?;
+    let recording = kept::recording(folder)?;
+    engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
+    Ok(engine)
+}
 
-    let names = Names::default();
-    let arrived = Arc::default();
-    let board_is_up = Arc::<Notify>::default();
-    let format = Named {
-        text: Text::new(false),
-        names: Arc::clone(&names),
-        at: HashMap::new(),
-        arrived: Arc::clone(&arrived),
-        board_is_up: Arc::clone(&board_is_up),
-    };
-    // The console waits for its reader without a limit.
-    let never = CancellationToken::new();
-    let counters = Arc::clone(engine.handle().counters());
-    let reporter = UndecodableReporter::new(Arc::clone(&counters));
-    let console = Console::new(Box::new(format), counters, Some(reporter), never)
-        .map_err(CommandError::Start)?;
-    engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
-    let serving = tokio::spawn(engine.run());
-
-    let mut board = None;
-    if firmware {
-        print_line(format_args!(
-            "building and booting a Cortex-M4 in QEMU; the first time this takes minutes"
-        ))?;
-        board = Some(switch_on(board_daemon, duration, &board_is_up).await?);
-    }
-    let devices = DEVICES.map(|device| {
-        let names = Arc::clone(&names);
-        tokio::task::spawn_blocking(move || device.run(daemon, duration, &names))
-    });
-    let sent = all_sent(devices, board).await;
-    stop.cancel();
-    serving.await.map_err(io::Error::other)?.map_err(failure)?;
-    let sent = sent?;
-    let arrived = lock(&arrived).clone();
-    let rows: Vec<_> = sent
-        .into_iter()
-        .map(|(name, sent)| row(name, sent, &arrived))
-        .collect();
-    let balanced = tally::print(&rows).map_err(CommandError::stdout)?;
-    if balanced {
-        Ok(())
-    } else {
-        Err(CommandError::Unbalanced)
-    }
+/// Waits for a signal that ends the demo; returns the exit code. Without it, the recorder would outlive the demo, and the
+/// temporary folder would remain.
+fn exit_signal() -> io::Result<impl Future<Output = i32>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = hangup.recv() => 128 + libc::SIGHUP,
+            _ = interrupt.recv() => 128 + libc::SIGINT,
+            _ = terminate.recv() => 128 + libc::SIGTERM,
+        }
+    })
 }
 
 /// Converts an error of the engine, which is most likely one of the output.
@@ -139,13 +191,17 @@ fn addresses(engine: &Engine) -> Result<[SocketAddr; 2], CommandError> {
     addresses.try_into().map_err(missing)
 }
 
-type Sending = JoinHandle<Result<Tally, CommandError>>;
-
-/// Waits until all devices have finished; returns what each has sent.
-async fn all_sent(
-    devices: [Sending; DEVICES.len()],
+/// Runs the devices without a session; returns what each has sent.
+async fn plain_devices(
+    daemon: SocketAddr,
+    duration: Duration,
+    names: &Names,
     board: Option<Board>,
 ) -> Result<Vec<(&'static str, Tally)>, CommandError> {
+    let devices = DEVICES.map(|device| {
+        let names = Arc::clone(names);
+        tokio::task::spawn_blocking(move || device.run(daemon, duration, &names))
+    });
     let mut sent = Vec::new();
     for (device, sending) in DEVICES.iter().zip(devices) {
         sent.push((device.name, sending.await.map_err(io::Error::other)??));
@@ -198,71 +254,52 @@ async fn switch_on(
     }
 }
 
+/// Number and bytes of the messages of each device. The recording names a device by its address.
+fn by_name(
+    recorded: Messages,
+    names: &HashMap<SocketAddr, &'static str>,
+) -> HashMap<&'static str, (u64, u64)> {
+    let mut kept = HashMap::new();
+    for (device, messages) in recorded {
+        let address = device.parse().ok();
+        let name = address.and_then(|address| names.get(&address).copied());
+        let (blocks, bytes) = kept.entry(name.unwrap_or(BOARD)).or_default();
+        *blocks += messages.len() as u64;
+        *bytes += messages
+            .iter()
+            .map(|message| message.len() as u64)
+            .sum::<u64>();
+    }
+    kept
+}
+
 /// A row of the table. The board does not report how many bytes it sent, so these are not compared.
-fn row(name: &'static str, sent: Tally, arrived: &HashMap<&'static str, Tally>) -> tally::Row {
-    let arrived = arrived.get(name).copied().unwrap_or_default();
-    let bytes = if name == BOARD {
-        arrived.bytes
-    } else {
-        sent.bytes
+fn row(
+    name: &'static str,
+    sent: Tally,
+    received: &HashMap<&'static str, Tally>,
+    kept: &HashMap<&'static str, (u64, u64)>,
+) -> tally::Row {
+    let (blocks, bytes) = kept.get(name).copied().unwrap_or_default();
+    let kept = Tally {
+        blocks,
+        bytes,
+        ..received.get(name).copied().unwrap_or_default()
     };
-    (name, Tally { bytes, ..sent }, arrived)
+    let bytes = if name == BOARD { bytes } else { sent.bytes };
+    (name, Tally { bytes, ..sent }, kept)
 }
 
-/// Formats events as text with the names of the devices, and counts them by device.
-struct Named {
-    text: Text,
-    names: Names,
-    at: HashMap<u64, &'static str>,
-    arrived: Arc<Mutex<HashMap<&'static str, Tally>>>,
-    board_is_up: Arc<Notify>,
-}
-
-impl Format for Named {
-    fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        let conn = event.source.conn;
-        if let EventKind::Opened { peer } = &event.kind {
-            let names = lock(&self.names);
-            let name = match peer {
-                Peer::Network(address) => names.get(address).copied().unwrap_or(BOARD),
-                Peer::Local(_) => BOARD,
-            };
-            drop(names);
-            self.at.insert(conn, name);
-            if name == BOARD {
-                self.board_is_up.notify_one();
-            }
-        }
-        let name = self.at.get(&conn).copied().unwrap_or(BOARD);
-        if let EventKind::Batch { batch, .. } = &event.kind {
-            let mut arrived = lock(&self.arrived);
-            let arrived = arrived.entry(name).or_default();
-            for item in batch.items() {
-                arrived.count(&item);
-            }
-        }
-        let source = ConnectionInfo {
-            conn,
-            device: format!("{name:<6}").into(),
-            framing: event.source.framing,
-            encoding: event.source.encoding.clone(),
-            first_seq: event.source.first_seq,
-            session: event.source.session.clone(),
-        };
-        let event = Event {
-            source: Arc::new(source),
-            ..event.clone()
-        };
-        self.text.event(&event, out)
-    }
-
-    fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()> {
-        self.text.lifecycle(event, out)
-    }
-
-    fn lost(&mut self, dropped: Dropped, out: &mut Out) -> io::Result<()> {
-        self.text.lost(dropped, out)
-    }
+/// The row of the device with a session, which sends whole messages only and ends no series.
+fn metered_row(sent: &[Vec<u8>], compared: Compared) -> tally::Row {
+    let bytes = sent.iter().map(|message| message.len() as u64).sum();
+    let whole = |blocks, bytes| Tally {
+        blocks,
+        bytes,
+        ..Tally::default()
+    };
+    let kept = whole(compared.kept, compared.bytes);
+    (METER, whole(sent.len() as u64, bytes), kept)
 }
 
 /// Prints a line to standard output.

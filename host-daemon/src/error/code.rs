@@ -102,6 +102,7 @@ impl CommandError {
             | Self::Unrecorded { .. }
             | Self::Io(_)
             | Self::Board
+            | Self::Recorder { .. }
             | Self::Unbalanced => Code::Failed,
         }
     }

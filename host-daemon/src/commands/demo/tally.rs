@@ -1,4 +1,4 @@
-//! Counts of sent and received messages, and the table that compares them: [`print`].
+//! Counts of sent and kept messages, and the table that compares them: [`print`].
 
 use std::io::{self, Write};
 
@@ -7,7 +7,9 @@ use framing_core::Fault;
 use blocksd_engine::batch::Item;
 use blocksd_engine::stdio;
 
-/// Counts of what a device sent, or of what arrived from it.
+use crate::commands::demo::meter::METER;
+
+/// Counts of what a device sent, or of what was received and kept of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) blocks: u64,
@@ -46,16 +48,17 @@ impl Tally {
     }
 }
 
-/// A row of the table: a device, what it sent, and what arrived from it.
+/// A row of the table: a device, what it sent, and what was kept of it.
 pub(super) type Row = (&'static str, Tally, Tally);
 
-/// Prints the table; returns whether everything that was sent is accounted for.
-pub(super) fn print(rows: &[Row]) -> io::Result<bool> {
+/// Prints the table, in which `twice` messages of the session are left out because they were kept before. Returns whether
+/// everything that was sent is accounted for.
+pub(super) fn print(rows: &[Row], twice: u64) -> io::Result<bool> {
     let mut out = stdio::stdout();
     writeln!(out)?;
     writeln!(
         out,
-        "device   sent  arrived   bytes  too long  cut off  series"
+        "device   sent     kept   bytes  too long  cut off  series"
     )?;
     let mut total: Row = ("total", Tally::default(), Tally::default());
     for row in rows {
@@ -64,7 +67,7 @@ pub(super) fn print(rows: &[Row]) -> io::Result<bool> {
         total.2.add(&row.2);
     }
     print_row(&mut out, &total)?;
-    let balanced = rows.iter().all(|(_, sent, arrived)| sent == arrived);
+    let balanced = twice == 0 && rows.iter().all(|(_, sent, kept)| sent == kept);
     let verdict = if balanced {
         "balanced, nothing was lost"
     } else {
@@ -81,20 +84,31 @@ pub(super) fn print(rows: &[Row]) -> io::Result<bool> {
     ) = (total.1.begun(), total.2);
     writeln!(
         out,
-        "{begun} sent = {blocks} arrived + {too_long} too long + {cut} cut off: {verdict}"
+        "{begun} sent = {blocks} kept + {too_long} too long + {cut} cut off: {verdict}"
     )?;
+    if let Some((name, sent, kept)) = rows.iter().find(|(name, ..)| *name == METER) {
+        let (sent, kept) = (sent.blocks, kept.blocks);
+        let twice = match twice {
+            0 => "none".to_owned(),
+            twice => twice.to_string(),
+        };
+        writeln!(
+            out,
+            "{name}: its recorder was killed once and its connection was cut once; {sent} sent, {kept} kept, {twice} twice"
+        )?;
+    }
     out.flush()?;
     Ok(balanced)
 }
 
-fn print_row(out: &mut impl Write, (name, sent, arrived): &Row) -> io::Result<()> {
+fn print_row(out: &mut impl Write, (name, sent, kept): &Row) -> io::Result<()> {
     let Tally {
         blocks,
         bytes,
         too_long,
         cut,
         series,
-    } = arrived;
+    } = kept;
     let begun = sent.begun();
     writeln!(
         out,
