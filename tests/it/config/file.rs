@@ -115,7 +115,7 @@ fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
         ),
         (
             "[[listener]]\naddress = 'a:1'\nwholly-else = 5",
-            "3: wholly-else: unknown key; the keys of [[listener]] are framing, oversize, after-end, decode, max-block, max-skip, address",
+            "3: wholly-else: unknown key; the keys of [[listener]] are framing, oversize, after-end, decode, max-block, max-skip, session, address",
         ),
         (
             "[[listener]]\naddress = 'a:1'\nidle_timeout = 5",
@@ -151,6 +151,7 @@ fn a_global_key_in_a_listener_is_reported_with_its_right_place() {
         "max-skip",
         "oversize",
         "after-end",
+        "session",
     ];
     let mut global = 0;
     for key in options() {
@@ -176,7 +177,7 @@ fn a_global_key_in_a_listener_is_reported_with_its_right_place() {
     let ended = run(&["serve", "--listen", "127.0.0.1:0,framming=x"], b"");
     ended.assert_refused(
         2,
-        "the options are framing, oversize, after-end, decode, max-block, max-skip",
+        "the options are framing, oversize, after-end, decode, max-block, max-skip, session",
     );
 }
 

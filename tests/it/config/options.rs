@@ -46,6 +46,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "record-min-free",
         ],
     ),
+    (
+        "Sessions",
+        &["session", "ack-interval", "heartbeat", "max-sessions"],
+    ),
     ("Output", &["output"]),
     ("Monitoring", &["metrics", "log"]),
     (
