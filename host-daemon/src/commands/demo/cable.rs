@@ -60,7 +60,7 @@ impl Cable {
         let mut connections = self.connections.clone();
         // The relay runs until this is dropped, unless it cannot accept: then no device can be reached any more.
         if connections.wait_for(|now| count < *now).await.is_err() {
-            std::future::pending().await;
+            std::future::pending::<()>().await;
         }
     }
 
