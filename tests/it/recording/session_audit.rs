@@ -128,17 +128,20 @@ fn a_message_counts_more_than_a_gap_of_its_number() {
     let mut log = SessionLog::new(one.path());
     log.gap("a", 7, (0, 4), GapCause::Unknown);
     log.messages("a", 7, 4, &[b"4"]);
+    log.gap("a", 7, (5, 7), GapCause::Device);
+    log.messages("a", 7, 5, &[b"5"]);
     log.seal();
-    let sound = "nothing missing, nothing twice";
+    let gaps = "1 gap of 1 message (device), 1 gap of";
+    let end = "nothing missing, nothing twice";
     assert_eq!(
         line(&[one.path()]),
-        format!("0 to 4, 1 gap of 4 messages (unknown), {sound}")
+        format!("0 to 6, {gaps} 4 messages (unknown), {end}")
     );
     // The host that has acknowledged them.
     record(other.path(), &[&[0, 1, 2]]);
     assert_eq!(
         line(&[one.path(), other.path()]),
-        format!("0 to 4, 1 gap of 1 message (unknown), {sound}")
+        format!("0 to 6, {gaps} 1 message (unknown), {end}")
     );
 }
 
