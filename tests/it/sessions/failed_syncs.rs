@@ -65,8 +65,8 @@ fn what_a_failed_sync_takes_is_sent_again_and_recorded_once() {
     let devices = SessionDevices::start("boiler", DEVICES, plan);
     let mut chance = Chance(failures() as u64);
     let mut server = start(&switch);
+    devices.connect_to(Some(server.addr()));
     for failure in 0..failures() {
-        devices.connect_to(Some(server.addr()));
         devices.wait_for_acks(chance.of(1..=300) as u64);
         let before = again(&devices);
         fs::write(&switch, "").unwrap();
@@ -88,8 +88,8 @@ fn what_a_failed_sync_takes_is_sent_again_and_recorded_once() {
         for seen in devices.seen() {
             audit.assert_acked(&seen.id, seen.acked());
         }
+        devices.connect_to(Some(server.addr()));
     }
-    devices.connect_to(Some(server.addr()));
     let outcomes = devices.finish();
     server.stop();
     // The last failed sync may have left a file that a start repairs.
