@@ -57,7 +57,7 @@ pub enum Command {
     Verify(Verify),
     /// Recover the intact data of torn recordings.
     Recover(Recover),
-    /// Show a daemon and three simulated devices at work.
+    /// Show a daemon and four simulated devices at work.
     Demo(Demo),
     /// Print the completion script of a shell.
     Completions(Completions),

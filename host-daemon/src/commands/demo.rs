@@ -6,8 +6,8 @@ mod cable;
 mod devices;
 mod kept;
 mod meter;
+mod named_text;
 mod recorder;
-mod screen;
 mod tally;
 
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ use self::board::Board;
 use self::devices::DEVICES;
 use self::kept::{Compared, Messages};
 use self::meter::METER;
-use self::screen::Screen;
+use self::named_text::NamedText;
 use self::tally::Tally;
 use crate::error::CommandError;
 use crate::payload::{Decoding, UndecodableReporter};
@@ -72,12 +72,12 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
     let board_is_up = Arc::<Notify>::default();
     let mut engine = engine(&stop, &plain).await?;
     let [daemon, board_daemon] = addresses(&engine)?;
-    let screen = Screen::new(&names, &arrived, &board_is_up);
+    let text = NamedText::new(&names, &arrived, &board_is_up);
     // The console waits for its reader without a limit.
     let never = CancellationToken::new();
     let counters = Arc::clone(engine.handle().counters());
     let reporter = UndecodableReporter::new(Arc::clone(&counters));
-    let console = Console::new(Box::new(screen), counters, Some(reporter), never)
+    let console = Console::new(Box::new(text), counters, Some(reporter), never)
         .map_err(CommandError::Start)?;
     engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
     print_line(format_args!(

@@ -1,19 +1,23 @@
 //! The operator's view: the demo, the outputs `text`, `hex` and `none`, signals, and a closed pipe.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
-use std::process::{ChildStdout, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use blocksd_tests::process::{Process, Server, brief, run};
+use blocksd_tests::process::{Process, Server, blocksd, brief, finish, run, wait_until};
+use tempfile::TempDir;
 
 use crate::engine::serve::SERIES;
 
 #[test]
-fn the_demo_shows_three_devices_and_two_faults_and_balances() {
-    let ended = run(&["demo", "--seconds", "2"], b"");
+fn the_demo_shows_four_devices_and_two_faults_and_keeps_everything_once() {
+    let folder = TempDir::new().unwrap();
+    let ended = finish(demo_in(&folder), b"");
     assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_nothing_remains(&folder);
     let text = ended.stdout_text();
     let (events, table) = text
         .rsplit_once("\n\n")
@@ -22,11 +26,11 @@ fn the_demo_shows_three_devices_and_two_faults_and_balances() {
     assert_eq!(fault("over the limit of"), 1, "{text}");
     assert_eq!(fault("stream closed"), 1, "{text}");
 
-    // A row for each device and a total: sent, arrived, bytes, too long, cut off, series.
+    // A row for each device and a total: sent, kept, bytes, too long, cut off, series.
     let rows: Vec<(&str, Vec<u64>)> = table
         .lines()
         .skip(1)
-        .take(4)
+        .take(5)
         .map(|row| {
             let (name, figures) = row.split_once(' ').expect("a name and figures");
             let figures = figures
@@ -36,13 +40,16 @@ fn the_demo_shows_three_devices_and_two_faults_and_balances() {
         })
         .collect();
     let (total, devices) = rows.split_last().expect("a total");
-    assert_eq!((total.0, devices.len()), ("total", 3), "{text}");
+    assert_eq!((total.0, devices.len()), ("total", 4), "{text}");
     for (name, figures) in devices {
-        let [sent, arrived, bytes, too_long, cut_off, _] = figures[..] else {
+        let [sent, kept, bytes, too_long, cut_off, _] = figures[..] else {
             panic!("six figures in {text}");
         };
-        assert_eq!(sent, arrived + too_long + cut_off, "{text}");
-        assert!(1 < arrived && arrived < bytes, "{text}");
+        assert_eq!(sent, kept + too_long + cut_off, "{text}");
+        assert!(1 < kept && kept < bytes, "{text}");
+        if *name == "meter" {
+            continue;
+        }
         let shown = events
             .lines()
             .filter(|line| line.split_whitespace().nth(1) == Some(name));
@@ -52,7 +59,7 @@ fn the_demo_shows_three_devices_and_two_faults_and_balances() {
             words.any(|word| word.starts_with('#') && word.ends_with(':'))
         };
         let blocks = shown.filter(is_message).count();
-        assert_eq!(blocks as u64, arrived, "{name} in {text}");
+        assert_eq!(blocks as u64, kept, "{name} in {text}");
     }
     for (column, figure) in total.1.iter().enumerate() {
         assert_eq!(
@@ -65,6 +72,93 @@ fn the_demo_shows_three_devices_and_two_faults_and_balances() {
         );
     }
     assert_eq!(total.1[3..5], [1, 1], "{text}");
+}
+
+#[test]
+fn the_demo_kills_a_recorder_and_cuts_a_session_that_loses_nothing() {
+    let text = run(&["demo", "--seconds", "2"], b"").stdout_text();
+    let lines = text
+        .lines()
+        .filter(|line| line.split_whitespace().nth(1) == Some("meter"));
+    let story: Vec<_> = lines
+        .map(|line| line.split_once("meter").unwrap().1.trim())
+        .collect();
+    let [opened, killed, started, cut] = story[..] else {
+        panic!("four events of the meter in {text}");
+    };
+    let number = |text: &str, before: &str, after: &str| -> u64 {
+        let rest = text.strip_prefix(before);
+        let number = rest.and_then(|rest| rest.strip_suffix(after));
+        let number = number.and_then(|number| number.parse().ok());
+        number.unwrap_or_else(|| panic!("no {before:?} in {text:?}"))
+    };
+    let first = number(opened, "session with a recorder, process ", "");
+    let second = number(started, "recorder started again, process ", "");
+    assert_ne!(first, second);
+    let before_kill = number(killed, "recorder killed with SIGKILL after ", " messages");
+    let before_cut = number(cut, "connection cut after ", " messages");
+    let last = text.lines().last().unwrap();
+    let sent = last.rsplit_once("cut once; ").unwrap().1;
+    let sent: u64 = sent.split(' ').next().unwrap().parse().unwrap();
+    assert!(
+        0 < before_kill && before_kill <= before_cut && before_cut < sent,
+        "{text}"
+    );
+    let wanted = format!(
+        "meter: its recorder was killed once and its connection was cut once; {sent} sent, {sent} kept, none twice"
+    );
+    assert_eq!(last, wanted);
+}
+
+#[test]
+fn a_signal_ends_the_demo_its_recorder_and_its_files() {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+        let folder = TempDir::new().unwrap();
+        let process = Process::start(demo_in(&folder));
+        wait_until("the recorder runs", || recorders(&folder) == 1);
+        process.signal(signal);
+        let ended = process.end();
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert_nothing_remains(&folder);
+    }
+}
+
+#[test]
+fn a_closed_output_ends_the_demo_its_recorder_and_its_files() {
+    let folder = TempDir::new().unwrap();
+    let mut command = demo_in(&folder);
+    command.stdout(Stdio::piped());
+    let mut process = Process::start_unread(command);
+    wait_until("the recorder runs", || recorders(&folder) == 1);
+    drop(process.take_stdout());
+    let ended = process.end();
+    // Its reader has seen enough, which is not an error.
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_nothing_remains(&folder);
+}
+
+/// A demo of two seconds whose temporary files are in `folder`.
+fn demo_in(folder: &TempDir) -> Command {
+    let mut command = blocksd(&["demo", "--seconds", "2"]);
+    command.env("TMPDIR", folder.path());
+    command
+}
+
+/// Number of processes whose command line names a file in `folder`.
+fn recorders(folder: &TempDir) -> usize {
+    let folder = folder.path().to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines
+        .filter(|line| String::from_utf8_lossy(line).contains(folder))
+        .count()
+}
+
+#[track_caller]
+fn assert_nothing_remains(folder: &TempDir) {
+    assert_eq!(recorders(folder), 0);
+    let files = fs::read_dir(folder).unwrap();
+    assert_eq!(files.count(), 0, "files of the demo remain");
 }
 
 /// Runs the daemon for one connection that sends a text, a block of two lines, and bytes.

@@ -170,6 +170,9 @@ fn errors() -> Vec<CommandError> {
         CommandError::Unrecorded { least: 2, most: 3 },
         CommandError::Io(os(libc::EIO)),
         CommandError::Board,
+        CommandError::Recorder {
+            reason: "signal: 9 (SIGKILL)".to_owned(),
+        },
         CommandError::Unbalanced,
     ]);
     errors.extend(session_errors().into_iter().map(CommandError::from));

@@ -54,7 +54,10 @@ pub(super) type Row = (&'static str, Tally, Tally);
 /// Prints the table, in which `twice` messages of the session are left out because they were kept before. Returns whether
 /// everything that was sent is accounted for.
 pub(super) fn print(rows: &[Row], twice: u64) -> io::Result<bool> {
-    let mut out = stdio::stdout();
+    write(&mut stdio::stdout(), rows, twice)
+}
+
+fn write(out: &mut impl Write, rows: &[Row], twice: u64) -> io::Result<bool> {
     writeln!(out)?;
     writeln!(
         out,
@@ -62,11 +65,11 @@ pub(super) fn print(rows: &[Row], twice: u64) -> io::Result<bool> {
     )?;
     let mut total: Row = ("total", Tally::default(), Tally::default());
     for row in rows {
-        print_row(&mut out, row)?;
+        write_row(out, row)?;
         total.1.add(&row.1);
         total.2.add(&row.2);
     }
-    print_row(&mut out, &total)?;
+    write_row(out, &total)?;
     let balanced = twice == 0 && rows.iter().all(|(_, sent, kept)| sent == kept);
     let verdict = if balanced {
         "balanced, nothing was lost"
@@ -101,7 +104,7 @@ pub(super) fn print(rows: &[Row], twice: u64) -> io::Result<bool> {
     Ok(balanced)
 }
 
-fn print_row(out: &mut impl Write, (name, sent, kept): &Row) -> io::Result<()> {
+fn write_row(out: &mut impl Write, (name, sent, kept): &Row) -> io::Result<()> {
     let Tally {
         blocks,
         bytes,
@@ -114,4 +117,41 @@ fn print_row(out: &mut impl Write, (name, sent, kept): &Row) -> io::Result<()> {
         out,
         "{name:<7} {begun:>5} {blocks:>8} {bytes:>7} {too_long:>9} {cut:>8} {series:>7}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_missing_or_kept_twice_is_not_balanced() {
+        let of = |blocks| Tally {
+            blocks,
+            ..Tally::default()
+        };
+        for (kept, twice, verdict) in [
+            (
+                7,
+                0,
+                "nothing was lost\nmeter: its recorder was killed once and its connection was cut once; 7 sent, 7 kept, none twice\n",
+            ),
+            (
+                6,
+                0,
+                "NOT balanced\nmeter: its recorder was killed once and its connection was cut once; 7 sent, 6 kept, none twice\n",
+            ),
+            (
+                7,
+                2,
+                "NOT balanced\nmeter: its recorder was killed once and its connection was cut once; 7 sent, 7 kept, 2 twice\n",
+            ),
+        ] {
+            let mut text = Vec::new();
+            let rows = [("pump", of(3), of(3)), (METER, of(7), of(kept))];
+            let balanced = write(&mut text, &rows, twice).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(balanced, (kept, twice) == (7, 0));
+            assert!(text.ends_with(verdict), "{text}");
+        }
+    }
 }

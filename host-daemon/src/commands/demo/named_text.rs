@@ -1,4 +1,4 @@
-//! What the demo shows of its daemon: [`Screen`] prints events as text, with the names of the devices, and counts them.
+//! What the demo shows of its daemon: [`NamedText`] prints events as text, with the names of the devices, and counts them.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,7 +16,7 @@ use crate::recorded::lifecycle::Lifecycle;
 type Received = Arc<Mutex<HashMap<&'static str, Tally>>>;
 
 /// Formats events as text with the names of the devices, and counts them by device.
-pub(super) struct Screen {
+pub(super) struct NamedText {
     text: Text,
     names: Names,
     at: HashMap<u64, &'static str>,
@@ -24,7 +24,7 @@ pub(super) struct Screen {
     board_is_up: Arc<Notify>,
 }
 
-impl Screen {
+impl NamedText {
     /// Takes names from `names`, counts in `arrived`, and notifies `board_is_up` when the board has connected.
     pub(super) fn new(names: &Names, arrived: &Received, board_is_up: &Arc<Notify>) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Screen {
     }
 }
 
-impl Format for Screen {
+impl Format for NamedText {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
         let conn = event.source.conn;
         if let EventKind::Opened { peer } = &event.kind {
