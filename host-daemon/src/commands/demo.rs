@@ -67,11 +67,11 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
     fs::create_dir(&plain)?;
 
     let stop = CancellationToken::new();
+    let mut engine = engine(&stop, &plain).await?;
+    let [daemon, board_daemon] = addresses(&engine)?;
     let names = Names::default();
     let arrived = Arc::default();
     let board_is_up = Arc::<Notify>::default();
-    let mut engine = engine(&stop, &plain).await?;
-    let [daemon, board_daemon] = addresses(&engine)?;
     let text = NamedText::new(&names, &arrived, &board_is_up);
     // The console waits for its reader without a limit.
     let never = CancellationToken::new();
@@ -80,54 +80,62 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
     let console = Console::new(Box::new(text), counters, Some(reporter), never)
         .map_err(CommandError::Start)?;
     engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
-    print_line(format_args!(
-        "a daemon on {daemon}, four devices, {} seconds",
-        duration.as_secs_f32()
-    ))?;
-    let serving = tokio::spawn(engine.run());
+    let mut serving = tokio::spawn(engine.run());
 
-    let sending = async {
+    let send = async {
+        print_line(format!(
+            "a daemon on {daemon}, four devices, {} seconds",
+            duration.as_secs_f32()
+        ))
+        .await?;
         let mut board = None;
         if firmware {
-            print_line(format_args!(
-                "building and booting a Cortex-M4 in QEMU; the first time this takes minutes"
-            ))?;
+            let line =
+                "building and booting a Cortex-M4 in QEMU; the first time this takes minutes";
+            print_line(line.to_owned()).await?;
             board = Some(switch_on(board_daemon, duration, &board_is_up).await?);
         }
         let devices = plain_devices(daemon, duration, &names, board);
         tokio::try_join!(devices, meter::run(&session, duration))
     };
-    let sent = tokio::select! {
-        sent = sending => Some(sent),
-        // The output or the recording has failed.
-        () = stop.cancelled() => None,
+    let show = async {
+        let sent = tokio::select! {
+            sent = send => Some(sent),
+            // The output or the recording has failed.
+            () = stop.cancelled() => None,
+        };
+        stop.cancel();
+        (&mut serving)
+            .await
+            .map_err(io::Error::other)?
+            .map_err(failure)?;
+        let (sent, metered) = sent.ok_or(CommandError::Unbalanced)??;
+        let (received, names) = (lock(&arrived).clone(), lock(&names).clone());
+        let kept = by_name(kept::read(plain)?, &names);
+        let rows = sent.into_iter();
+        let mut rows: Vec<_> = rows
+            .map(|(name, sent)| row(name, sent, &received, &kept))
+            .collect();
+        let recorded = kept::read(session.clone())?;
+        let recorded = recorded.get(METER).map(Vec::as_slice).unwrap_or_default();
+        let compared = kept::compare(&metered, recorded);
+        rows.push(metered_row(&metered, compared));
+        let print = move || tally::print(&rows, compared.twice);
+        match blocking(print).await?.map_err(CommandError::stdout)? {
+            true => Ok(()),
+            false => Err(CommandError::Unbalanced),
+        }
+    };
+    tokio::select! {
+        shown = show => shown,
         code = signal => {
             stop.cancel();
-            let _ = timeout(STOP_WAIT, serving).await;
+            if !serving.is_finished() {
+                let _ = timeout(STOP_WAIT, serving).await;
+            }
             drop(folder);
             std::process::exit(code);
         }
-    };
-    stop.cancel();
-    serving.await.map_err(io::Error::other)?.map_err(failure)?;
-    let (sent, metered) = sent.ok_or(CommandError::Unbalanced)??;
-
-    let received = lock(&arrived).clone();
-    let names = lock(&names).clone();
-    let kept = by_name(kept::read(plain)?, &names);
-    let mut rows: Vec<_> = sent
-        .into_iter()
-        .map(|(name, sent)| row(name, sent, &received, &kept))
-        .collect();
-    let recorded = kept::read(session)?;
-    let recorded = recorded.get(METER).map(Vec::as_slice).unwrap_or_default();
-    let compared = kept::compare(&metered, recorded);
-    rows.push(metered_row(&metered, compared));
-    let balanced = tally::print(&rows, compared.twice).map_err(CommandError::stdout)?;
-    if balanced {
-        Ok(())
-    } else {
-        Err(CommandError::Unbalanced)
     }
 }
 
@@ -207,8 +215,7 @@ async fn plain_devices(
         sent.push((device.name, sending.await.map_err(io::Error::other)??));
     }
     if let Some(board) = board {
-        let blocks = tokio::task::spawn_blocking(|| board.finish()).await;
-        let blocks = blocks.map_err(io::Error::other)??;
+        let blocks = blocking(|| board.finish()).await??;
         sent.push((
             BOARD,
             Tally {
@@ -302,9 +309,18 @@ fn metered_row(sent: &[Vec<u8>], compared: Compared) -> tally::Row {
     (METER, whole(sent.len() as u64, bytes), kept)
 }
 
-/// Prints a line to standard output.
-fn print_line(line: std::fmt::Arguments<'_>) -> Result<(), CommandError> {
-    writeln!(stdio::stdout(), "{line}").map_err(CommandError::stdout)
+/// Prints a line to standard output. Its reader may block the line, and not the demo.
+async fn print_line(line: String) -> Result<(), CommandError> {
+    let print = move || writeln!(stdio::stdout(), "{line}");
+    blocking(print).await?.map_err(CommandError::stdout)
+}
+
+/// Runs what may block on a separate thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CommandError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(io::Error::other)?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -137,6 +137,23 @@ fn a_closed_output_ends_the_demo_its_recorder_and_its_files() {
     assert_nothing_remains(&folder);
 }
 
+#[test]
+fn a_signal_ends_a_demo_whose_output_is_not_read() {
+    let folder = TempDir::new().unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while (&writer).write(b"full").is_ok() {}
+    let mut command = demo_in(&folder);
+    command.stdout(writer);
+    let process = Process::start_unread(command);
+    let is_begun = || fs::read_dir(&folder).unwrap().count() != 0;
+    wait_until("the demo has begun", is_begun);
+    process.signal("TERM");
+    let ended = process.end();
+    assert_eq!(ended.code, Some(143), "{ended:?}");
+    assert_nothing_remains(&folder);
+}
+
 /// A demo of two seconds whose temporary files are in `folder`.
 fn demo_in(folder: &TempDir) -> Command {
     let mut command = blocksd(&["demo", "--seconds", "2"]);

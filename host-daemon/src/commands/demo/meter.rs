@@ -2,7 +2,6 @@
 //! [`run`].
 
 use std::cell::Cell;
-use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -100,7 +99,7 @@ impl Timeline {
         let run_for = self.duration + GRACE;
         let recorder = Recorder::start(folder, run_for).await?;
         let id = recorder.id();
-        say(format_args!("session with a recorder, process {id}"))?;
+        say(format!("session with a recorder, process {id}")).await?;
         cable.lead_to(Some(recorder.address()));
         cable.connections_over(0).await;
 
@@ -108,12 +107,13 @@ impl Timeline {
         cable.lead_to(None);
         recorder.kill().await?;
         let sent = self.sent.get();
-        say(format_args!(
+        say(format!(
             "recorder killed with SIGKILL after {sent} messages"
-        ))?;
+        ))
+        .await?;
         let recorder = Recorder::start(folder, run_for).await?;
         let id = recorder.id();
-        say(format_args!("recorder started again, process {id}"))?;
+        say(format!("recorder started again, process {id}")).await?;
         let connections = cable.connections();
         cable.lead_to(Some(recorder.address()));
         cable.connections_over(connections).await;
@@ -121,15 +121,15 @@ impl Timeline {
         sleep_until(self.begin + self.duration * 2 / 3).await;
         cable.cut();
         let sent = self.sent.get();
-        say(format_args!("connection cut after {sent} messages"))?;
+        say(format!("connection cut after {sent} messages")).await?;
         self.is_interrupted.set(true);
         Ok(recorder)
     }
 }
 
 /// Prints a line about the device, in the form of the events.
-fn say(line: fmt::Arguments<'_>) -> Result<(), CommandError> {
+async fn say(line: String) -> Result<(), CommandError> {
     let now = Zoned::now();
     let time = now.strftime("%H:%M:%S%.3f");
-    print_line(format_args!("{time} {METER:<6} {line}"))
+    print_line(format!("{time} {METER:<6} {line}")).await
 }
