@@ -54,6 +54,8 @@ struct Numbering {
     used: u64,
     /// Something of it was written.
     is_recorded: bool,
+    /// It continues a session that was not known here, and nothing of it was written.
+    is_adopted: bool,
     /// The latest connection that has opened the session.
     newest: u64,
     /// When the last three connections were superseded.
@@ -175,6 +177,12 @@ impl Session {
         let mut state = self.state();
         state.is_recorded = true;
         state.receiver.write(first, count)
+    }
+
+    /// Whether the session continues one that was not known here. True once: the first message of such a session may have any
+    /// number.
+    pub fn take_adopted(&self) -> bool {
+        std::mem::take(&mut self.state().is_adopted)
     }
 
     /// Returns the number after the last written one.
@@ -335,6 +343,7 @@ impl Numbering {
             waker: None,
             used: 0,
             is_recorded: false,
+            is_adopted: false,
             newest: 0,
             superseded: [None; 3],
             commit: (0, 0),

@@ -213,6 +213,7 @@ impl Sessions {
         let device = hello.device.into();
         let session = Session::new(device, number, hello.first, hello.lost);
         let session = Arc::new(session);
+        session.state().is_adopted = kind == HelloKind::Adopted;
         all.insert(&session);
         let resumed = self.resume(&mut all, conn, hello, &session);
         // A new session has no owner, and no messages.

@@ -88,11 +88,19 @@ pub fn fold(folder: &Path) -> Result<Folded, Error> {
     files.retain(|file| number(&file.path) != u64::MAX);
     let mut unread = Vec::new();
     let mut fold = Fold::default();
-    let mut after = 0;
+    let (mut after, mut without) = (0, 0);
     for (place, file) in files.iter().enumerate().rev() {
         // An error is found again, and returned, when the file is folded.
-        if let Ok(Some(sessions)) = last_snapshot(file) {
-            (fold.sessions, after) = (sessions, place + 1);
+        match last_snapshot(file) {
+            Ok(Base::Snapshot(sessions)) => {
+                (fold.sessions, after) = (sessions, place + 1);
+                break;
+            }
+            Ok(Base::NoSessions) => without += 1,
+            Ok(Base::Unknown) | Err(_) => without = 0,
+        }
+        if without == FILES_WITHOUT {
+            after = place + without;
             break;
         }
     }
@@ -127,19 +135,40 @@ pub fn fold(folder: &Path) -> Result<Folded, Error> {
     })
 }
 
+/// So many sealed files in a row without any record of a session say that there was none when they were written: the head of
+/// a file has the state of each session. One such file may have lost its head in a crash.
+const FILES_WITHOUT: usize = 2;
+
+/// What a file says of the sessions before it.
+enum Base {
+    /// The state of all sessions at its end.
+    Snapshot(SessionTable<FoldState>),
+    /// It is sealed, and has no record of a session.
+    NoSessions,
+    /// Nothing.
+    Unknown,
+}
+
+impl Base {
+    fn of(fold: Fold) -> Self {
+        fold.ended().map_or(Self::Unknown, Self::Snapshot)
+    }
+}
+
 /// The state after the snapshot at the end of a file, if it has a whole one.
-fn last_snapshot(file: &RecordingFile) -> Result<Option<SessionTable<FoldState>>, Error> {
+fn last_snapshot(file: &RecordingFile) -> Result<Base, Error> {
     let Some(mut opened) = SessionFile::open(file)? else {
-        return Ok(None);
+        return Ok(Base::Unknown);
     };
     let chunks = match opened.chunks()? {
+        Some(chunks) if chunks.is_empty() && opened.is_sealed() => return Ok(Base::NoSessions),
         Some(chunks) => chunks,
         None if opened.is_sealed() => {
             let mut fold = Fold::default();
             opened.visit(&mut fold)?;
-            return Ok(fold.ended());
+            return Ok(Base::of(fold));
         }
-        None => return Ok(None),
+        None => return Ok(Base::Unknown),
     };
     let mut count = 1;
     while !chunks.is_empty() {
@@ -148,11 +177,11 @@ fn last_snapshot(file: &RecordingFile) -> Result<Option<SessionTable<FoldState>>
         let mut fold = Fold::default();
         opened.visit_chunks(last, &mut fold)?;
         if !fold.snapshot.may_begin_earlier() || last.len() == chunks.len() {
-            return Ok(fold.ended());
+            return Ok(Base::of(fold));
         }
         count *= 2;
     }
-    Ok(None)
+    Ok(Base::Unknown)
 }
 
 /// The states of sessions while a recording is read.

@@ -117,6 +117,7 @@ impl EventWriter {
         session: &Arc<Session>,
     ) -> Result<(), LogError> {
         let (count, _) = batch.messages();
+        self.adopted(event, session)?;
         let skip = match session.write(position.seq, count) {
             Written::Write { skip } => skip,
             Written::Drop => {
@@ -180,6 +181,7 @@ impl EventWriter {
         session: &Arc<Session>,
     ) -> Result<(), LogError> {
         let SessionGap { from, to, .. } = *gap;
+        self.adopted(event, session)?;
         let from = match session.write(from, to - from) {
             Written::Write { skip } => from + skip,
             Written::Drop => return Ok(()),
@@ -198,6 +200,22 @@ impl EventWriter {
         self.entry(event.time, &entry)?;
         self.touch(session);
         Ok(())
+    }
+
+    /// Writes where a session begins that was not known: a file may have earlier numbers of it, from before it was forgotten.
+    fn adopted(&mut self, event: &Event, session: &Session) -> Result<(), LogError> {
+        if !session.take_adopted() {
+            return Ok(());
+        }
+        let entry = Entry::Session {
+            time: Time(event.time),
+            snapshot: Snapshot::Head,
+            device: (&**session.device()).into(),
+            session: session.number(),
+            next: session.written(),
+            check: 0,
+        };
+        self.entry(event.time, &entry)
     }
 
     /// Writes an entry about sessions.
