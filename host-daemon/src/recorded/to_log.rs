@@ -17,7 +17,7 @@ use crate::recorded::journal::{FIRST_KEY, SESSION_KEY};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{Note, VERSION, VERSION_KEY};
 use crate::recorded::schema::Schemas;
-use crate::recorded::to_log::numbered::NumberedChannel;
+use crate::recorded::to_log::numbered::FileChannel;
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, SessionOpened};
 use blocksd_engine::session::Sessions;
 use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, Kind};
@@ -50,7 +50,7 @@ pub struct EventWriter {
     /// The [epoch](Log::epoch) of the log: a larger one follows a failed sync.
     epoch: u64,
     /// The channels of sessions in the current file, by device and session.
-    numbered: HashMap<(Arc<str>, u64), NumberedChannel>,
+    numbered: HashMap<(Arc<str>, u64), FileChannel>,
     /// The file that these belong to.
     numbered_in: u64,
     json: Vec<u8>,

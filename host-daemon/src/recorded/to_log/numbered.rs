@@ -20,7 +20,7 @@ const HEAD_PARTS: u64 = 8;
 
 /// The channel of a session in the current file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NumberedChannel {
+pub(super) struct FileChannel {
     /// Number of its first message.
     pub(super) first: u64,
     /// Number of its next message.
@@ -143,7 +143,7 @@ impl EventWriter {
         }
         let number = position.seq + skip;
         let key = (Arc::clone(&source.device), session.number());
-        let fresh = NumberedChannel {
+        let fresh = FileChannel {
             first: number,
             next: number,
         };
