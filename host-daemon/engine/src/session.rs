@@ -54,6 +54,8 @@ struct Numbering {
     used: u64,
     /// Something of it was written.
     is_recorded: bool,
+    /// A series was begun since it is known to this engine.
+    is_used: bool,
     /// It continues a session that was not known here, and nothing of it was written.
     is_adopted: bool,
     /// The latest connection that has opened the session.
@@ -239,6 +241,7 @@ impl Session {
     ) -> Result<Continued, NotOwner> {
         let mut state = self.state();
         let continued = state.receiver.cont(conn, next, number)?;
+        state.is_used = true;
         state.gaps.extend(continued.gap.map(SessionGap::given_up));
         Ok(continued)
     }
@@ -282,9 +285,10 @@ impl Session {
         Ok(true)
     }
 
-    /// Whether gaps wait to be passed to the sinks.
+    /// Whether gaps wait to be passed to the sinks. Those of a HELLO wait for its first series.
     pub(crate) fn has_gaps(&self) -> bool {
-        !self.state().gaps.is_empty()
+        let state = self.state();
+        state.is_used && !state.gaps.is_empty()
     }
 
     /// Returns whether a connection may go on, and what is durable of the messages below `next`. Wakes its task when that
@@ -343,6 +347,7 @@ impl Numbering {
             waker: None,
             used: 0,
             is_recorded: false,
+            is_used: false,
             is_adopted: false,
             newest: 0,
             superseded: [None; 3],

@@ -6,6 +6,7 @@ use std::time::Duration;
 use blocksd_engine::batch::Item;
 use blocksd_engine::connection::policy::{Policy, SessionMode, SessionPolicy};
 use blocksd_engine::event::{Event, EventKind};
+use blocksd_engine::permit::Bounds;
 use blocksd_engine::reason::CloseReason;
 use blocksd_engine::session::{GapCause, HelloKind, Recovered, Session, Sessions};
 use blocksd_engine::sink::lossy::Next;
@@ -779,4 +780,73 @@ async fn the_largest_number_of_sessions_holds() {
     device.open(0, 0, 0).await;
     assert_eq!(host.sessions.len(), 2);
     assert_eq!(TIME, 2);
+}
+
+#[tokio::test]
+async fn a_device_with_too_many_connections_leaves_no_session() {
+    let mut host = Host::auto().await;
+    host.handle.connections().set_bounds(&Bounds {
+        per_device: Some(1),
+        ..Bounds::default()
+    });
+    let mut device = host.connect().await;
+    let session = device.open(0, 0, 0).await;
+    for _ in 0..3 {
+        // Another session of the device, which has given up a message.
+        let mut other = host.connect().await;
+        other.send(&[&hello(0, 1, 0, 1)]).await;
+        let full = Down::Closing {
+            code: 4,
+            retry_s: 60,
+            number: 0,
+        };
+        assert_eq!(other.read().await, full);
+    }
+    assert_eq!(host.sessions.len(), 1);
+    // The same session takes the place of its connection.
+    let mut next = host.connect().await;
+    next.open(session, 0, 0).await;
+    let closing = device.read().await;
+    assert!(matches!(closing, Down::Closing { code: 5, .. }));
+    drop((device, next));
+    host.until(|host| host.closed.len() == 5).await;
+    // A device may have the name that its address gives it.
+    let mut named = host.connect().await;
+    let mut bytes = vec![0; 200];
+    let hello = Hello {
+        flags: 0,
+        heartbeat: 255,
+        room: 0,
+        session: 0,
+        first: 0,
+        held: 0,
+        lost: 0,
+        uptime_us: 0,
+        device: "127.0.0.1",
+        extensions: Extensions::default(),
+    };
+    let len = hello.encode(&mut bytes).unwrap();
+    named.send(&[&bytes[..len]]).await;
+    assert!(matches!(named.read().await, Down::Welcome { .. }));
+}
+
+#[tokio::test]
+async fn a_hello_that_gave_up_messages_leaves_nothing_without_a_series() {
+    let mut host = Host::auto().await;
+    for count in 1..=3 {
+        let mut device = host.connect().await;
+        device.send(&[&hello(0, 9, 0, 9)]).await;
+        assert!(matches!(device.read().await, Down::Welcome { .. }));
+        drop(device);
+        host.until(|host| host.closed.len() == count).await;
+        assert!(host.sessions.is_empty() && host.gaps.is_empty());
+    }
+    let mut device = host.connect().await;
+    device.send(&[&hello(0, 9, 0, 9)]).await;
+    let Down::Welcome { session, .. } = device.read().await else {
+        panic!("no WELCOME");
+    };
+    device.send(&[&cont(session, 9)]).await;
+    host.until(|host| !host.gaps.is_empty()).await;
+    assert_eq!(host.gaps, [(0, 9, GapCause::Device)]);
 }

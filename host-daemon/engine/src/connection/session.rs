@@ -150,6 +150,12 @@ impl Connection {
             Ok(hello) => hello,
             Err(error) => return self.refuse_frame(&error),
         };
+        let replaces = sessions.is_owned(hello.device, hello.session);
+        let is_named = *self.source.device == *hello.device;
+        if !is_named && !self.permit.rename(&hello.device.into(), replaces) {
+            let frame = LastFrame::new(ClosingCode::Full, 60, "too many connections");
+            return self.refuse_hello(frame, &RefusedReason::DeviceFull);
+        }
         let opened = match sessions.hello(self.source.conn, &hello) {
             Ok(opened) => opened,
             Err(refused) => {
@@ -157,12 +163,6 @@ impl Connection {
                 return self.refuse_hello(LastFrame::new(code, retry_s, text), &refused);
             }
         };
-        let replaces = opened.resumed.superseded.is_some();
-        if !self.permit.rename(opened.session.device(), replaces) {
-            sessions.closed(&opened.session, self.source.conn);
-            let frame = LastFrame::new(ClosingCode::Full, 60, "too many connections");
-            return self.refuse_hello(frame, &RefusedReason::DeviceFull);
-        }
         self.transport.set_low_latency();
         let OpenedSession {
             session,
@@ -261,6 +261,7 @@ impl Connection {
             return self.break_protocol("CONT of another session");
         }
         attached.expects = Expects::Message;
+        attached.has_begun = true;
         let mut next = attached.next;
         let continued = attached.session.cont(attached.conn, &mut next, number);
         attached.next = next;

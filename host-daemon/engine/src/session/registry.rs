@@ -252,15 +252,21 @@ impl Sessions {
         Ok(resumed)
     }
 
+    /// Whether a connection owns this session.
+    pub(crate) fn is_owned(&self, device: &str, number: u64) -> bool {
+        let known = self.all().find(device, number);
+        known.is_some_and(|session| session.state().receiver.owner().is_some())
+    }
+
     /// A connection of a session has ended. A session of which nothing was received is forgotten.
     pub(crate) fn closed(&self, session: &Arc<Session>, conn: u64) {
         let mut all = self.all();
         let mut state = session.state();
         state.receiver.closed(conn);
-        let is_unused = !state.is_recorded && state.gaps.is_empty();
-        let is_forgettable = is_unused && state.receiver.is_forgettable();
+        // The gap of a HELLO comes again with the next one.
+        let is_unused = !state.is_recorded && !state.is_used && state.receiver.owner().is_none();
         drop(state);
-        if is_forgettable {
+        if is_unused {
             all.remove(session);
         }
     }

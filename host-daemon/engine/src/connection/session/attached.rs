@@ -28,6 +28,8 @@ pub(in crate::connection) struct Attached {
     pub(super) after: Option<After>,
     /// Messages that were received, and passed to the sinks.
     pub(super) messages: u64,
+    /// A series was begun.
+    pub(super) has_begun: bool,
     /// Everything that was sent has arrived: an acknowledgement does not wait.
     pub(super) has_ended: bool,
     /// The device is owed an answer with the time.
@@ -118,6 +120,7 @@ impl Attached {
             expects: Expects::Cont,
             after: None,
             messages: 0,
+            has_begun: false,
             has_ended: false,
             is_pinged: false,
             unacked: 0,
@@ -139,7 +142,9 @@ impl Attached {
 
     /// Whether everything that the connection has sent is acknowledged.
     pub(super) fn is_settled(&self) -> bool {
-        self.next <= self.acked && self.unwritten.is_empty() && self.welcome.is_none()
+        (self.next <= self.acked || !self.has_begun)
+            && self.unwritten.is_empty()
+            && self.welcome.is_none()
     }
 
     /// Writes the frames that are due. Returns the reason to close, if the connection cannot go on. Otherwise wakes the task
