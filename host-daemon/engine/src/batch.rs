@@ -1,7 +1,11 @@
 //! The messages found in one read: a [`Batch`] holds the bytes once, and where in them each message lies.
 
+mod close;
+mod numbered;
+
 use framing_core::{AnyDecoder, Decode, Fault, Limits, Step};
 
+pub use self::close::{CloseCause, ClosePolicy, OversizePolicy};
 use crate::pool::{Buffer, ConnectionQuota, MARKS_LEN, Pool, SPANS_MAX, Span};
 
 /// Messages, end marks and faults found in one window of bytes, in the order of the stream.
@@ -55,15 +59,6 @@ pub enum Item<'a> {
     },
 }
 
-/// Which items close the connection, and how messages over the limit are handled.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ClosePolicy {
-    /// Whether the end mark of a series closes the connection.
-    pub at_end: bool,
-    /// How messages over the limit are handled.
-    pub oversize: OversizePolicy,
-}
-
 /// Whether a batch stores complete messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WholeMessages {
@@ -71,18 +66,6 @@ pub enum WholeMessages {
     Kept,
     /// Complete messages are only counted, because no sink needs them.
     Counted,
-}
-
-/// How a message over the limit is handled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OversizePolicy {
-    /// Skip it and continue with the next one.
-    #[default]
-    Skip,
-    /// Close the connection.
-    Close,
-    /// Emit it in pieces.
-    Stream,
 }
 
 /// The result of [`Batch::decode`].
@@ -100,17 +83,6 @@ pub struct Decoded {
     pub full: bool,
     /// Number of bytes that can be read without reading beyond the current message; `usize::MAX` if unknown.
     pub want: usize,
-}
-
-/// An item that closes the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseCause {
-    /// The end mark of a series.
-    End,
-    /// A message exceeds the limit, or cannot be skipped.
-    TooLong,
-    /// The decoder lost the framing.
-    Lost,
 }
 
 /// An item other than a complete message. It comes before message number `before` of the batch, counted from 0.
@@ -279,29 +251,6 @@ impl Batch {
     #[must_use]
     pub fn of_after_end(bytes: u64) -> Self {
         Self::of_marks(Vec::new(), vec![MarkKind::AfterEnd { bytes }])
-    }
-
-    /// Removes the last item, if it is not a complete message.
-    pub(crate) fn take_mark(&mut self) -> Option<Item<'_>> {
-        let mark = self.marks.pop()?;
-        Some(self.mark(&mark))
-    }
-
-    /// Removes the first `count` complete messages.
-    pub(crate) fn skip_messages(&mut self, count: u64) {
-        let count = count.min(self.messages);
-        let spans = self.buffer.parts_mut().1;
-        let end = usize::try_from(count)
-            .unwrap_or(usize::MAX)
-            .min(spans.len());
-        let bytes: u64 = spans.drain(..end).map(|span| span.bytes()).sum();
-        self.messages -= count;
-        self.message_bytes -= bytes;
-    }
-
-    /// Returns the last complete message.
-    pub(crate) fn last_message(&self) -> Option<&[u8]> {
-        self.buffer.spans().last().map(|span| self.bytes(*span))
     }
 
     fn of_marks(bytes: Vec<u8>, kinds: Vec<MarkKind>) -> Self {
