@@ -168,6 +168,7 @@ async fn apply(
     }
     if let Some(sessions) = live.engine.sessions() {
         sessions.set_max(new.max_sessions);
+        sessions.set_room(new.sessions_with_room());
     }
     let is_overridden = level.as_ref().is_some_and(NewLevel::is_overridden);
     if let Some(level) = level {

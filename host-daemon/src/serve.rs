@@ -149,6 +149,9 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         .record
         .is_some()
         .then(|| Arc::new(Sessions::new(config.max_sessions)));
+    if let Some(sessions) = &sessions {
+        sessions.set_room(config.sessions_with_room());
+    }
     let mut engine = Engine::builder()
         .sessions(sessions.clone())
         .bounds(config.bounds())

@@ -13,7 +13,7 @@ use blocksd_engine::sink::lossy::Next;
 use blocksd_engine::sink::{Delivery, Events, Interest};
 use blocksd_engine::{Engine, EngineHandle, ListenerSpec};
 use framing_core::session::Written;
-use framing_core::session::wire::{Cont, Extensions, Hello, TIME};
+use framing_core::session::wire::{Cont, Extensions, Hello, NUMBER_MAX, TIME};
 use framing_core::{AnyFraming, Blocks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -849,4 +849,30 @@ async fn a_hello_that_gave_up_messages_leaves_nothing_without_a_series() {
     device.send(&[&cont(session, 9)]).await;
     host.until(|host| !host.gaps.is_empty()).await;
     assert_eq!(host.gaps, [(0, 9, GapCause::Device)]);
+}
+
+#[tokio::test]
+async fn numbers_end_below_two_to_the_56th() {
+    let last = NUMBER_MAX - 2;
+    let mut host = Host::auto().await;
+    let mut device = host.connect().await;
+    let session = device.open(0, last, 2).await;
+    device
+        .send(&[&cont(session, last), &message(b"two"), &message(b"one")])
+        .await;
+    host.until(|host| host.log.len() == 2).await;
+    host.sync();
+    let ack = |acked, has_time| Down::Ack { acked, has_time };
+    assert_eq!(device.read().await, ack(last, true));
+    assert_eq!(device.read().await, ack(NUMBER_MAX, false));
+    device.send(&[&message(b"none")]).await;
+    let protocol = Down::Closing {
+        code: 9,
+        retry_s: 0,
+        number: 0,
+    };
+    assert_eq!(device.read().await, protocol);
+    drop(device);
+    host.until(|host| !host.closed.is_empty()).await;
+    assert_eq!(host.log.len(), 2);
 }

@@ -20,6 +20,8 @@ use blocksd_recording::Retention;
 
 /// Default memory for unfinished messages, in bytes.
 const UNFINISHED: u64 = 64 << 20;
+/// Bytes that the state of a session takes in a file, at most.
+const SESSION_LEN: u64 = 256;
 /// Default size of a file of a recording, in bytes.
 const ROTATE_SIZE: u64 = 1 << 30;
 
@@ -81,6 +83,17 @@ impl Config {
             .record_max_bytes
             .map_or(u64::MAX, Retention::file_max_of);
         self.log_options().rotate_bytes.min(most)
+    }
+
+    /// The number of sessions that the recording has room for: each file repeats the states of all, and they take at most an
+    /// eighth of it.
+    #[must_use]
+    pub fn sessions_with_room(&self) -> usize {
+        let max = self.record_max_bytes.map(Retention::file_max_of);
+        let count = max.map(|max| max / 8 / SESSION_LEN);
+        count.map_or(usize::MAX, |count| {
+            usize::try_from(count).unwrap_or(usize::MAX)
+        })
     }
 
     /// The table that maps connections to the configured devices.

@@ -121,7 +121,7 @@ fn metrics_of_a_recording_count_what_is_on_the_disk() {
     assert!(samples["blocksd_record_sync_seconds_sum"] > 0.0, "{page}");
     let buckets: Vec<_> = page
         .lines()
-        .filter(|line| line.contains("seconds_bucket"))
+        .filter(|line| line.contains("record_sync_seconds_bucket"))
         .collect();
     assert_eq!(buckets.len(), 14, "{page}");
     assert!(buckets[0].contains("{le=\"0.001\"} "), "{page}");

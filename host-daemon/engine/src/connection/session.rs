@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use framing_core::session::wire::{
-    CONT_MAX, ClosingCode, Cont, FrameError, Hello, Opening, SYNCED, VERSION,
+    CONT_MAX, ClosingCode, Cont, FrameError, Hello, NUMBER_MAX, Opening, SYNCED, VERSION,
 };
 use framing_core::{AnyFraming, Fault, Limits};
 use tokio::io::AsyncWriteExt;
@@ -298,6 +298,10 @@ impl Connection {
             &mut self.streaming,
         );
         self.want = u32::try_from(want).unwrap_or(u32::MAX);
+        let last = self.attached().map_or(0, |attached| attached.next) + batch.messages().0;
+        if NUMBER_MAX < last {
+            return self.break_protocol("a number of 56 bits is not enough");
+        }
         let after = match batch.take_mark() {
             Some(Item::Fault(fault)) => Some(After::Refused(fault)),
             Some(_) => Some(After::End),
@@ -377,6 +381,9 @@ impl Connection {
             return Step::Go;
         }
         attached.expects = Expects::Message;
+        if attached.next == NUMBER_MAX {
+            return self.break_protocol("a number of 56 bits is not enough");
+        }
         let mut next = attached.next;
         let refused = attached.session.refuse(attached.conn, &mut next);
         attached.next = next;

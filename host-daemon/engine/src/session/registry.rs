@@ -31,6 +31,8 @@ const FORGOTTEN_PART: usize = 64;
 #[derive(Debug)]
 pub struct Sessions {
     max: AtomicUsize,
+    /// The largest number for which there is room in the files that repeat their states.
+    max_of_room: AtomicUsize,
     counters: SessionCounters,
     /// Sessions cannot be continued, because a recording could not be repaired.
     is_closed: AtomicBool,
@@ -85,6 +87,7 @@ impl Sessions {
     pub fn new(max: usize) -> Self {
         Self {
             max: AtomicUsize::new(max),
+            max_of_room: AtomicUsize::new(usize::MAX),
             counters: SessionCounters::default(),
             is_closed: AtomicBool::new(false),
             is_clock_synced: AtomicBool::new(false),
@@ -95,6 +98,18 @@ impl Sessions {
     /// Changes the largest number of sessions.
     pub fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Sets the largest number of sessions that a recording of limited size has room for. The smaller limit applies.
+    pub fn set_room(&self, max: usize) {
+        self.max_of_room.store(max, Ordering::Relaxed);
+    }
+
+    /// Returns the largest number of sessions.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        let max_of_room = self.max_of_room.load(Ordering::Relaxed);
+        self.max.load(Ordering::Relaxed).min(max_of_room)
     }
 
     /// Adds the sessions of a recording, in the order in which they were last used.
@@ -199,7 +214,7 @@ impl Sessions {
                 Err(Unresumable::Ahead { .. }) => kind = HelloKind::Replaced,
             }
         }
-        let max = self.max.load(Ordering::Relaxed);
+        let max = self.max();
         if max <= all.table.len() {
             all.forget(max);
         }

@@ -265,8 +265,8 @@ impl Log {
         Ok(is_due)
     }
 
-    /// Lets the current file get at least this long, in bytes, unless the size of all files is limited. For a file that begins
-    /// with a state which each file repeats.
+    /// Lets the current file get at least this long, in bytes; if a limit on the space allows less, at least a quarter of it. For
+    /// a file that begins with a state which each file repeats.
     pub fn keep_until(&mut self, len: u64) {
         if let Some(active) = &mut self.active {
             active.least_len = len;
@@ -401,6 +401,8 @@ impl Log {
         } = self.options;
         let file_max = self.context.space.file_max();
         let is_due = |active: &ActiveSegment| {
+            // A limit on the space never makes a file of little more than the state that each repeats.
+            let file_max = file_max.max(active.least_len / 4);
             let full = rotate_bytes.max(active.least_len).min(file_max);
             full <= active.file.len.load(Ordering::Relaxed)
                 || has_failed_sync

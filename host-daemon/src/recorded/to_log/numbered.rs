@@ -152,7 +152,7 @@ impl EventWriter {
             self.numbered_in = self.file();
         }
         let channel = self.numbered.entry(key).or_insert(fresh);
-        if STEP_MAX <= number.saturating_sub(channel.next) {
+        if STEP_MAX <= number.saturating_sub(channel.next) + 1 {
             *channel = fresh;
         }
         channel.next = position.seq + count;
