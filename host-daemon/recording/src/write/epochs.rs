@@ -37,9 +37,13 @@ impl Epochs {
 
     /// Adds a file that was begun.
     pub(super) fn add(&mut self, file: &Arc<SegmentFile>) {
+        self.files.push(Arc::clone(file));
+    }
+
+    /// Closes the files that are completely synced.
+    pub(super) fn prune(&mut self) {
         self.files
             .retain(|file| !file.is_complete.load(Ordering::Acquire));
-        self.files.push(Arc::clone(file));
     }
 
     /// Begins a new epoch after a failed sync. Returns the files that are void from now on. None of them is sealed, not even

@@ -252,6 +252,7 @@ impl Log {
         if self.sync.is_gone() {
             return Err(LogError::GaveUp);
         }
+        self.epochs.prune();
         // The sync may fail at any time, so it is asked once.
         let has_failed = self.has_failed_sync();
         let is_due = self.is_due(has_failed);
