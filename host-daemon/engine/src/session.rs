@@ -285,10 +285,12 @@ impl Session {
         Ok(true)
     }
 
-    /// Whether gaps wait to be passed to the sinks. Those of a HELLO wait for its first series.
-    pub(crate) fn has_gaps(&self) -> bool {
+    /// Whether gaps wait to be passed to the sinks by this connection: those of a HELLO wait for its first series, and those of
+    /// a session belong to its owner.
+    pub(crate) fn has_gaps(&self, conn: u64) -> bool {
         let state = self.state();
-        state.is_used && !state.gaps.is_empty()
+        let owner = state.receiver.owner();
+        state.is_used && !state.gaps.is_empty() && owner.is_none_or(|owner| owner == conn)
     }
 
     /// Returns whether a connection may go on, and what is durable of the messages below `next`. Wakes its task when that

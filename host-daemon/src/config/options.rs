@@ -43,7 +43,8 @@ macro_rules! for_each_option {
             max_block: u32 = "1MiB", value::block_max, Spec { key: "max-block",
                 value: "BYTES", group: HelpGroup::Limits, scope: Scope::Listener, reload: Reload::Policies, ..Spec::BASE };
 
-            /// Longest message that is skipped; a longer one closes the connection. Not used with --oversize pieces.
+            /// Longest message that is skipped; a longer one closes the connection. Not used with --oversize pieces, nor in a
+            /// session, which skips any length.
             max_skip: u32 = "16MiB", value::small_size, Spec { key: "max-skip",
                 value: "BYTES", group: HelpGroup::Limits, scope: Scope::Listener, reload: Reload::Policies, ..Spec::BASE };
 

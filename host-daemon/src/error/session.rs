@@ -12,10 +12,14 @@ use framing_core::session::wire::ClosingCode;
 #[non_exhaustive]
 pub enum SessionError {
     /// There was no connection for too long.
-    #[error("{}: {cause}{}", unacknowledged(*messages), kept(*messages, spool.as_deref()))]
+    #[error("{}: {cause}{}", unsent(*messages, *acknowledged), kept(*messages, *untaken, spool.as_deref()))]
     Unacknowledged {
         /// Number of messages that are not acknowledged.
         messages: u64,
+        /// Number of those among them for which the ring had no room.
+        untaken: u64,
+        /// Number of messages that are acknowledged.
+        acknowledged: u64,
         /// The file that has them.
         spool: Option<PathBuf>,
         /// Why the last connection, or the last attempt to connect, ended.
@@ -149,18 +153,37 @@ fn unacknowledged(messages: u64) -> impl fmt::Display {
     })
 }
 
+/// As [`unacknowledged`], unless nothing was sent.
+fn unsent(messages: u64, acknowledged: u64) -> impl fmt::Display {
+    fmt::from_fn(move |f| match (messages, acknowledged) {
+        (0, 0) => f.write_str("nothing was sent"),
+        _ => write!(f, "{}", unacknowledged(messages)),
+    })
+}
+
 /// What to do about messages that are not acknowledged.
-fn kept(messages: u64, spool: Option<&Path>) -> impl fmt::Display {
-    fmt::from_fn(move |f| match spool {
+fn kept(messages: u64, untaken: u64, spool: Option<&Path>) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        match spool {
         _ if messages == 0 => Ok(()),
-        Some(path) => write!(
-            f,
-            "; they are in the spool: run `blocksd send --session --spool {}` again to send them",
-            path.display()
-        ),
+        Some(path) => {
+            let kept = messages - untaken;
+            if kept != 0 {
+                write!(
+                    f,
+                    "; {kept} in the spool: send with `--spool {}` again",
+                    path.display()
+                )?;
+            }
+            if untaken != 0 {
+                write!(f, "; {untaken} not in the spool, which has no room: give them again")?;
+            }
+            Ok(())
+        }
         None => f.write_str(
-            "; they may be recorded or not, and `send --spool FILE` keeps them for another run",
+            "; they may be recorded or not; use `send --spool FILE` to keep such messages for another run",
         ),
+    }
     })
 }
 

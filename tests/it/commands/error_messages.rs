@@ -183,6 +183,8 @@ fn errors() -> Vec<CommandError> {
 fn session_errors() -> Vec<SessionError> {
     let unacknowledged = |cause| SessionError::Unacknowledged {
         messages: 3,
+        untaken: 0,
+        acknowledged: 0,
         spool: None,
         cause,
     };
@@ -194,12 +196,16 @@ fn session_errors() -> Vec<SessionError> {
     let too_long = || SessionError::TooLong { len: 300, max: 200 };
     let mut errors = vec![
         SessionError::Unacknowledged {
-            messages: 1,
+            messages: 5,
+            untaken: 2,
+            acknowledged: 1,
             spool: Some(PathBuf::from("spool")),
             cause: SessionEnd::Silent { timeout_s: 30 },
         },
         SessionError::Unacknowledged {
             messages: 0,
+            untaken: 0,
+            acknowledged: 7,
             spool: None,
             cause: SessionEnd::Closed,
         },

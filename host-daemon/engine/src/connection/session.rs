@@ -205,7 +205,7 @@ impl Connection {
 
     fn has_gaps(&self) -> bool {
         match self.sending.as_deref() {
-            Some(SendingSide::Session(attached)) => attached.session.has_gaps(),
+            Some(SendingSide::Session(attached)) => attached.session.has_gaps(attached.conn),
             _ => false,
         }
     }

@@ -91,6 +91,8 @@ pub(super) struct OutgoingConnection {
     pub(super) is_ended: bool,
     /// Messages were sent.
     pub(super) has_messages: bool,
+    /// Its messages are those of a session, in which the end of a series does not close the connection.
+    pub(super) has_session: bool,
     /// A fault was recorded after the last message.
     pub(super) has_fault: bool,
     /// Number of the event that used it last.
@@ -174,6 +176,7 @@ impl Dialer {
             device: Arc::clone(device),
             is_implicit: false,
             recorded: None,
+            has_session: false,
             framing: None,
             pieces: PieceCollector::default(),
             is_ended: false,

@@ -236,6 +236,7 @@ impl Player {
     ) -> Result<(), CommandError> {
         if batch.only_blocks().is_some() {
             let connection = self.sending(source, source.framing).await?;
+            connection.has_session |= source.session.is_some();
             connection.send(SendCommand::Batch(Arc::clone(batch))).await;
             return Ok(());
         }
@@ -340,6 +341,13 @@ impl Player {
     async fn end_mark(&mut self, source: &ConnectionInfo) -> Result<(), CommandError> {
         // The record of an end has no framing: that of the connection, or the only one with end marks.
         let known = self.connections.find(&source.device, source.conn);
+        if known
+            .as_ref()
+            .is_some_and(|connection| connection.has_session)
+        {
+            // One end, at the close: more series could be those after the one that closes a connection.
+            return Ok(());
+        }
         let recorded = known.and_then(|connection| connection.recorded);
         let recorded = recorded.unwrap_or(source.framing);
         let connection = self.sending(source, recorded).await?;
@@ -403,7 +411,8 @@ impl Player {
             && !connection.has_fault
             && !is_blocks(connection.recorded)
             && is_blocks(connection.framing);
-        if (is_counted || is_whole) && !connection.is_ended {
+        let is_session = connection.has_session && connection.has_messages;
+        if (is_counted || is_whole || is_session) && !connection.is_ended {
             let recorded = AnyFraming::Blocks(Blocks);
             begin(&mut connection, recorded, self.framing).await;
             mark_end(&mut connection).await;

@@ -81,6 +81,7 @@ fn of_session(error: SessionError) -> CommandError {
     match error {
         SessionError::Unacknowledged {
             messages: 0,
+            acknowledged: 0,
             cause: SessionEnd::Connect { address, error },
             ..
         } => CommandError::Connect { address, error },

@@ -48,6 +48,8 @@ pub(crate) struct SessionClient {
     is_reported: bool,
     /// An attempt to connect has ended.
     has_tried: bool,
+    /// Messages that came from a spool.
+    restored: u64,
 }
 
 impl SessionClient {
@@ -65,6 +67,7 @@ impl SessionClient {
             label: String::new(),
             is_reported: false,
             has_tried: false,
+            restored: 0,
         }
     }
 
@@ -83,6 +86,7 @@ impl SessionClient {
         self.ring_len = self.ring_len.max(lens.sum());
         self.resume(spooled.session, spooled.first);
         self.keeper = Keeper::new(Some(spool));
+        self.restored = spooled.messages.len() as u64;
         for message in &spooled.messages {
             self.keeper.restore(&mut self.sender, message);
         }
@@ -165,7 +169,9 @@ impl SessionClient {
             }
         }
         let (messages, _) = self.unacknowledged();
-        let messages = messages + queue.len();
+        let untaken = queue.len();
+        let acknowledged = (self.restored + queue.taken().0).saturating_sub(messages);
+        let messages = messages + untaken;
         if let SessionEnd::Closing { code } = end
             && let Some(code) = refusal(code)
         {
@@ -173,6 +179,8 @@ impl SessionClient {
         }
         Ok(SessionError::Unacknowledged {
             messages,
+            untaken,
+            acknowledged,
             spool: self.keeper.spool_path().map(Path::to_owned),
             cause: end,
         })
