@@ -6,9 +6,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use blocksd_tests::process::{Ended, Process, blocksd, run};
+use blocksd_tests::process::{Ended, Process, Server, blocksd, run};
 use blocksd_tests::recording::{BEGIN, File, STEP, put};
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
+use blocksd_tests::session_peer::SessionPeer;
 use framing_core::session::wire::{ClosingCode, MAGIC};
 use tempfile::TempDir;
 
@@ -259,4 +260,37 @@ fn a_recorded_hello_opens_no_session() {
         (Some(0), 4),
         "{ended:?}"
     );
+}
+
+#[test]
+fn every_series_of_a_recorded_session_is_sent_to_a_daemon_that_closes_after_one() {
+    let record = |folder: &TempDir| {
+        let folder = folder.path().to_str().unwrap();
+        Server::start(&["--record", folder, "--output", "none"])
+    };
+    let (source, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = record(&source);
+    let (mut peer, welcome) = SessionPeer::open(server.addr(), "boiler", 0, 0, 0);
+    for number in 0..5 {
+        peer.cont(welcome.session, number);
+        peer.message(&message("boiler", number as usize));
+        peer.end();
+        peer.wait_for_ack(number + 1);
+    }
+    drop(peer);
+    server.stop();
+    let server = record(&copy);
+    let path = source.path();
+    let ended = replay(path, &server.addr().to_string(), &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    server.stop();
+    let read = run(
+        &["read", copy.path().to_str().unwrap(), "--output", "raw"],
+        b"",
+    );
+    let text = read.stdout_text();
+    for number in 0..5 {
+        let wanted = format!("boiler says {number}");
+        assert_eq!(text.matches(&wanted).count(), 1, "{text}");
+    }
 }

@@ -147,6 +147,11 @@ impl Attached {
             && self.welcome.is_none()
     }
 
+    /// Whether the device has not taken a frame yet.
+    pub(super) const fn is_blocked(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
     /// Writes the frames that are due. Returns the reason to close, if the connection cannot go on. Otherwise wakes the task
     /// when there may be more to write.
     pub(super) fn poll(

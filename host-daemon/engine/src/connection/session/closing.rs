@@ -1,13 +1,14 @@
 //! The end of a connection with a session: its last acknowledgements, and why it is closed.
 
-use std::time::Duration;
-
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use framing_core::session::wire::ClosingCode;
 use tokio::io::AsyncWriteExt;
+use tokio::time::Sleep;
 
 use crate::batch::Batch;
 use crate::connection::Connection;
@@ -28,7 +29,9 @@ impl Connection {
     pub(in crate::connection) fn cut_numbered(&mut self, reason: CloseReason) -> Option<Batch> {
         let is_by_device = !matches!(reason, CloseReason::Superseded | CloseReason::SyncFailed);
         let bytes = std::mem::take(&mut self.remainder);
-        let is_message = self.attached()?.expects == Expects::Message;
+        // Whole messages may be left, too: then it is not known what was cut.
+        let is_message =
+            self.attached()?.expects == Expects::Message && !std::mem::take(&mut self.undecoded);
         let fault = (is_message && is_by_device && !bytes.is_empty())
             .then(|| framing_core::Decode::close(&mut self.decoder, bytes.len()))??;
         Some(Batch::of_fault(fault))
@@ -86,12 +89,15 @@ impl Connection {
             return reason;
         }
         self.flush_gaps().await;
+        let limit = self.policy.timeouts.reply;
         let Self {
             sending,
             transport,
             permit,
             ..
         } = self;
+        // Since when the device has not taken the rest of a frame.
+        let mut stalled: Option<Pin<Box<Sleep>>> = None;
         let settled = poll_fn(|context| {
             let Some(SendingSide::Session(attached)) = sending.as_deref_mut() else {
                 return Poll::Ready(reason);
@@ -103,7 +109,19 @@ impl Connection {
             match attached.poll(context, &mut **transport) {
                 Some(reason) => Poll::Ready(reason),
                 None if attached.is_settled() => Poll::Ready(reason),
-                None => Poll::Pending,
+                None if !attached.is_blocked() => {
+                    stalled = None;
+                    Poll::Pending
+                }
+                None => match limit {
+                    Some(limit) => {
+                        let stalled =
+                            stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                        let late = stalled.as_mut().poll(context);
+                        late.map(|()| CloseReason::ReplyTimeout)
+                    }
+                    None => Poll::Pending,
+                },
             }
         });
         match is_stopping {
