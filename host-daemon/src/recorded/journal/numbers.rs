@@ -52,6 +52,9 @@ impl NumberSet {
 
     /// Removes a number range.
     pub(crate) fn remove(&mut self, from: u64, to: u64) {
+        if to <= from {
+            return;
+        }
         while let Some((&first, &last)) = self.ranges.range(..to).next_back()
             && from < last
         {
