@@ -1,0 +1,6 @@
+//! Acknowledged sessions over TCP, with a sink that the test controls.
+
+mod device;
+mod host;
+mod messages;
+mod opening;
