@@ -151,6 +151,7 @@ mod sessions {
     mod disk_full;
     mod failed_syncs;
     mod flood;
+    mod hasten;
     mod hosts;
     mod kill;
     mod link;

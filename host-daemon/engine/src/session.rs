@@ -9,6 +9,7 @@ mod counts;
 mod registry;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -41,6 +42,8 @@ const RETRY_S: (u16, u16) = (1, 60);
 pub struct Session {
     device: Arc<str>,
     number: u64,
+    /// The device waits for the commit of everything below this number; 0: it does not.
+    hastened: AtomicU64,
     state: Mutex<Numbering>,
 }
 
@@ -149,6 +152,7 @@ impl Session {
         Self {
             device: device.into(),
             number,
+            hastened: AtomicU64::new(0),
             state: Mutex::new(state),
         }
     }
@@ -157,6 +161,7 @@ impl Session {
         Self {
             device,
             number,
+            hastened: AtomicU64::new(0),
             state: Mutex::new(Numbering::new(SessionReceiver::new(first, lost))),
         }
     }
@@ -219,6 +224,25 @@ impl Session {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Returns whether the device waits for the commit of messages that are [written](Self::write). True once for each time
+    /// that it has begun to wait: its series has ended, or half of its ring is full. Called by the sink that stores messages,
+    /// after each batch.
+    pub fn take_hastened(&self) -> bool {
+        let hastened = self.hastened.load(Ordering::Relaxed);
+        if hastened == 0 || self.written() < hastened {
+            return false;
+        }
+        self.hastened.store(0, Ordering::Relaxed);
+        true
+    }
+
+    /// The device waits for the commit of everything below `next`. A smaller number that was given before is kept.
+    pub(crate) fn hasten(&self, next: u64) {
+        let (order, free) = (Ordering::Relaxed, 0);
+        // An error is the smaller number.
+        let _ = self.hastened.compare_exchange(free, next, order, order);
     }
 
     /// Remembers that commit number `commit` makes everything written so far durable. Returns the place that was given
@@ -316,6 +340,7 @@ impl Session {
     fn reset(&self) -> bool {
         let mut state = self.state();
         state.gaps.clear();
+        self.hastened.store(0, Ordering::Relaxed);
         let owner = state.receiver.reset();
         let waker = state.waker.take();
         drop(state);

@@ -414,7 +414,8 @@ mod tests {
 
     use super::*;
     use crate::write::channel::Channel;
-    use crate::write::log::{Log, LogOptions};
+    use crate::write::log::Log;
+    use crate::write::options::LogOptions;
     use crate::write::retention::Retention;
 
     /// A folder with a sealed file of many short chunks.

@@ -8,6 +8,7 @@ pub(crate) mod epoch;
 mod epochs;
 mod hook;
 pub(crate) mod log;
+pub(crate) mod options;
 pub(crate) mod report;
 pub(crate) mod retention;
 pub(crate) mod retry;

@@ -260,10 +260,8 @@ impl EventWriter {
                 }
             }
             EventKind::Batch { batch, position } => match &source.session {
-                Some(session) if batch.messages().0 != 0 => {
-                    self.numbered(event, batch, position, session)
-                }
-                _ => self.batch(event, batch, position),
+                Some(session) => self.of_session(event, batch, position, session),
+                None => self.batch(event, batch, position),
             },
             EventKind::Session(opened) => self.opened_session(event, opened),
             EventKind::Gap(gap) => match &source.session {

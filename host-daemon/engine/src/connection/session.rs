@@ -152,10 +152,11 @@ impl Connection {
                 attached.expects = Expects::Cont;
                 attached.has_ended = is_last;
                 // An end before a CONT only makes room for it.
-                match is_last {
-                    true => self.pass(Batch::of_end(), None),
-                    false => Step::Go,
+                if !is_last {
+                    return Step::Go;
                 }
+                attached.hasten();
+                self.pass(Batch::of_end(), None)
             }
             After::Refused(fault) => {
                 let declared = match fault {

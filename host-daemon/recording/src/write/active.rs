@@ -75,6 +75,8 @@ pub(super) struct ActiveSegment {
     pub(super) least_len: u64,
     /// Time at which the oldest uncommitted message was appended.
     pub(super) oldest_unsynced: Option<Instant>,
+    /// Somebody waits for the next commit.
+    pub(super) is_hastened: bool,
     /// Time at which the oldest message of the open chunk was appended.
     pub(super) oldest_unwritten: Option<Instant>,
     /// Counted messages in the open chunk.

@@ -13,9 +13,10 @@ use crate::format::private::VoidedFile;
 use crate::lock::Lock;
 use crate::write::active::{ActiveSegment, CommitCounts, SegmentFile};
 use crate::write::channel::{Channel, ChannelSpec};
-use crate::write::compress::{ChunkEnd, Compression};
+use crate::write::compress::ChunkEnd;
 use crate::write::epoch::CommitOutcome;
 use crate::write::epochs::Epochs;
+use crate::write::options::LogOptions;
 use crate::write::retention::Retention;
 use crate::write::retry::LogContext;
 use crate::write::segment::SegmentWriter;
@@ -25,44 +26,8 @@ use crate::write::sync::SyncThread;
 /// Largest number of entries in the index of a file. An entry takes about 20 bytes of memory until the file is sealed,
 /// and the first of a chunk about 280.
 const INDEX_MAX: usize = 1 << 20;
-
-/// How a log is written.
-///
-/// # Examples
-/// ```
-/// use std::time::Duration;
-/// use blocksd_recording::{Compression, LogOptions};
-///
-/// let options = LogOptions {
-///     compression: Compression::Zstd,
-///     rotate_after: Duration::from_secs(600),
-///     ..LogOptions::default()
-/// };
-/// assert_eq!(options.rotate_bytes, 1 << 30);
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct LogOptions {
-    /// Compression of chunks.
-    pub compression: Compression,
-    /// Length of a file in bytes, after which a new file is begun.
-    pub rotate_bytes: u64,
-    /// Age of a file after which a new file is begun.
-    pub rotate_after: Duration,
-    /// Longest time until a commit of an appended message begins. The disk takes additional time.
-    pub sync_after: Duration,
-}
-
-impl Default for LogOptions {
-    /// [`Compression::Auto`], files of 1 GiB or an hour, commits every 100 ms.
-    fn default() -> Self {
-        Self {
-            compression: Compression::Auto,
-            rotate_bytes: 1 << 30,
-            rotate_after: Duration::from_secs(3600),
-            sync_after: Duration::from_millis(100),
-        }
-    }
-}
+/// A hastened commit follows after this part of [`LogOptions::sync_after`].
+const HASTENED: u32 = 10;
 
 /// The writing side of a recording. Methods block while the disk does.
 ///
@@ -222,11 +187,11 @@ impl Log {
     pub fn due(&self) -> Option<Instant> {
         let active = self.active.as_ref()?;
         let rotate = active.begun + self.options.rotate_after;
-        let oldest = match self.sync.is_idle() {
-            true => active.oldest_unsynced,
-            false => active.oldest_unwritten,
+        let (oldest, after) = match self.sync.is_idle() {
+            true => (active.oldest_unsynced, self.commit_after(active)),
+            false => (active.oldest_unwritten, self.options.sync_after),
         };
-        let commit = oldest.map(|oldest| oldest + self.options.sync_after);
+        let commit = oldest.map(|oldest| oldest + after);
         Some(commit.map_or(rotate, |commit| commit.min(rotate)))
     }
 
@@ -300,17 +265,27 @@ impl Log {
     /// # Errors
     /// [`LogError::GaveUp`]; [`LogError::Internal`].
     pub fn commit_if_due(&mut self) -> Result<(), LogError> {
-        let Some(active) = &mut self.active else {
+        let Some(active) = self.active.as_deref() else {
             return Ok(());
         };
-        let sync_after = self.options.sync_after;
-        let is_due = |oldest: Option<Instant>| oldest.is_some_and(|it| sync_after <= it.elapsed());
-        if is_due(active.oldest_unsynced) && self.sync.is_idle() {
-            self.commit()
-        } else if is_due(active.oldest_unwritten) {
-            active.end_chunk(&self.context, ChunkEnd::Commit)
-        } else {
-            Ok(())
+        let is_due = |oldest: Option<Instant>, after: Duration| {
+            oldest.is_some_and(|oldest| after <= oldest.elapsed())
+        };
+        if is_due(active.oldest_unsynced, self.commit_after(active)) && self.sync.is_idle() {
+            return self.commit();
+        }
+        if is_due(active.oldest_unwritten, self.options.sync_after)
+            && let Some(active) = &mut self.active
+        {
+            return active.end_chunk(&self.context, ChunkEnd::Commit);
+        }
+        Ok(())
+    }
+
+    /// Commits the messages appended so far sooner: after a tenth of [`LogOptions::sync_after`]. Commits still do not overlap.
+    pub fn hasten(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.is_hastened = active.oldest_unsynced.is_some();
         }
     }
 
@@ -327,6 +302,7 @@ impl Log {
             return Err(error);
         }
         active.oldest_unsynced = None;
+        active.is_hastened = false;
         let counts = std::mem::take(&mut active.since_commit);
         self.sync.commit(&active.file, counts)?;
         self.active = Some(active);
@@ -392,6 +368,14 @@ impl Log {
     #[must_use]
     pub const fn has_file(&self) -> bool {
         self.active.is_some()
+    }
+
+    /// How long the oldest message waits for a commit.
+    fn commit_after(&self, active: &ActiveSegment) -> Duration {
+        match active.is_hastened {
+            true => self.options.sync_after / HASTENED,
+            false => self.options.sync_after,
+        }
     }
 
     fn is_due(&self, has_failed_sync: bool) -> bool {
@@ -472,6 +456,7 @@ impl Log {
             begun: Instant::now(),
             least_len: 0,
             oldest_unsynced: None,
+            is_hastened: false,
             oldest_unwritten: None,
             counted: 0,
             is_torn: false,

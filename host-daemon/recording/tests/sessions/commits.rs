@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use blocksd_recording::internals::storage::{Directory, File, Folder};
 use blocksd_recording::{
@@ -66,6 +67,32 @@ fn commits_after_a_failed_one_are_not_durable_until_the_next_epoch() {
     // The first commit ends between its chunk and the next one: after the index.
     assert_eq!(broken.before(next.voided[0].1), [0]);
     assert_eq!(next.voided[0].1, synced_len);
+}
+
+#[test]
+fn a_hastened_commit_is_due_sooner_and_the_next_one_is_not() {
+    let folder = TempDir::new().unwrap();
+    let options = LogOptions {
+        sync_after: Duration::from_secs(1000),
+        ..LogOptions::default()
+    };
+    let mut log = Log::open(folder.path(), options).unwrap();
+    let (send, synced) = mpsc::channel();
+    log.on_synced(move || send.send(()).unwrap());
+    let mut channel = Channel::default();
+    // Without a message, there is nothing to commit.
+    log.hasten();
+    for _ in 0..2 {
+        let current = log.channel(&mut channel, ChannelSpec::default).unwrap();
+        log.append(current, 0, 1, b"one").unwrap();
+        let due = log.due().unwrap();
+        log.hasten();
+        assert_eq!(log.due(), Some(due - options.sync_after * 9 / 10));
+        log.commit().unwrap();
+        synced.recv().unwrap();
+        log.hasten();
+    }
+    log.finish().unwrap();
 }
 
 #[test]

@@ -108,8 +108,26 @@ impl EventWriter {
         Ok(())
     }
 
+    /// Writes messages of a session, or a mark between them. If the device waits for them, hastens their commit.
+    pub(super) fn of_session(
+        &mut self,
+        event: &Event,
+        batch: &Batch,
+        position: &StreamPosition,
+        session: &Arc<Session>,
+    ) -> Result<(), LogError> {
+        match batch.messages().0 {
+            0 => self.batch(event, batch, position)?,
+            _ => self.numbered(event, batch, position, session)?,
+        }
+        if session.take_hastened() {
+            self.log.hasten();
+        }
+        Ok(())
+    }
+
     /// Writes the messages of a session that are not recorded yet.
-    pub(super) fn numbered(
+    fn numbered(
         &mut self,
         event: &Event,
         batch: &Batch,

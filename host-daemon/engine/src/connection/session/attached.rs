@@ -18,6 +18,9 @@ use crate::moment::Moment;
 use crate::reason::CloseReason;
 use crate::session::{HelloKind, OpenedSession, Session, Sessions, Standing};
 
+/// How often the ends of series may hasten a commit.
+const HASTE: Duration = Duration::from_millis(100);
+
 /// A connection that has opened a session.
 #[derive(Debug)]
 pub(in crate::connection) struct Attached {
@@ -49,6 +52,8 @@ pub(in crate::connection) struct Attached {
     acked: u64,
     acked_at: Moment,
     framed_at: Moment,
+    /// When the end of a series last hastened a commit.
+    hastened_at: Option<Moment>,
     ack_interval_ms: u32,
     /// 0: none.
     heartbeat_s: u16,
@@ -134,6 +139,7 @@ impl Attached {
             acked,
             acked_at: now,
             framed_at: now,
+            hastened_at: None,
             ack_interval_ms: u32::try_from(ack_interval_ms).unwrap_or(u32::MAX),
             heartbeat_s,
             timer: None,
@@ -145,6 +151,21 @@ impl Attached {
         (self.next <= self.acked || !self.has_begun)
             && self.unwritten.is_empty()
             && self.welcome.is_none()
+    }
+
+    /// The series has ended: hastens the commit of its messages.
+    pub(super) fn hasten(&mut self) {
+        let now = Moment::now();
+        let is_free = self.hastened_at.is_none_or(|at| at.is_past(HASTE, now));
+        if is_free && self.session.durable() < self.next {
+            self.hastened_at = Some(now);
+            self.session.hasten(self.next);
+        }
+    }
+
+    /// Whether half of the ring, or more, is full when `len` bytes more have arrived.
+    pub(super) fn is_half_full(&self, len: u64) -> bool {
+        self.room != 0 && u64::from(self.room) / 2 <= self.unacked + len
     }
 
     /// Whether the device has not taken a frame yet.
@@ -228,7 +249,7 @@ impl Attached {
         let time = Duration::from_secs(self.heartbeat_s.into());
         let heartbeat = self.framed_at.after(time).filter(|_| !time.is_zero());
         let acked = (self.acked < durable).then(|| {
-            let is_urgent = self.has_ended || u64::from(self.room) / 2 <= self.unacked;
+            let is_urgent = self.has_ended || self.room == 0 || self.is_half_full(0);
             match is_urgent {
                 true => self.acked_at.after(Duration::ZERO),
                 false => self

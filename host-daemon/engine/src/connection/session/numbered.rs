@@ -113,6 +113,10 @@ impl Connection {
             (batch.messages().0, check)
         });
         let session = Arc::clone(&attached.session);
+        let is_half_full = batch.as_ref().is_some_and(|batch| {
+            let (messages, bytes) = batch.messages();
+            attached.is_half_full(bytes + 4 * messages)
+        });
         let (source, time) = (Arc::clone(&self.source), SystemTime::now());
         let (conn, mut next) = (self.source.conn, attached.next);
         let mut position = self.position;
@@ -129,6 +133,9 @@ impl Connection {
                 let Some(mut batch) = batch.take() else {
                     return;
                 };
+                if is_half_full {
+                    session.hasten(counted.first + batch.messages().0);
+                }
                 batch.skip_messages(counted.skip);
                 passed = Some((counted.skip, batch.messages()));
                 position.seq = counted.first + counted.skip;
