@@ -92,7 +92,8 @@ fn run(daemon: &Daemon, arguments: &Arguments) -> Costs {
 }
 
 fn plain(folder: &Path, arguments: &Arguments) -> Costs {
-    let daemon = Daemon::start(folder, &[]);
+    // Each connection is a device with a channel of its own, as with sessions.
+    let daemon = Daemon::start(folder, &["--device-by", "peer"]);
     let pause = Duration::from_secs(1);
     let devices = PlainDevices::start(daemon.addr(), arguments.devices, MESSAGE_LEN, pause);
     wait_long("all are connected", || {

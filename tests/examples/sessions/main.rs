@@ -3,10 +3,11 @@
 //!
 //! `kill`: `kill -9` under load, again and again; nothing acknowledged is lost, and nothing is recorded twice. `full`: a full
 //! disk. `fleet`: processor time, memory and the time until an acknowledgement, with 10,000 devices. `rate`: recorded messages a
-//! second, with sessions and without. The short forms of `kill` and `full` are tests: `tests/it/sessions`.
+//! second, with sessions and without. `fold`: the time of a start after a crash. The short forms of `kill` and `full` are tests: `tests/it/sessions`.
 
 mod daemon;
 mod fleet;
+mod fold;
 mod full;
 mod kill;
 mod plain;
@@ -40,6 +41,8 @@ enum What {
     Full(full::Arguments),
     /// Many devices that send one message a second each, with sessions and without
     Fleet(fleet::Arguments),
+    /// Time of a start after a crash
+    Fold(fold::Arguments),
     /// Recorded messages a second, with sessions and without
     Rate(rate::Arguments),
 }
@@ -56,6 +59,7 @@ fn main() {
         What::Kill(arguments) => kill::prove(scratch.path(), arguments),
         What::Full(arguments) => full::prove(arguments),
         What::Fleet(arguments) => fleet::measure(scratch.path(), arguments),
+        What::Fold(arguments) => fold::measure(scratch.path(), arguments),
         What::Rate(arguments) => rate::measure(scratch.path(), arguments),
     }
 }
