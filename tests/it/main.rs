@@ -63,6 +63,7 @@ mod firmware {
     mod links;
     mod outages;
     mod restarts;
+    mod session_outages;
     mod sessions;
 }
 
