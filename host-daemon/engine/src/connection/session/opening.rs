@@ -22,6 +22,8 @@ impl Connection {
             Opening::Plain if self.policy.sessions.mode == SessionMode::Required => {
                 let (conn, device) = (self.source.conn, &self.source.device);
                 warn_peer!(Kind::Session, device, conn, %device, "closed: the listener requires sessions, and the device sends plain messages");
+                // A plain device does not read an answer.
+                self.transport.reset_on_close();
                 Step::Close(CloseReason::SessionRefused)
             }
             Opening::Plain => {
@@ -42,12 +44,17 @@ impl Connection {
     fn hello(&mut self, payload: &[u8]) -> Step {
         self.beginning = Beginning::Decided;
         self.deadlines.decoded(&self.policy.timeouts, false, true);
-        let sessions = self.context.sessions.clone();
         let is_off = self.policy.sessions.mode == SessionMode::Off || self.sending.is_some();
-        let sessions = sessions.filter(|_| !is_off);
-        let Some(sessions) = sessions else {
-            let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
-            return self.refuse_hello(frame, &"sessions are off on this listener");
+        let sessions = match self.context.sessions.clone() {
+            Some(sessions) if !is_off => sessions,
+            sessions => {
+                let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
+                let why = match sessions {
+                    Some(_) => "sessions are off on this listener",
+                    None => "nothing is recorded, so nothing can be acknowledged",
+                };
+                return self.refuse_hello(frame, &why);
+            }
         };
         let hello = match Hello::parse(payload) {
             Ok(hello) => hello,
