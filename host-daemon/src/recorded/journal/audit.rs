@@ -171,22 +171,15 @@ impl SessionVisitor for SessionAudit {
 
     fn entry(&mut self, entry: &Entry<'_>, _: u64) {
         match entry {
-            Entry::Session {
-                snapshot,
-                device,
-                session,
-                next,
-                check,
-                ..
-            } => {
-                let place = self.sessions.place(device, *session);
-                let (next, check) = (*next, *check);
-                let state = SnapshotState { place, next, check };
+            Entry::Session { snapshot, .. } => {
+                let Some(state) = SnapshotState::of(entry, &mut self.sessions) else {
+                    return;
+                };
                 self.snapshot.state(*snapshot, state);
-                if let Some(state) = self.sessions.get_mut(place) {
-                    state.is_of_folder = true;
+                if let Some(session) = self.sessions.get_mut(state.place) {
+                    session.is_of_folder = true;
                     if *snapshot == Snapshot::Head {
-                        state.claim(next);
+                        session.claim(state.next);
                     }
                 }
             }

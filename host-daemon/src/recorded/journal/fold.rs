@@ -252,20 +252,15 @@ impl Fold {
 
     fn take(&mut self, entry: &Entry<'_>) {
         match entry {
-            Entry::Session {
-                snapshot,
-                device,
-                session,
-                next,
-                check,
-                ..
-            } => {
-                let place = self.sessions.place(device, *session);
-                let (next, check) = (*next, *check);
-                let state = SnapshotState { place, next, check };
+            Entry::Session { snapshot, .. } => {
+                let Some(state) = SnapshotState::of(entry, &mut self.sessions) else {
+                    return;
+                };
                 self.snapshot.state(*snapshot, state);
                 // An entry at the head is true without the others.
-                if let (Snapshot::Head, Some(session)) = (snapshot, self.sessions.get_mut(place)) {
+                if *snapshot == Snapshot::Head
+                    && let Some(session) = self.sessions.get_mut(state.place)
+                {
                     session.reach(&state);
                 }
             }
