@@ -4,6 +4,7 @@ pub mod check_config;
 mod content;
 pub mod demo;
 pub mod export;
+mod filter;
 pub mod manual;
 pub mod read;
 pub mod recordings;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput};
+use crate::commands::filter::Filtered;
 use crate::commands::selection::Selected;
 use crate::commands::unique::Unique;
 use crate::error::CommandError;
@@ -89,7 +90,7 @@ fn run(
     let mut first_ones;
     let visitor = match unique {
         true => {
-            first_ones = Unique::new(visitor);
+            first_ones = Filtered::new(Unique::default(), visitor);
             &mut first_ones
         }
         false => visitor,
