@@ -7,6 +7,7 @@ mod report;
 
 use core::cell::Cell;
 use core::future::pending;
+use core::mem::replace;
 use core::pin::{Pin, pin};
 
 use embassy_futures::join::join;
@@ -204,7 +205,7 @@ impl<'m> Session<'m> {
             _ => (0, 0),
         };
         let wait_ms = match code {
-            AGAIN if self.outbox.is_welcome => 0,
+            AGAIN if self.outbox.is_welcome && !replace(&mut self.outbox.is_stuck, true) => 0,
             VERSION..=FORBIDDEN | UNSUPPORTED | NO_SESSION => self.backoff.long_wait_ms(),
             // A host that does not speak the protocol never answers; one whose answer was lost does.
             _ if was_unanswered && self.is_unanswered => self.backoff.long_wait_ms(),
