@@ -176,7 +176,7 @@ impl<'m> Session<'m> {
         } else if HELD_US <= clock.now_us().saturating_sub(begun_us) {
             backoff.reset();
         }
-        // Graceful if the host may still read what it was sent.
+        // Graceful if the host may still read the bytes on their way to it.
         let is_graceful = matches!(
             result,
             Ok(()) | Err(SessionError::Closed | SessionError::Closing { .. })
