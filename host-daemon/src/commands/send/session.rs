@@ -129,7 +129,7 @@ impl Input {
             let (failing, failed) = oneshot::channel();
             input.failed = Some(failed);
             let read = move || {
-                // Nobody waits for the error of an input that is not read to its end.
+                // The receiver is gone if a message was refused before the end of the input.
                 if let Err(error) = read_lines(stdio::stdin(), &to) {
                     let _ = failing.send(error);
                 }
@@ -195,7 +195,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, CommandError> {
     Ok(message)
 }
 
-/// Passes lines on as soon as they can be read. Ends with the input, or when nobody takes them.
+/// Passes lines on as soon as they can be read. Ends with the input, or when the receiver is gone.
 fn read_lines(input: impl Read, to: &Sender<Vec<Vec<u8>>>) -> io::Result<()> {
     let mut input = BufReader::with_capacity(CHUNK, input);
     let (mut lines, mut len) = (Vec::new(), 0);

@@ -41,7 +41,7 @@ pub(crate) struct SessionClient {
     keeper: Keeper,
     reconnect: Reconnect,
     begin: Instant,
-    /// What is printed before a report.
+    /// The text before each report.
     label: String,
     /// The end of the last connection was reported.
     is_reported: bool,
@@ -156,7 +156,7 @@ impl SessionClient {
         self.reconnect.next(Instant::now(), achieved, jitter())
     }
 
-    /// The error of a session that is given up. Takes what the input has at once into the spool before.
+    /// Returns the error of a session that is given up. Before, takes the input that is available at once into the spool.
     async fn give_up(
         &mut self,
         end: SessionEnd,

@@ -51,7 +51,7 @@ pub(crate) struct Spooled {
 }
 
 impl Spool {
-    /// Opens a spool, or creates it for `default`. `device` is what the command line says.
+    /// Opens a spool, or creates it for the device `default`. `device` is the one of the command line.
     ///
     /// # Errors
     /// [`SessionError::Spool`].

@@ -53,7 +53,7 @@ enum Excuse {
     Forgotten,
 }
 
-/// What was found of a session.
+/// The findings about a session.
 #[derive(Debug, Default)]
 struct AuditState {
     /// Messages of earlier folders, of sealed files of this folder, and of unsealed files.
@@ -108,7 +108,7 @@ impl SessionAudit {
         self.malformed
     }
 
-    /// Returns what was found of each session, ordered by device and number.
+    /// Returns the findings about each session, ordered by device and number.
     #[must_use]
     pub fn finish(self) -> Vec<AuditedSession> {
         let sessions = self.sessions.into_sorted().into_iter();

@@ -8,7 +8,7 @@ use blocksd_engine::session::GapCause;
 /// Ranges that a line lists.
 const LISTED_MAX: usize = 3;
 
-/// What an audit found of a session.
+/// The findings of an audit about a session.
 #[derive(Clone, Debug, Default)]
 pub struct AuditedSession {
     /// The device.

@@ -24,9 +24,9 @@ const ANSWER_S: u64 = 10;
 const HEARTBEAT_TENS: u8 = 1;
 /// Heartbeats after which the daemon is silent.
 const HEARTBEATS: u64 = 3;
-/// How long to read what is left after a failed write.
+/// How long to read frames that are left after a failed write.
 const REST: Duration = Duration::from_secs(1);
-/// TCP keepalive: after so long without data, for a daemon without a heartbeat.
+/// Time without data until TCP probes the daemon, which may send no heartbeat.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How a connection has ended.

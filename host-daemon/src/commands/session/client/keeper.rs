@@ -1,4 +1,4 @@
-//! What is kept until the daemon acknowledges it: [`Keeper`] fills the ring, and the spool before it.
+//! Messages that are not acknowledged: a [`Keeper`] puts them into the ring, and into the spool before they are sent.
 
 use std::collections::VecDeque;
 use std::path::Path;
