@@ -246,8 +246,14 @@ async fn a_shutdown_waits_briefly_for_the_last_commit() {
     device.send(&[&cont(session, 0), &message(b"zero")]).await;
     host.until_messages(1).await;
     assert_eq!(device.read().await, Down::ping_answer(0));
+    // All tasks run in this thread, and the clock stands still while they run.
+    tokio::time::pause();
     host.handle.stop();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    for _ in 0..40 {
+        tokio::time::advance(Duration::from_millis(10)).await;
+        yield_to_others().await;
+    }
+    tokio::time::resume();
     host.sync();
     assert_eq!(device.read().await, Down::ack(1));
     assert_eq!(device.read().await, Down::closing(8, 1));
@@ -274,4 +280,10 @@ async fn numbers_end_below_two_to_the_56th() {
     drop(device);
     host.until_closed(1).await;
     assert_eq!(host.log.len(), 2);
+}
+
+async fn yield_to_others() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
