@@ -13,7 +13,7 @@ use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 use serde_json::Value;
 
 pub use self::numbers::Numbers;
-use crate::session_devices::parse_payload;
+use crate::session_devices::{DeviceOutcome, SessionDevices, parse_payload};
 
 /// Topic of the entries about sessions.
 const SESSIONS: &str = "/blocksd/sessions";
@@ -125,9 +125,24 @@ impl SessionAudit {
         assert_eq!(count, self.messages_of(device).len(), "{device}");
     }
 
-    /// Asserts that all messages of a device below `acked` are recorded.
+    /// Asserts that all messages of devices that have ended are recorded, each once, and no other.
     #[track_caller]
-    pub fn assert_acked(&self, device: &str, acked: u64) {
+    pub fn assert_outcomes(&self, outcomes: &[DeviceOutcome]) {
+        for outcome in outcomes {
+            self.assert_all(&outcome.id, outcome.pushed);
+        }
+    }
+
+    /// Asserts that all messages that were acknowledged to these devices are recorded.
+    #[track_caller]
+    pub fn assert_acked(&self, devices: &SessionDevices) {
+        for seen in devices.seen() {
+            self.assert_acked_to(&seen.id, seen.acked());
+        }
+    }
+
+    #[track_caller]
+    fn assert_acked_to(&self, device: &str, acked: u64) {
         self.assert_sound();
         let has = self.messages_of(device).end_of_first();
         assert!(

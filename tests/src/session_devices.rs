@@ -129,9 +129,9 @@ impl SessionDevices {
         }
     }
 
-    /// Closes the connections, and connects to another host. `None`: to no host.
-    pub fn connect_to(&self, host: Option<SocketAddr>) {
-        self.host.send_replace(host);
+    /// Closes the connections, and connects to another host.
+    pub fn connect_to(&self, host: SocketAddr) {
+        self.host.send_replace(Some(host));
     }
 
     /// What the devices have done so far.
@@ -149,9 +149,10 @@ impl SessionDevices {
         });
     }
 
-    /// Waits until no device has a connection. Leave the host before.
+    /// Leaves the host, and waits until no device has a connection.
     #[track_caller]
-    pub fn wait_until_gone(&self) {
+    pub fn leave(&self) {
+        self.host.send_replace(None);
         wait_until("the devices have noticed", || {
             self.seen().all(|seen| !seen.is_connected())
         });

@@ -116,7 +116,7 @@ fn sessions(folder: &Path, arguments: &Arguments) -> (Costs, Vec<Duration>) {
         is_timed: true,
     };
     let devices = SessionDevices::start("boiler", arguments.devices, plan);
-    devices.connect_to(Some(daemon.addr()));
+    devices.connect_to(daemon.addr());
     wait_long("all are connected", || {
         devices.seen().all(DeviceSeen::is_connected)
     });

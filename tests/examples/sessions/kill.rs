@@ -59,28 +59,23 @@ pub(crate) fn prove(scratch: &Path, arguments: &Arguments) {
         let log_text = server.process.error_text();
         torn += log_text.matches("a torn file was repaired").count();
         audit.add_sealed(scratch);
-        for seen in devices.seen() {
-            audit.assert_acked(&seen.id, seen.acked());
-        }
-        devices.connect_to(Some(server.addr()));
+        audit.assert_acked(&devices);
+        devices.connect_to(server.addr());
         devices.wait_for_acks(chance.of(1..=500) as u64);
         sleep(Duration::from_millis(chance.of(0..=100) as u64));
         server.process.signal("KILL");
         drop(server.process.end());
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
         let held = devices.seen().map(|seen| seen.pushed() - seen.acked());
         unacked += held.sum::<u64>();
     }
     let server = Server::start(&["--record", path, "--output", "none"]);
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     audit.add(scratch);
-    for outcome in &outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
+    audit.assert_outcomes(&outcomes);
     assert_eq!((audit.sessions.len(), audit.plain), (arguments.devices, 0));
     let pushed: u64 = outcomes.iter().map(|outcome| outcome.pushed).sum();
     println!(

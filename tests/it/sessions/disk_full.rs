@@ -44,9 +44,7 @@ fn end(devices: SessionDevices, server: Server, disk: &SmallDisk) {
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let audit = SessionAudit::of(disk.path());
-    for outcome in &outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
+    audit.assert_outcomes(&outcomes);
     assert_eq!(audit.sessions.len(), DEVICES);
 }
 
@@ -59,7 +57,7 @@ fn a_full_disk_stops_acknowledgements_and_no_heartbeat() {
     disk.fill();
     let server = start(&disk);
     let devices = devices();
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     server.process.wait_for_error("devices are held back");
     // The last acknowledgements are of what was durable before.
     let heartbeats = |more: u64| {
@@ -94,18 +92,17 @@ fn a_daemon_that_ends_with_a_full_disk_takes_nothing_from_a_session() {
         disk.fill();
         let server = start(&disk);
         let devices = devices();
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         server.process.wait_for_error("devices are held back");
         server.process.signal(signal);
         let (ended, _) = server.end();
         // A stop reports what is not recorded. Devices with sessions have all of it.
         let code = (signal == "TERM").then_some(1);
         assert_eq!(ended.code, code, "{ended:?}");
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
         disk.make_room();
         let server = start(&disk);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         devices.wait_for_acks(1);
         end(devices, server, &disk);
     }

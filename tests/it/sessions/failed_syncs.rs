@@ -65,7 +65,7 @@ fn what_a_failed_sync_takes_is_sent_again_and_recorded_once() {
     let devices = SessionDevices::start("boiler", DEVICES, plan);
     let mut chance = Chance(failures() as u64);
     let mut server = start(&switch);
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     for failure in 0..failures() {
         devices.wait_for_acks(chance.of(1..=300) as u64);
         let before = again(&devices);
@@ -81,14 +81,11 @@ fn what_a_failed_sync_takes_is_sent_again_and_recorded_once() {
             _ => server.process.signal("KILL"),
         }
         drop(server.end());
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
         server = start(&switch);
         let audit = SessionAudit::of(folder.path());
-        for seen in devices.seen() {
-            audit.assert_acked(&seen.id, seen.acked());
-        }
-        devices.connect_to(Some(server.addr()));
+        audit.assert_acked(&devices);
+        devices.connect_to(server.addr());
     }
     let outcomes = devices.finish();
     server.stop();
@@ -121,7 +118,7 @@ fn a_sync_that_fails_at_the_end_of_the_daemon_takes_nothing_from_a_session() {
             ..DevicePlan::default()
         };
         let devices = SessionDevices::start("boiler", DEVICES, plan);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         devices.wait_for_acks(50);
         fs::write(&switch, "").unwrap();
         wait_until("the sync has begun", || !switch.exists());
@@ -131,10 +128,9 @@ fn a_sync_that_fails_at_the_end_of_the_daemon_takes_nothing_from_a_session() {
         wait_until("another file is begun", || before < files());
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
         let server = start(folder.path(), |daemon| daemon);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         let outcomes = devices.finish();
         assert_recorded(&server.stop().0, folder.path(), &outcomes);
     }
@@ -145,9 +141,7 @@ fn a_sync_that_fails_at_the_end_of_the_daemon_takes_nothing_from_a_session() {
 fn assert_recorded(ended: &Ended, folder: &Path, outcomes: &[DeviceOutcome]) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let audit = SessionAudit::of(folder);
-    for outcome in outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
+    audit.assert_outcomes(outcomes);
     assert_eq!((audit.sessions.len(), audit.plain), (DEVICES, 0));
     let verified = run(&["verify", folder.to_str().unwrap()], b"");
     assert_eq!(verified.code, Some(0), "{verified:?}");

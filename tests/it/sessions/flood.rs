@@ -38,10 +38,9 @@ fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
     ];
     let server = Server::start(&args);
     let honest = SessionDevices::start("honest", 1, DevicePlan::default());
-    honest.connect_to(Some(server.addr()));
+    honest.connect_to(server.addr());
     honest.wait_for_acks(1);
-    honest.connect_to(None);
-    honest.wait_until_gone();
+    honest.leave();
     let mut resident = Vec::new();
     for flood in 0..FLOODS {
         let mut peers: Vec<_> = (0..CONNECTIONS)
@@ -67,13 +66,13 @@ fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
         "{resident:?} kB"
     );
     // The session of the honest device is still known.
-    honest.connect_to(Some(server.addr()));
+    honest.connect_to(server.addr());
     honest.wait_for_acks(1);
     let outcomes = honest.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let audit = SessionAudit::of(folder.path());
-    audit.assert_all(&outcomes[0].id, outcomes[0].pushed);
+    audit.assert_outcomes(&outcomes);
     assert_eq!(audit.sessions.len(), 1, "{:?}", audit.sessions.keys());
     let payload = outcomes[0].pushed * (64 + 31);
     let files = fs::read_dir(folder.path()).unwrap();

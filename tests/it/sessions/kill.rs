@@ -44,19 +44,16 @@ fn each_message_is_recorded_once_whenever_the_daemon_is_killed() {
         let server = Server::start(&args);
         // The repair of the start has sealed all files that the daemons before have left.
         audit.add_sealed(folder.path());
-        for seen in devices.seen() {
-            audit.assert_acked(&seen.id, seen.acked());
-        }
-        devices.connect_to(Some(server.addr()));
+        audit.assert_acked(&devices);
+        devices.connect_to(server.addr());
         devices.wait_for_acks(chance.of(1..=300) as u64);
         sleep(Duration::from_millis(chance.of(0..=20) as u64));
         server.process.signal("KILL");
         drop(server.process.end());
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
     }
     let server = Server::start(&args);
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -61,18 +61,17 @@ fn a_session_outlives_the_files_with_its_messages() {
             ..DevicePlan::default()
         };
         let devices = SessionDevices::start("busy", 2, plan);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         wait_until("the first files are deleted", || {
             let left = files(folder.path());
             !left.iter().any(|name| name.starts_with(&first))
         });
         server.process.signal(signal);
         drop(server.end());
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
 
         let server = start(folder.path());
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         // It has the last two messages still, since it has not heard all acknowledgements.
         let (_peer, welcome) = SessionPeer::open(server.addr(), "silent", session, 3, 2);
         assert_eq!((welcome.session, welcome.flags), (session, 0), "{signal}");

@@ -30,26 +30,21 @@ fn a_stop_under_load_is_announced_and_keeps_what_was_acknowledged() {
     let devices = SessionDevices::start("boiler", 4, plan);
     for stops in 1..=3 {
         let server = Server::start(&args);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         devices.wait_for_acks(100);
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        devices.connect_to(None);
-        devices.wait_until_gone();
-        let audit = SessionAudit::of(folder.path());
+        devices.leave();
         for seen in devices.seen() {
             assert_eq!(seen.closings(), vec![SHUTDOWN; stops], "{}", seen.id);
-            audit.assert_acked(&seen.id, seen.acked());
         }
+        SessionAudit::of(folder.path()).assert_acked(&devices);
     }
     let server = Server::start(&args);
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     let outcomes = devices.finish();
     server.stop();
-    let audit = SessionAudit::of(folder.path());
-    for outcome in &outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
+    SessionAudit::of(folder.path()).assert_outcomes(&outcomes);
 }
 
 #[test]
