@@ -26,6 +26,7 @@ pub mod scrape;
 pub mod session_audit;
 pub mod session_devices;
 pub mod session_host;
+pub mod session_kills;
 pub mod session_peer;
 pub mod sessions;
 pub mod signals;

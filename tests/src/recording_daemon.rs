@@ -1,6 +1,7 @@
 //! The daemon as a host of sessions: a [`RecordingDaemon`].
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -61,6 +62,21 @@ impl RecordingHost for RecordingDaemon {
         }
         messages
     }
+}
+
+/// The arguments of a daemon that records to a folder, commits every 10 ms and prints no events, and these.
+#[must_use]
+pub fn recording_args<'a>(folder: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let folder = folder.to_str().expect("a path in UTF-8");
+    let common = [
+        "--record",
+        folder,
+        "--output",
+        "none",
+        "--record-sync",
+        "10",
+    ];
+    [&common, more].concat()
 }
 
 #[track_caller]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use blocksd_tests::process::{Server, wait_until};
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, DeviceSeen, SessionDevices};
 use blocksd_tests::small_disk::SmallDisk;
@@ -11,20 +12,15 @@ const DEVICES: usize = 2;
 
 /// A daemon on a small disk.
 fn start(disk: &SmallDisk) -> Server {
-    Server::start(&[
-        "--record",
-        disk.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
+    let more = [
         "--record-compression",
         "none",
         "--ack-interval",
         "0",
         "--heartbeat",
         "1",
-    ])
+    ];
+    Server::start(&recording_args(disk.path(), &more))
 }
 
 /// Devices that fill the small disk soon.

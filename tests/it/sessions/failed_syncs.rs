@@ -9,6 +9,7 @@ use std::time::Duration;
 use blocksd_tests::bad_disk::BadDisk;
 use blocksd_tests::disk::Chance;
 use blocksd_tests::process::{Ended, Process, Server, run, wait_until};
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DeviceOutcome, DevicePlan, DeviceSeen, SessionDevices};
 use framing_core::session::wire::ClosingCode;
@@ -34,18 +35,8 @@ fn again(devices: &SessionDevices) -> usize {
 
 /// Starts a daemon on a disk.
 fn start(folder: &Path, on: impl FnOnce(Command) -> Command) -> Server {
-    let args = [
-        "--record",
-        folder.to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
-        "--record-rotate-size",
-        "300000",
-        "--ack-interval",
-        "0",
-    ];
+    let more = ["--record-rotate-size", "300000", "--ack-interval", "0"];
+    let args = recording_args(folder, &more);
     Server::of(Process::start(on(Server::command(&args))), &args)
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use blocksd_tests::process::{Server, wait_until};
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::scrape::sample;
 use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices};
@@ -22,13 +23,7 @@ const RECORDING_MAX: u64 = 600_000;
 fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let folder = TempDir::new().unwrap();
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
+    let more = [
         "--ack-interval",
         "0",
         "--record-compression",
@@ -36,7 +31,7 @@ fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
         "--metrics",
         "127.0.0.1:0",
     ];
-    let server = Server::start(&args);
+    let server = Server::start(&recording_args(folder.path(), &more));
     let honest = SessionDevices::start("honest", 1, DevicePlan::default());
     honest.connect_to(server.addr());
     honest.wait_for_acks(1);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use blocksd_tests::process::{Server, run};
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_audit::{Numbers, SessionAudit};
 use blocksd_tests::session_devices::{DeviceOutcome, DevicePlan, SessionDevices};
 use tempfile::TempDir;
@@ -17,9 +18,7 @@ fn text(path: &Path) -> &str {
 }
 
 fn start(folder: &Path) -> Server {
-    let sync = ["--record-sync", "10", "--ack-interval", "0"];
-    let output = ["--record", text(folder), "--output", "none"];
-    Server::start(&[output, sync].concat())
+    Server::start(&recording_args(folder, &["--ack-interval", "0"]))
 }
 
 fn copy(from: &Path, to: &Path) {

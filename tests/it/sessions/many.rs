@@ -3,6 +3,7 @@
 use std::fs;
 
 use blocksd_tests::process::Server;
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::numbered_payload;
 use blocksd_tests::session_peer::SessionPeer;
@@ -14,18 +15,8 @@ const MESSAGES: u64 = 20;
 #[test]
 fn states_that_exceed_the_size_of_a_file_do_not_begin_a_file_for_each_message() {
     let folder = TempDir::new().unwrap();
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
-        "--ack-interval",
-        "0",
-        "--record-rotate-size",
-        "50000",
-    ];
+    let more = ["--ack-interval", "0", "--record-rotate-size", "50000"];
+    let args = recording_args(folder.path(), &more);
     let server = Server::start(&args);
     for number in 0..SESSIONS {
         let id = format!("device-{number}");

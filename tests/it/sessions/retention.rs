@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use blocksd_tests::process::{Server, wait_until};
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices, numbered_payload};
 use blocksd_tests::session_peer::SessionPeer;
@@ -13,13 +14,7 @@ use tempfile::TempDir;
 const MESSAGES: u64 = 5;
 
 fn start(folder: &Path) -> Server {
-    Server::start(&[
-        "--record",
-        folder.to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
+    let more = [
         "--ack-interval",
         "0",
         "--record-max-bytes",
@@ -28,7 +23,8 @@ fn start(folder: &Path) -> Server {
         "200000",
         "--record-compression",
         "none",
-    ])
+    ];
+    Server::start(&recording_args(folder, &more))
 }
 
 fn files(folder: &Path) -> Vec<String> {

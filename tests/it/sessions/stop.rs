@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use blocksd_tests::process::Server;
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::scrape;
 use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices, numbered_payload};
@@ -15,14 +16,7 @@ const SHUTDOWN: u8 = ClosingCode::Shutdown as u8;
 #[test]
 fn a_stop_under_load_is_announced_and_keeps_what_was_acknowledged() {
     let folder = TempDir::new().unwrap();
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
-    ];
+    let args = recording_args(folder.path(), &[]);
     let plan = DevicePlan {
         pause: Duration::from_micros(500),
         ..DevicePlan::default()
@@ -51,19 +45,9 @@ fn a_stop_under_load_is_announced_and_keeps_what_was_acknowledged() {
 fn what_is_durable_at_a_stop_is_acknowledged_before_the_end() {
     let folder = TempDir::new().unwrap();
     // No acknowledgement is due until the stop.
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--record-sync",
-        "10",
-        "--ack-interval",
-        "3600",
-        "--heartbeat",
-        "off",
-        "--metrics",
-        "127.0.0.1:0",
-    ];
-    let server = Server::start(&args);
+    let silent = ["--ack-interval", "3600", "--heartbeat", "off"];
+    let more = [&silent[..], &["--metrics", "127.0.0.1:0"]].concat();
+    let server = Server::start(&recording_args(folder.path(), &more));
     let (mut peer, welcome) = SessionPeer::open(server.addr(), "boiler", 0, 0, 10);
     peer.cont(welcome.session, 0);
     // The answer to the ping of the CONT.
