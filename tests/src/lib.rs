@@ -23,6 +23,7 @@ pub mod recorded;
 pub mod recording;
 pub mod recording_daemon;
 pub mod scrape;
+pub mod scratch;
 pub mod session_audit;
 pub mod session_devices;
 pub mod session_host;
