@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use blocksd_tests::disk::Chance;
 use blocksd_tests::process::{Process, finish, run};
 use blocksd_tests::recording_daemon::RecordingDaemon;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
@@ -101,26 +102,13 @@ fn kill_and_resume(
     count
 }
 
-/// Numbers that depend on a seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % bound
-    }
-}
-
 /// Kills senders at random moments.
 fn kill_at_random(host: &mut dyn RecordingHost) {
     let folder = tempfile::tempdir().unwrap();
     let (mut chance, mut count) = (Chance(7), 0);
     for _ in 0..30 {
-        let pause = Duration::from_micros(chance.below(40_000));
-        let restarts = chance.below(2) == 0;
+        let pause = Duration::from_micros(chance.of(0..=40_000) as u64);
+        let restarts = chance.of(0..=1) == 0;
         let spool = folder.path().join("spool");
         count = kill_and_resume(host, &spool, count, restarts, |_| thread::sleep(pause));
     }
@@ -140,14 +128,14 @@ fn a_sender_that_is_killed_after_any_number_of_messages_is_continued_from_its_sp
     for round in 0..40 {
         let stall_after = match round {
             0..5 => round,
-            _ => chance.below(400),
+            _ => chance.of(0..=399) as u64,
         };
         let shared = host.clone();
         shared.plan([ConnectionPlan {
             stall_after: Some(stall_after),
             ..ConnectionPlan::default()
         }]);
-        let restarts = chance.below(2) == 0;
+        let restarts = chance.of(0..=1) == 0;
         // A spool that is new, so that its session is, or that of the last round.
         let spool = folder.path().join((round / 3).to_string());
         let hellos = shared.hellos().len();
