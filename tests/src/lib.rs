@@ -22,6 +22,7 @@ pub mod programs;
 pub mod recorded;
 pub mod recording;
 pub mod recording_daemon;
+pub mod reserved_port;
 pub mod scrape;
 pub mod scratch;
 pub mod session_audit;

@@ -1,7 +1,7 @@
 //! The senders against a host that fails, closes, or breaks the protocol: each message is recorded once, and the exit code
 //! says whether the host has acknowledged everything.
 
-use super::peer_host::{PythonHost, Recorded, SessionHost};
+use super::peer_host::{PeerHost, PythonHost, Recorded};
 use super::senders::{Language, Setup, messages};
 
 /// Messages of a test.
@@ -84,7 +84,7 @@ fn a_sender_reports_unacknowledged_messages() {
             timeout_s: 1,
             ..Setup::default()
         };
-        let sending = language.start(host.addr(), &messages(10), setup);
+        let sending = language.start(host.address(), &messages(10), setup);
         assert_eq!(sending.end(), 1, "{language:?}");
     });
 }
@@ -99,7 +99,7 @@ fn dropped_messages_are_recorded_as_a_gap() {
             ..Setup::default()
         };
         let messages = messages(MESSAGES);
-        let sending = language.start(host.addr(), &messages, setup);
+        let sending = language.start(host.address(), &messages, setup);
         assert_eq!(sending.end(), 1, "{language:?}: it dropped messages");
         let recorded = host.end();
         assert!(!recorded.gaps.is_empty(), "{language:?}");
@@ -124,7 +124,7 @@ fn a_message_that_the_host_does_not_take_is_reported() {
             let host = PythonHost::with(&["--block-max", "100", "--plan", "cut:1"]);
             let mut messages = messages(5);
             messages[2] = "x".repeat(101);
-            let sending = language.start(host.addr(), &messages, Setup::default());
+            let sending = language.start(host.address(), &messages, Setup::default());
             let code = sending.end();
             let recorded = host.end();
             messages.remove(2);
@@ -147,7 +147,7 @@ fn a_session_of_another_ring_is_left() {
         let host = PythonHost::start(&["cut:10", "wrong-check"]);
         let messages = messages(MESSAGES);
         language
-            .start(host.addr(), &messages, Setup::default())
+            .start(host.address(), &messages, Setup::default())
             .assert_acknowledged();
         let (recorded, hellos) = host.finish();
         assert_eq!(hellos[2], "0".repeat(16), "{language:?}");
@@ -165,7 +165,7 @@ fn outlive(name: &str, plan: &[&str], check: impl Fn(Recorded, usize) + Sync) {
     Language::each(name, |language| {
         eprintln!("{language:?}");
         let host = PythonHost::start(plan);
-        let sending = language.start(host.addr(), &messages(MESSAGES), Setup::default());
+        let sending = language.start(host.address(), &messages(MESSAGES), Setup::default());
         sending.assert_acknowledged();
         let (recorded, hellos) = host.finish();
         check(recorded, hellos.len());
