@@ -6,8 +6,8 @@ use socket2::{Domain, Socket, Type};
 
 /// A port of the loopback interface, on which a process may listen again and again.
 ///
-/// It is bound, so no other process and no outgoing connection gets it between two starts. Processes that listen must set
-/// `SO_REUSEADDR`.
+/// It is bound, so no other process and no outgoing connection gets it between two starts. Until a process listens, connections
+/// are refused. The process must set `SO_REUSEADDR`.
 #[derive(Debug)]
 pub struct ReservedPort {
     address: SocketAddr,

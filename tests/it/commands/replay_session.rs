@@ -8,6 +8,7 @@ use std::thread;
 
 use blocksd_tests::process::{Ended, Process, Server, blocksd, run};
 use blocksd_tests::recording::{BEGIN, File, STEP, put};
+use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use blocksd_tests::session_peer::SessionPeer;
 use framing_core::session::wire::{ClosingCode, MAGIC};
@@ -140,9 +141,8 @@ fn a_refused_or_interrupted_session_ends_the_replay_with_an_error() {
     let last = ended.stderr.lines().last().unwrap();
     assert!(last.contains("it has no sessions here"), "{ended:?}");
     // Nothing listens there.
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let closed = ReservedPort::take();
+    let address = closed.address().to_string();
     let ended = replay(&path, &address, &["--session"]);
     assert_eq!(ended.code, Some(75), "{ended:?}");
     let both = ["--session", "--framing", "blocks"];

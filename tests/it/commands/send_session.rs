@@ -9,6 +9,7 @@ use std::time::Duration;
 use blocksd_tests::cutting_proxy::{Cut, CuttingProxy};
 use blocksd_tests::process::{Ended, Process, blocksd, finish, run};
 use blocksd_tests::recording_daemon::RecordingDaemon;
+use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use framing_core::session::wire::ClosingCode;
 
@@ -225,9 +226,8 @@ fn a_host_that_refuses_sessions_is_an_error_with_the_fix() {
 #[test]
 fn a_host_that_is_gone_for_too_long_is_an_error_with_the_number_of_messages() {
     // Nothing was sent: the error is that of a connection.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap();
-    drop(closed);
+    let closed = ReservedPort::take();
+    let address = closed.address();
     let more = ["--connect-timeout", "0.2", "one"];
     finish(session(address, &more), b"").assert_refused(75, &address.to_string());
     // It never acknowledges, and closes each connection.
