@@ -1,4 +1,4 @@
-//! A host of acknowledged sessions that tests control: it says when messages are durable. Start with [`ControlledHost`].
+//! A host of acknowledged sessions, for which a test chooses when messages are durable. Start with [`ControlledHost`].
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,7 +26,7 @@ pub struct ControlledHost {
     state: Arc<Mutex<State>>,
 }
 
-/// What a host has.
+/// The session of a host, and its recording.
 #[derive(Debug, Default)]
 struct State {
     /// The session and its number.
@@ -219,7 +219,7 @@ impl Connection {
 }
 
 impl State {
-    /// What is durable for this connection; `None` if another one owns the session.
+    /// The number below which messages are durable; `None` if another connection owns the session.
     fn durable(&mut self, connection: u64) -> Option<u64> {
         let syncs = self.syncs;
         let (_, receiver) = self.session.as_mut()?;

@@ -28,7 +28,7 @@ pub struct Simulated {
     behind: usize,
 }
 
-/// What is promised to be on the disk.
+/// The promise about the content of the disk.
 #[derive(Clone, Debug)]
 enum Promises {
     /// The blocks that these statistics count as synced.

@@ -1,7 +1,7 @@
-//! What a recording has of each session: a [`SessionAudit`], which shares no code with the daemon's own.
+//! The audit of the sessions of a recording: a [`SessionAudit`]. It shares no code with the audit of the daemon.
 //!
-//! It reads messages with their numbers, gaps and the states of sessions, in the order of the files, and notes everything
-//! that the format excludes: a number twice, a number that contradicts the payload or the sequence, a hole.
+//! It reads messages with their numbers, gaps and the states of sessions, in the order of the files, and collects
+//! violations of the format: a number twice, a number that contradicts the payload or the sequence, a hole.
 
 mod numbers;
 
@@ -23,7 +23,7 @@ const SESSIONS: &str = "/blocksd/sessions";
 pub struct SessionAudit {
     /// By device and session.
     pub sessions: BTreeMap<(String, String), SessionRecord>,
-    /// What the format excludes, in words.
+    /// Violations of the format, in words.
     pub faults: Vec<String>,
     /// Number of the entries about sessions.
     pub entries: u64,
@@ -34,7 +34,7 @@ pub struct SessionAudit {
     read: BTreeSet<String>,
 }
 
-/// What is recorded of one session.
+/// The recorded numbers of one session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionRecord {
     /// Numbers with a message.

@@ -1,4 +1,4 @@
-//! What a session costs the daemon: [`measure`] runs many slow devices with sessions, and the same without.
+//! The cost of a session for the daemon: [`measure`] runs many slow devices, with sessions and without.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -120,7 +120,7 @@ fn sessions(folder: &Path, arguments: &Arguments) -> (Costs, Vec<Duration>) {
     wait_long("all are connected", || {
         devices.seen().all(DeviceSeen::is_connected)
     });
-    // What was pushed before the connection is no part of the measurement.
+    // Messages from before the connection are not measured.
     let before: Vec<_> = devices.seen().map(DeviceSeen::pushed).collect();
     let costs = run(&daemon, arguments);
     let pushed: Vec<_> = devices.seen().map(DeviceSeen::pushed).collect();

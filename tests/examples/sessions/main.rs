@@ -28,7 +28,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Kills the daemon again and again, and compares what was sent with the recording
+    /// Kills the daemon again and again, and compares the sent messages with the recording
     Kill(kill::Arguments),
     /// Fills the disk for a while
     Full(full::Arguments),

@@ -179,7 +179,7 @@ fn errors() -> Vec<CommandError> {
     errors
 }
 
-/// At least one error of each kind of [`SessionError`] and what it contains.
+/// At least one error of each kind of [`SessionError`] and of the errors in it.
 fn session_errors() -> Vec<SessionError> {
     let unacknowledged = |cause| SessionError::Unacknowledged {
         messages: 3,

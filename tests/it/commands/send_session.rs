@@ -1,4 +1,4 @@
-//! `blocksd send --session`: everything is recorded once and in order, whatever happens to the host or to the sender.
+//! `blocksd send --session`: every message is recorded once and in order, through failures of the host and of the sender.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -66,7 +66,7 @@ pub(crate) fn assert_recorded(host: &mut dyn RecordingHost, messages: &[String])
     );
 }
 
-/// A plan that closes with this code after so many messages.
+/// A plan that closes with this code after this number of messages.
 fn closing(after: u64, code: ClosingCode) -> ConnectionPlan {
     ConnectionPlan {
         close_after: Some((after, code, 0)),

@@ -1,4 +1,4 @@
-//! `blocksd send --session --spool`: what is not acknowledged survives the end of the sender at any moment.
+//! `blocksd send --session --spool`: unacknowledged messages survive the end of the sender at any moment.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -77,8 +77,8 @@ fn a_spool_is_sent_by_the_next_command() {
     run(&other, b"").assert_refused(2, "it is that of device boiler-7");
 }
 
-/// Kills a sender of 400 lines when `is_due` says so, restarts the host or not, and sends what the spool has. All that any host
-/// has recorded then is the messages from the first on, each once. Returns how many there are.
+/// Kills a sender of 400 lines when `is_due` returns, restarts the host if `restarts`, and sends the messages of the spool. Asserts
+/// that the host has recorded the first messages of all rounds, each once. Returns their number.
 fn kill_and_resume(
     host: &mut dyn RecordingHost,
     spool: &Path,

@@ -137,7 +137,7 @@ fn a_message_is_unique_by_device_session_and_number() {
     };
     assert_eq!(raw(&[]), "a0a1p0b0a5x1c1p0againa2");
     assert_eq!(raw(&["--unique"]), "a0a1p0b0a5x1c1p0a2");
-    // Only what was printed counts.
+    // Only printed messages count.
     let later = ["--unique", "--from", "2027-01-15T08:00:04Z"];
     assert_eq!(raw(&later), "p0b0a5againa2");
 }

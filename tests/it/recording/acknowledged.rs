@@ -25,7 +25,7 @@ const MOMENTS: usize = 60;
 /// Number of messages that are acknowledged in the end.
 const MESSAGES: u64 = 800;
 
-/// The writer of a session: it continues after what was acknowledged when a sync fails.
+/// The writer of a session: after a failed sync, it continues with the first unacknowledged message.
 struct Session {
     log: Log,
     /// Channels of messages, of entries about sessions, and of messages without a number.

@@ -1,4 +1,4 @@
-//! The audit of sessions: what is missing or stands twice, and what is not the fault of the recording.
+//! The audit of sessions: messages that are missing or recorded twice, and those with a cause outside of the recording.
 
 use std::fs;
 use std::path::{Path, PathBuf};

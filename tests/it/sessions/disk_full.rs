@@ -55,7 +55,7 @@ fn a_full_disk_stops_acknowledgements_and_no_heartbeat() {
     let devices = devices();
     devices.connect_to(server.addr());
     server.process.wait_for_error("devices are held back");
-    // The last acknowledgements are of what was durable before.
+    // The last acknowledgements are of messages that were durable before.
     let heartbeats = |more: u64| {
         let before: Vec<_> = devices.seen().map(DeviceSeen::heartbeats).collect();
         wait_until("heartbeats arrive", || {
@@ -92,7 +92,7 @@ fn a_daemon_that_ends_with_a_full_disk_takes_nothing_from_a_session() {
         server.process.wait_for_error("devices are held back");
         server.process.signal(signal);
         let (ended, _) = server.end();
-        // A stop reports what is not recorded. Devices with sessions have all of it.
+        // A stop reports messages that are not recorded. Devices with sessions still have them.
         let code = (signal == "TERM").then_some(1);
         assert_eq!(ended.code, code, "{ended:?}");
         devices.leave();

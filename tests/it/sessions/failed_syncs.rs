@@ -1,4 +1,4 @@
-//! Syncs that fail and lose what was written since the one before: devices send it again, and it is recorded once.
+//! Syncs that fail and lose everything since the last one: devices send the messages again, and each is recorded once.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 /// Number of failed syncs; `BLOCKSD_TEST_KILLS` overrides it.
 const FAILURES: usize = 8;
 const DEVICES: usize = 4;
-/// What fails.
+/// The variable for failing syncs.
 const SYNCS: &str = "BAD_DATA_SYNCS";
 const AGAIN: u8 = ClosingCode::Again as u8;
 
@@ -27,7 +27,7 @@ fn failures() -> usize {
     given.map_or(FAILURES, |given| given.parse().expect("a number"))
 }
 
-/// How often devices were told to send again.
+/// Number of times that devices had to send again.
 fn again(devices: &SessionDevices) -> usize {
     let closings = devices.seen().flat_map(DeviceSeen::closings);
     closings.filter(|code| *code == AGAIN).count()

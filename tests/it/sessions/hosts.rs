@@ -88,7 +88,7 @@ fn a_device_that_moves_between_hosts_loses_nothing() {
         assert!(audit.sessions.keys().eq(&sessions), "{:?}", audit.sessions);
     }
     for device in &outcomes {
-        // The first host reports what the second has acknowledged.
+        // The first host reports the messages that the second has acknowledged.
         let mut all = explained(&audits[0], device, 1);
         audits[1].assert_once(&device.id);
         assert_eq!(audits[1].gaps_of(&device.id), []);

@@ -1,4 +1,4 @@
-//! Many sessions in small files: the states of all sessions at the begin and the end of each file do not multiply.
+//! Many sessions in small files: the states of all sessions, at the beginning and at the end of each file, do not multiply files.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
 //! The senders against a host that fails, closes, or breaks the protocol: each message is recorded once, and the exit code
-//! says whether the host has acknowledged everything.
+//! is 0 only if the host has acknowledged everything.
 
 use super::peer_host::{PeerHost, PythonHost, Recorded};
 use super::senders::{Language, Setup, messages};

@@ -1,4 +1,4 @@
-//! What sessions refuse: messages that are too long, listeners without sessions, and settings that exclude them.
+//! Refusals: messages that are too long, listeners without sessions, and settings that exclude sessions.
 
 use blocksd_tests::process::{Server, run};
 use blocksd_tests::session_audit::SessionAudit;

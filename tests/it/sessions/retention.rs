@@ -78,7 +78,7 @@ fn a_session_outlives_the_files_with_its_messages() {
         let audit = SessionAudit::of(folder.path());
         for outcome in &outcomes {
             audit.assert_once(&outcome.id);
-            // What is left is the end, without a hole.
+            // The last messages are left, without a hole.
             let left: Vec<_> = audit.messages_of(&outcome.id).ranges().collect();
             assert!(
                 matches!(left[..], [(_, end)] if end == outcome.pushed),

@@ -10,7 +10,7 @@ use framing_core::session::wire::{Ack, Closing, ClosingCode, Cont, Hello};
 use super::state::{Key, State};
 use super::{ConnectionPlan, Shared};
 
-/// Reads the messages of a connection, and answers, as its plan says.
+/// Reads and answers the messages of a connection by its plan.
 pub(super) fn converse(shared: &Shared, stream: TcpStream) {
     let (conn, plan) = shared.lock().accept(&stream);
     let mut connection = Connection {
@@ -118,7 +118,7 @@ impl Connection<'_> {
         if let Some(answer) = self.plan.answer.take() {
             state.hello(self.conn, hello);
             self.stream.write_all(&answer)?;
-            // Whatever comes is not read.
+            // No further bytes are read.
             return Ok(false);
         }
         if let Some((0, code, retry_s)) = self.plan.close_after {
@@ -177,7 +177,7 @@ impl Connection<'_> {
         self.stream.write_all(&bytes[..len])
     }
 
-    /// Sends CLOSING, and reads what comes, so that it is not lost to a reset.
+    /// Sends CLOSING, and shuts this side down.
     fn close(&mut self, code: ClosingCode, retry_s: u16) -> io::Result<()> {
         let closing = Closing {
             code: code as u8,

@@ -1,4 +1,4 @@
-//! The sessions of a host, and what it would have on its disk: [`State`].
+//! The sessions of a host, and its recording in memory: [`State`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Shutdown, TcpStream};
@@ -18,7 +18,7 @@ pub(super) struct State {
     pub(super) plans: VecDeque<ConnectionPlan>,
     pub(super) block_max: u32,
     pub(super) hellos: Vec<ReceivedHello>,
-    /// What a sender did wrong.
+    /// Violations of the protocol by senders.
     pub(super) errors: Vec<String>,
     sessions: BTreeMap<Key, Session>,
     /// Connections by number.
@@ -110,7 +110,7 @@ impl State {
         self.sessions.get_mut(key).expect("a session of the host")
     }
 
-    /// The process ends: what is not durable is lost.
+    /// The process ends: messages that are not durable are lost.
     pub(super) fn crash(&mut self) {
         for stream in std::mem::take(&mut self.open).into_values() {
             let _ = stream.shutdown(Shutdown::Both);

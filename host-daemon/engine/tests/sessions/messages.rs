@@ -76,7 +76,7 @@ async fn the_newest_connection_continues_the_session() {
     assert_eq!(welcome, expected);
     let superseded = Down::closing(5, 1);
     assert_eq!(old.read().await, superseded);
-    // It begins with its first message again: the host skips what it has.
+    // It begins with its first message again: the host skips the messages that it has.
     new.send(&[
         &cont(session, 0),
         &message(b"zero"),

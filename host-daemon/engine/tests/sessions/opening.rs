@@ -87,7 +87,7 @@ async fn hellos_that_cannot_be_served_are_answered_with_their_reason() {
     ] {
         let mut host = Host::start(mode, |_| {}).await;
         let mut device = host.connect().await;
-        // What follows in the same flight is not taken for messages.
+        // The bytes after it in the same flight are not taken for messages.
         device
             .send(&[&bytes, &cont(1, 0), &message(b"eager")])
             .await;
