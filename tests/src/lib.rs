@@ -20,6 +20,7 @@ pub mod notify;
 pub mod process;
 pub mod programs;
 pub mod recorded;
+mod recorded_session;
 pub mod recording;
 pub mod recording_daemon;
 pub mod reserved_port;

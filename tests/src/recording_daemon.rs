@@ -88,7 +88,7 @@ pub fn recording_args<'a>(folder: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
 fn messages(folder: &Path, more: &[&str]) -> Vec<NumberedMessage> {
     let args = [&["read", text(folder), "--output", "json"], more].concat();
     let read = run(&args, b"").stdout_text();
-    let events = read.lines().map(|line| serde_json::from_str(line));
+    let events = read.lines().map(serde_json::from_str);
     let events = events.map(|event| event.expect("an event"));
     let messages = events.filter(|event: &Value| event["event"] == "block");
     let numbered = messages.map(|event| {

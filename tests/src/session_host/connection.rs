@@ -4,7 +4,6 @@ use std::io::{self, BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use framing_core::session::crc32;
 use framing_core::session::wire::{Ack, Closing, ClosingCode, Cont, Hello};
 
 use super::state::{Key, State};
@@ -109,7 +108,7 @@ impl Connection<'_> {
                     self.acknowledge(state, &key, true)?;
                 }
             }
-            (Some(key), false) => return self.payload(state, &key, message),
+            (Some(key), false) => return self.payload(state, &key, &message),
         }
         Ok(true)
     }
@@ -135,19 +134,14 @@ impl Connection<'_> {
         Ok(self.plan.cut_after != Some(0))
     }
 
-    fn payload(&mut self, state: &mut State, key: &Key, message: Vec<u8>) -> io::Result<bool> {
+    fn payload(&mut self, state: &mut State, key: &Key, message: &[u8]) -> io::Result<bool> {
         if state.block_max < message.len() as u32 {
             return Err(wrong("a message that is too long"));
         }
         let sync_every = state.sync_every;
         let session = state.session(key);
-        let check = crc32(message.iter().copied());
-        let counted = session.receiver.take(self.conn, &mut self.next, 1, check);
-        let Ok(counted) = counted else {
+        if !session.take(self.conn, &mut self.next, message) {
             return Ok(false);
-        };
-        if counted.skip == 0 {
-            session.write(counted.first, message);
         }
         self.messages += 1;
         if self.messages.is_multiple_of(sync_every) {
