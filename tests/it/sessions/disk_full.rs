@@ -23,14 +23,20 @@ fn start(disk: &SmallDisk) -> Server {
     Server::start(&recording_args(disk.path(), &more))
 }
 
-/// Devices that fill the small disk soon.
-fn devices() -> SessionDevices {
+/// Starts a daemon on a full disk, and devices that soon fill its queue. Waits until the devices are held back.
+#[track_caller]
+fn hold_back(disk: &SmallDisk) -> (Server, SessionDevices) {
+    disk.fill();
+    let server = start(disk);
     let plan = DevicePlan {
         pause: Duration::from_millis(5),
         message_len: 1000,
         ..DevicePlan::default()
     };
-    SessionDevices::start("boiler", DEVICES, plan)
+    let devices = SessionDevices::start("boiler", DEVICES, plan);
+    devices.connect_to(server.addr());
+    server.process.wait_for_error("devices are held back");
+    (server, devices)
 }
 
 /// Ends the devices and the daemon, and asserts that each message is recorded once.
@@ -50,11 +56,7 @@ fn a_full_disk_stops_acknowledgements_and_no_heartbeat() {
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
-    disk.fill();
-    let server = start(&disk);
-    let devices = devices();
-    devices.connect_to(server.addr());
-    server.process.wait_for_error("devices are held back");
+    let (server, devices) = hold_back(&disk);
     // The last acknowledgements are of messages that were durable before.
     let heartbeats = |more: u64| {
         let before: Vec<_> = devices.seen().map(DeviceSeen::heartbeats).collect();
@@ -85,11 +87,7 @@ fn a_daemon_that_ends_with_a_full_disk_takes_nothing_from_a_session() {
         let Some(disk) = SmallDisk::mount(name) else {
             return;
         };
-        disk.fill();
-        let server = start(&disk);
-        let devices = devices();
-        devices.connect_to(server.addr());
-        server.process.wait_for_error("devices are held back");
+        let (server, devices) = hold_back(&disk);
         server.process.signal(signal);
         let (ended, _) = server.end();
         // A stop reports messages that are not recorded. Devices with sessions still have them.
