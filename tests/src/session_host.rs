@@ -42,6 +42,35 @@ pub struct ConnectionPlan {
     pub stall_after: Option<u64>,
 }
 
+impl ConnectionPlan {
+    /// A connection that is [cut](Self::cut_after).
+    #[must_use]
+    pub fn cut(after: u64) -> Self {
+        Self {
+            cut_after: Some(after),
+            ..Self::default()
+        }
+    }
+
+    /// A connection that is [closed](Self::close_after) with this code, without a delay of the next one.
+    #[must_use]
+    pub fn close(after: u64, code: ClosingCode) -> Self {
+        Self {
+            close_after: Some((after, code, 0)),
+            ..Self::default()
+        }
+    }
+
+    /// A connection that [stalls](Self::stall_after).
+    #[must_use]
+    pub fn stall(after: u64) -> Self {
+        Self {
+            stall_after: Some(after),
+            ..Self::default()
+        }
+    }
+}
+
 /// The HELLO of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedHello {

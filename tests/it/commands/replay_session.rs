@@ -100,15 +100,11 @@ fn assert_recorded(host: &mut dyn RecordingHost, count: usize) {
 #[test]
 fn every_message_is_recorded_once_under_its_device() {
     let (_folder, path) = recording(60);
-    let cut = |cut_after, loses_acks| ConnectionPlan {
-        cut_after: Some(cut_after),
+    let cut = |after, loses_acks| ConnectionPlan {
         loses_acks,
-        ..ConnectionPlan::default()
+        ..ConnectionPlan::cut(after)
     };
-    let again = ConnectionPlan {
-        close_after: Some((3, ClosingCode::Again, 0)),
-        ..ConnectionPlan::default()
-    };
+    let again = ConnectionPlan::close(3, ClosingCode::Again);
     for plans in [
         Vec::new(),
         vec![
@@ -131,10 +127,7 @@ fn every_message_is_recorded_once_under_its_device() {
 #[test]
 fn a_refused_or_interrupted_session_ends_the_replay_with_an_error() {
     let (_folder, path) = recording(60);
-    let refusing = ConnectionPlan {
-        close_after: Some((0, ClosingCode::NoSession, 0)),
-        ..ConnectionPlan::default()
-    };
+    let refusing = ConnectionPlan::close(0, ClosingCode::NoSession);
     let host = SessionHost::start(4, vec![refusing; 20]);
     let ended = over_session(&path, &host);
     assert_eq!(ended.code, Some(2), "{ended:?}");
@@ -152,11 +145,7 @@ fn a_refused_or_interrupted_session_ends_the_replay_with_an_error() {
 #[test]
 fn an_interrupt_ends_a_replay_to_a_host_that_acknowledges_nothing() {
     let (_folder, path) = recording(60);
-    let stalling = ConnectionPlan {
-        stall_after: Some(1),
-        ..ConnectionPlan::default()
-    };
-    let host = SessionHost::start(9, vec![stalling; 20]);
+    let host = SessionHost::start(9, vec![ConnectionPlan::stall(1); 20]);
     let address = host.address().to_string();
     let path = path.to_str().unwrap();
     let args = [

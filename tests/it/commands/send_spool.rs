@@ -131,10 +131,7 @@ fn a_sender_that_is_killed_after_any_number_of_messages_is_continued_from_its_sp
             _ => chance.of(0..=399) as u64,
         };
         let shared = host.clone();
-        shared.plan([ConnectionPlan {
-            stall_after: Some(stall_after),
-            ..ConnectionPlan::default()
-        }]);
+        shared.plan([ConnectionPlan::stall(stall_after)]);
         let restarts = chance.of(0..=1) == 0;
         // A spool that is new, so that its session is, or that of the last round.
         let spool = folder.path().join((round / 3).to_string());
@@ -158,11 +155,7 @@ fn the_session_of_a_spool_outlives_a_kill_before_the_first_acknowledgement() {
         b"",
     );
     assert_eq!(sent.code, Some(1), "{sent:?}");
-    let stalling = ConnectionPlan {
-        stall_after: Some(1),
-        ..ConnectionPlan::default()
-    };
-    let mut host = SessionHost::start(10, [stalling]);
+    let mut host = SessionHost::start(10, [ConnectionPlan::stall(1)]);
     let sending = Process::start(spooled(host.address(), &spool, &[]));
     host.wait_for_messages(1);
     drop(sending);
