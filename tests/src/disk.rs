@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -262,9 +262,11 @@ fn powerless(done: &[&Done], torn: Option<&Done>, file: usize, chance: &mut Chan
     let (mut bytes, mut whole, mut durable) = (Vec::new(), Vec::new(), Vec::new());
     for (at, done) in done.iter().copied().chain(torn).enumerate() {
         write(&mut whole, done, file);
-        if is_synced(at) {
-            write(&mut bytes, done, file);
-            mark(&mut durable, done, file);
+        if is_synced(at)
+            && let Some(written) = write(&mut bytes, done, file)
+        {
+            durable.resize(bytes.len(), false);
+            durable[written].fill(true);
         }
     }
     let durable_len = bytes.len();
@@ -294,36 +296,24 @@ fn powerless(done: &[&Done], torn: Option<&Done>, file: usize, chance: &mut Chan
     bytes
 }
 
-/// Marks the bytes that an operation writes.
-fn mark(durable: &mut Vec<bool>, done: &Done, file: usize) {
-    if let Done::Write {
+/// Applies an operation to a file. Returns the written bytes.
+fn write(to: &mut Vec<u8>, done: &Done, file: usize) -> Option<Range<usize>> {
+    let Done::Write {
         file: of,
         offset,
         bytes,
     } = done
-        && *of == file
-    {
-        let start = usize::try_from(*offset).expect("small files");
-        let end = start + bytes.len();
-        durable.resize(durable.len().max(end), false);
-        durable[start..end].fill(true);
+    else {
+        return None;
+    };
+    if *of != file {
+        return None;
     }
-}
-
-fn write(to: &mut Vec<u8>, done: &Done, file: usize) {
-    if let Done::Write {
-        file: of,
-        offset,
-        bytes,
-    } = done
-        && *of == file
-    {
-        let start = usize::try_from(*offset).expect("small files");
-        if to.len() < start + bytes.len() {
-            to.resize(start + bytes.len(), 0);
-        }
-        to[start..start + bytes.len()].copy_from_slice(bytes);
-    }
+    let start = usize::try_from(*offset).expect("small files");
+    let written = start..start + bytes.len();
+    to.resize(to.len().max(written.end), 0);
+    to[written.clone()].copy_from_slice(bytes);
+    Some(written)
 }
 
 /// A random number generator with a seed (SplitMix64, Steele and others, 2014).
