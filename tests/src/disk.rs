@@ -15,8 +15,8 @@ use blocksd_recording::internals::storage::{File, Folder};
 /// Number of bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// How often a sync looks whether the writer is ahead.
-const BEHIND_MAX: usize = 100;
+/// Number of times that a sync checks whether the writer is ahead.
+const SYNC_POLLS_MAX: usize = 100;
 
 /// A folder on the simulated disk.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Simulated {
     promises: Promises,
     fault: Option<Fault>,
     /// Number of writes that happen while a file is synced, if the writer does not wait.
-    behind: usize,
+    writes_ahead: usize,
 }
 
 /// The promise about the content of the disk.
@@ -124,7 +124,7 @@ impl Simulated {
             journal: Arc::default(),
             promises: Promises::Synced(stats),
             fault,
-            behind: 0,
+            writes_ahead: 0,
         }
     }
 
@@ -133,7 +133,7 @@ impl Simulated {
     pub fn acknowledging(number: Arc<AtomicU64>, fault: Option<Fault>) -> Self {
         Self {
             promises: Promises::Acknowledged(number),
-            behind: 4,
+            writes_ahead: 4,
             ..Self::new(Arc::default(), fault)
         }
     }
@@ -443,8 +443,8 @@ impl File for SimulatedFile {
         drop(journal);
         // A sync takes time, and does not cover what is written meanwhile.
         std::thread::yield_now();
-        for _ in 0..BEHIND_MAX {
-            if calls + self.folder.behind <= self.folder.lock().calls {
+        for _ in 0..SYNC_POLLS_MAX {
+            if calls + self.folder.writes_ahead <= self.folder.lock().calls {
                 break;
             }
             std::thread::sleep(Duration::from_micros(100));
