@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::disk::Chance;
 use crate::process::Server;
 use crate::recording_daemon::recording_args;
-use crate::session_audit::SessionAudit;
 use crate::session_devices::{DevicePlan, SessionDevices};
+use crate::session_oracle::SessionOracle;
 
 /// The number of kills and their load.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ pub fn survive(folder: &Path, plan: &KillPlan) -> KillOutcome {
         ..DevicePlan::default()
     };
     let devices = SessionDevices::start("boiler", plan.devices, device_plan);
-    let mut audit = SessionAudit::default();
+    let mut oracle = SessionOracle::default();
     let mut chance = Chance(plan.seed);
     let mut outcome = KillOutcome::default();
     for kill in 0..plan.kills {
@@ -63,8 +63,8 @@ pub fn survive(folder: &Path, plan: &KillPlan) -> KillOutcome {
         let log_text = server.process.error_text();
         outcome.torn += log_text.matches("a torn file was repaired").count();
         // The start has sealed all files of earlier daemons.
-        audit.add_sealed(folder);
-        audit.assert_acked(&devices);
+        oracle.add_sealed(folder);
+        oracle.assert_acked(&devices);
         devices.connect_to(server.addr());
         devices.wait_for_acks(chance.of(1..=plan.acks_max) as u64);
         sleep(Duration::from_millis(
@@ -81,10 +81,10 @@ pub fn survive(folder: &Path, plan: &KillPlan) -> KillOutcome {
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    audit.add(folder);
-    audit.assert_outcomes(&outcomes);
+    oracle.add(folder);
+    oracle.assert_outcomes(&outcomes);
     // No session was forgotten, and none was replaced.
-    assert_eq!((audit.sessions.len(), audit.plain), (plan.devices, 0));
+    assert_eq!((oracle.sessions.len(), oracle.plain), (plan.devices, 0));
     outcome.messages = outcomes.iter().map(|outcome| outcome.pushed).sum();
     outcome
 }

@@ -3,8 +3,8 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, DeviceSeen, SessionDevices};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::small_disk::SmallDisk;
 use clap::Args;
 
@@ -65,7 +65,7 @@ pub(crate) fn prove(arguments: &Arguments) {
     devices.wait_for_acks(1);
     let outcomes = devices.finish();
     daemon.stop();
-    SessionAudit::of(disk.path()).assert_outcomes(&outcomes);
+    SessionOracle::of(disk.path()).assert_outcomes(&outcomes);
     let pushed: u64 = outcomes.iter().map(|outcome| outcome.pushed).sum();
     println!(
         "{} s with a full disk: {} devices, no acknowledgement, {more} heartbeats, no connection lost; afterwards all {pushed} messages are recorded once",

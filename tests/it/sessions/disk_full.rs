@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use blocksd_tests::process::{Server, wait_until};
 use blocksd_tests::recording_daemon::recording_args;
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, DeviceSeen, SessionDevices};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::small_disk::SmallDisk;
 
 const DEVICES: usize = 2;
@@ -45,9 +45,9 @@ fn end(devices: SessionDevices, server: Server, disk: &SmallDisk) {
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(disk.path());
-    audit.assert_outcomes(&outcomes);
-    assert_eq!(audit.sessions.len(), DEVICES);
+    let oracle = SessionOracle::of(disk.path());
+    oracle.assert_outcomes(&outcomes);
+    assert_eq!(oracle.sessions.len(), DEVICES);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use blocksd_tests::bad_disk::BadDisk;
 use blocksd_tests::disk::Chance;
 use blocksd_tests::process::{Ended, Process, Server, run, wait_until};
 use blocksd_tests::recording_daemon::recording_args;
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DeviceOutcome, DevicePlan, DeviceSeen, SessionDevices};
+use blocksd_tests::session_oracle::SessionOracle;
 use framing_core::session::wire::ClosingCode;
 use tempfile::TempDir;
 
@@ -74,8 +74,8 @@ fn what_a_failed_sync_takes_is_sent_again_and_recorded_once() {
         drop(server.end());
         devices.leave();
         server = start(&switch);
-        let audit = SessionAudit::of(folder.path());
-        audit.assert_acked(&devices);
+        let oracle = SessionOracle::of(folder.path());
+        oracle.assert_acked(&devices);
         devices.connect_to(server.addr());
     }
     let outcomes = devices.finish();
@@ -131,9 +131,9 @@ fn a_sync_that_fails_at_the_end_of_the_daemon_takes_nothing_from_a_session() {
 #[track_caller]
 fn assert_recorded(ended: &Ended, folder: &Path, outcomes: &[DeviceOutcome]) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder);
-    audit.assert_outcomes(outcomes);
-    assert_eq!((audit.sessions.len(), audit.plain), (DEVICES, 0));
+    let oracle = SessionOracle::of(folder);
+    oracle.assert_outcomes(outcomes);
+    assert_eq!((oracle.sessions.len(), oracle.plain), (DEVICES, 0));
     let verified = run(&["verify", folder.to_str().unwrap()], b"");
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }

@@ -5,8 +5,8 @@ use std::fs;
 use blocksd_tests::process::{Server, wait_until};
 use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::scrape::sample;
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::{HostFrame, SessionPeer};
 use tempfile::TempDir;
 
@@ -66,9 +66,9 @@ fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
     let outcomes = honest.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    audit.assert_outcomes(&outcomes);
-    assert_eq!(audit.sessions.len(), 1, "{:?}", audit.sessions.keys());
+    let oracle = SessionOracle::of(folder.path());
+    oracle.assert_outcomes(&outcomes);
+    assert_eq!(oracle.sessions.len(), 1, "{:?}", oracle.sessions.keys());
     let payload = outcomes[0].pushed * (64 + 31);
     let files = fs::read_dir(folder.path()).unwrap();
     let len: u64 = files

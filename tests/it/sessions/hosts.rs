@@ -5,8 +5,8 @@ use std::path::Path;
 
 use blocksd_tests::process::{Server, run};
 use blocksd_tests::recording_daemon::recording_args;
-use blocksd_tests::session_audit::{Numbers, SessionAudit};
 use blocksd_tests::session_devices::{DeviceOutcome, DevicePlan, SessionDevices};
+use blocksd_tests::session_oracle::{Numbers, SessionOracle};
 use tempfile::TempDir;
 
 const DEVICES: usize = 3;
@@ -30,12 +30,12 @@ fn copy(from: &Path, to: &Path) {
 
 /// Asserts that each number of a device has a message or a gap of unknown cause. Returns the messages.
 #[track_caller]
-fn explained(audit: &SessionAudit, device: &DeviceOutcome, gaps: usize) -> Numbers {
-    audit.assert_sound();
-    audit.assert_once(&device.id);
-    let messages = audit.messages_of(&device.id);
+fn explained(oracle: &SessionOracle, device: &DeviceOutcome, gaps: usize) -> Numbers {
+    oracle.assert_sound();
+    oracle.assert_once(&device.id);
+    let messages = oracle.messages_of(&device.id);
     let mut all = messages.clone();
-    let found = audit.gaps_of(&device.id);
+    let found = oracle.gaps_of(&device.id);
     assert_eq!(found.len(), gaps, "{found:?}");
     for (from, to, cause) in found {
         assert_eq!(cause, "unknown", "{from}..{to}");
@@ -59,8 +59,8 @@ fn a_second_daemon_is_refused_while_sessions_are_recorded() {
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    audit.assert_outcomes(&outcomes);
+    let oracle = SessionOracle::of(folder.path());
+    oracle.assert_outcomes(&outcomes);
 }
 
 #[test]
@@ -83,16 +83,20 @@ fn a_device_that_moves_between_hosts_loses_nothing() {
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
-    let audits = folders.each_ref().map(|it| SessionAudit::of(it.path()));
-    for audit in &audits {
-        assert!(audit.sessions.keys().eq(&sessions), "{:?}", audit.sessions);
+    let oracles = folders.each_ref().map(|it| SessionOracle::of(it.path()));
+    for oracle in &oracles {
+        assert!(
+            oracle.sessions.keys().eq(&sessions),
+            "{:?}",
+            oracle.sessions
+        );
     }
     for device in &outcomes {
         // The first host reports the messages that the second has acknowledged.
-        let mut all = explained(&audits[0], device, 1);
-        audits[1].assert_once(&device.id);
-        assert_eq!(audits[1].gaps_of(&device.id), []);
-        let others = audits[1].messages_of(&device.id);
+        let mut all = explained(&oracles[0], device, 1);
+        oracles[1].assert_once(&device.id);
+        assert_eq!(oracles[1].gaps_of(&device.id), []);
+        let others = oracles[1].messages_of(&device.id);
         assert!(MESSAGES <= others.len());
         for (from, to) in others.ranges() {
             all.add_all(from, to);
@@ -129,10 +133,10 @@ fn a_restored_backup_continues_and_reports_what_it_does_not_have() {
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    assert_eq!(audit.sessions.len(), DEVICES);
+    let oracle = SessionOracle::of(folder.path());
+    assert_eq!(oracle.sessions.len(), DEVICES);
     for (device, acked) in outcomes.iter().zip(acked) {
-        let messages = explained(&audit, device, 1);
+        let messages = explained(&oracle, device, 1);
         assert!(acked <= messages.end_of_first(), "{device:?}");
         assert!(messages.len() < device.pushed, "{device:?}");
     }

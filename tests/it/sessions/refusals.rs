@@ -1,8 +1,8 @@
 //! Refusals: messages that are too long, listeners without sessions, and settings that exclude sessions.
 
 use blocksd_tests::process::{Server, run};
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::numbered_payload;
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::{HostFrame, SessionPeer};
 use framing_core::session::wire::ClosingCode;
 use tempfile::TempDir;
@@ -41,11 +41,11 @@ fn a_message_that_is_too_long_is_acknowledged_and_not_sent_again() {
     assert_eq!((welcome.acked, welcome.resume), (4, 4));
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    audit.assert_once("boiler");
-    let gaps = audit.gaps_of("boiler");
+    let oracle = SessionOracle::of(folder.path());
+    oracle.assert_once("boiler");
+    let gaps = oracle.gaps_of("boiler");
     assert_eq!(gaps, [(1, 2, "refused"), (3, 4, "refused")]);
-    let messages: Vec<_> = audit.messages_of("boiler").ranges().collect();
+    let messages: Vec<_> = oracle.messages_of("boiler").ranges().collect();
     assert_eq!(messages, [(0, 1), (2, 3)]);
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use blocksd_tests::process::{Server, wait_until};
 use blocksd_tests::recording_daemon::recording_args;
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices, numbered_payload};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::SessionPeer;
 use tempfile::TempDir;
 
@@ -75,11 +75,11 @@ fn a_session_outlives_the_files_with_its_messages() {
         let outcomes = devices.finish();
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let audit = SessionAudit::of(folder.path());
+        let oracle = SessionOracle::of(folder.path());
         for outcome in &outcomes {
-            audit.assert_once(&outcome.id);
+            oracle.assert_once(&outcome.id);
             // The last messages are left, without a hole.
-            let left: Vec<_> = audit.messages_of(&outcome.id).ranges().collect();
+            let left: Vec<_> = oracle.messages_of(&outcome.id).ranges().collect();
             assert!(
                 matches!(left[..], [(_, end)] if end == outcome.pushed),
                 "{left:?}"

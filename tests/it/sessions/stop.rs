@@ -5,8 +5,8 @@ use std::time::Duration;
 use blocksd_tests::process::Server;
 use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::scrape;
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices, numbered_payload};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::{HostFrame, SessionPeer};
 use framing_core::session::wire::ClosingCode;
 use tempfile::TempDir;
@@ -32,13 +32,13 @@ fn a_stop_under_load_is_announced_and_keeps_what_was_acknowledged() {
         for seen in devices.seen() {
             assert_eq!(seen.closings(), vec![SHUTDOWN; stops], "{}", seen.id);
         }
-        SessionAudit::of(folder.path()).assert_acked(&devices);
+        SessionOracle::of(folder.path()).assert_acked(&devices);
     }
     let server = Server::start(&args);
     devices.connect_to(server.addr());
     let outcomes = devices.finish();
     server.stop();
-    SessionAudit::of(folder.path()).assert_outcomes(&outcomes);
+    SessionOracle::of(folder.path()).assert_outcomes(&outcomes);
 }
 
 #[test]
@@ -66,5 +66,5 @@ fn what_is_durable_at_a_stop_is_acknowledged_before_the_end() {
     assert_eq!(peer.read(), HostFrame::End);
     let (ended, _) = server.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    SessionAudit::of(folder.path()).assert_all("boiler", 10);
+    SessionOracle::of(folder.path()).assert_all("boiler", 10);
 }

@@ -1,4 +1,4 @@
-//! The audit of the sessions of a recording: a [`SessionAudit`]. It shares no code with the audit of the daemon.
+//! The sessions of a recording, checked for tests: a [`SessionOracle`]. It shares no code with the audit of the daemon.
 //!
 //! It reads messages with their numbers, gaps and the states of sessions, in the order of the files, and collects
 //! violations of the format: a number twice, a number that contradicts the payload or the sequence, a hole.
@@ -20,7 +20,7 @@ const SESSIONS: &str = "/blocksd/sessions";
 
 /// The sessions of a recording.
 #[derive(Clone, Debug, Default)]
-pub struct SessionAudit {
+pub struct SessionOracle {
     /// By device and session.
     pub sessions: BTreeMap<(String, String), SessionRecord>,
     /// Violations of the format, in words.
@@ -45,13 +45,13 @@ pub struct SessionRecord {
     pub next: u64,
 }
 
-impl SessionAudit {
+impl SessionOracle {
     /// Reads all files of a folder.
     #[track_caller]
     pub fn of(folder: &Path) -> Self {
-        let mut audit = Self::default();
-        audit.add(folder);
-        audit
+        let mut oracle = Self::default();
+        oracle.add(folder);
+        oracle
     }
 
     /// Reads the sealed files that were not read before, and then those that are not sealed.
@@ -224,7 +224,7 @@ impl SessionRecord {
     }
 }
 
-impl Visitor for SessionAudit {
+impl Visitor for SessionOracle {
     type Error = Error;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
