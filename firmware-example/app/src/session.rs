@@ -156,7 +156,7 @@ impl<'m> Session<'m> {
             Either3::Second(()) | Either3::Third(()) => return Err(SessionError::GaveUp),
         };
         outbox.report.connections += 1;
-        outbox.is_welcome = false;
+        (outbox.is_welcome, outbox.has_progress) = (false, false);
         let begun_us = clock.now_us();
         let watch = Watch(Cell::new(begun_us.saturating_add(WELCOME_US)));
         let result = {
@@ -173,7 +173,7 @@ impl<'m> Session<'m> {
         sender.closed();
         if !outbox.is_welcome {
             outbox.report.unwelcome += 1;
-        } else if HELD_US <= clock.now_us().saturating_sub(begun_us) {
+        } else if outbox.has_progress || HELD_US <= clock.now_us().saturating_sub(begun_us) {
             backoff.reset();
         }
         // Graceful if the host may still read the bytes on their way to it.

@@ -244,6 +244,28 @@ fn a_host_whose_sync_failed_is_tried_at_once_unless_it_acknowledges_nothing() {
 }
 
 #[test]
+fn a_short_connection_that_acknowledges_messages_resets_the_back_off() {
+    let time = Time::default();
+    let courses = [(); 6].map(|()| Course::Up(600, Failure::Close));
+    let host = Host::new(&time, &courses, Course::Lives);
+    let plan = Plan {
+        period_ms: 100,
+        samples: Some(60),
+        ..PLAN
+    };
+    let report = application(&time, plan, &mut Memory::new(), &host);
+    assert_eq!((report.acknowledged, report.connections), (60, 7));
+    let attempts_ms = host.attempts_ms.borrow();
+    // A connection, and the wait after it.
+    let mut waits_ms = attempts_ms.windows(2).map(|it| it[1] - it[0]);
+    let most_ms = u64::from(Backoff::FIRST_MS) + 400;
+    assert!(
+        waits_ms.all(|wait_ms| wait_ms <= most_ms),
+        "{attempts_ms:?}"
+    );
+}
+
+#[test]
 fn a_host_without_sessions_is_tried_less_often_and_the_samples_stay() {
     for (course, attempt_ms) in [
         (Course::Mute, 10_000),
