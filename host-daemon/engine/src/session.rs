@@ -57,6 +57,8 @@ struct Numbering {
     used: u64,
     /// A message or a gap of the session was written.
     is_recorded: bool,
+    /// It has messages, and not only gaps.
+    has_messages: bool,
     /// A series was begun since this engine knows the session.
     is_used: bool,
     /// The session was begun at another host or was forgotten here, and the sink has not recorded that yet.
@@ -147,6 +149,7 @@ impl Session {
     pub fn recovered(device: impl Into<Arc<str>>, number: u64, next: u64, check: u32) -> Self {
         let state = Numbering {
             is_recorded: true,
+            has_messages: true,
             ..Numbering::new(SessionReceiver::recovered(next, check))
         };
         Self {
@@ -302,6 +305,7 @@ impl Session {
         match messages {
             Some((count, check)) => {
                 let counted = state.receiver.take(conn, next, count, check)?;
+                state.has_messages |= counted.skip < count;
                 send(Passing::Messages(counted));
             }
             None => send(Passing::Nothing),
@@ -374,6 +378,7 @@ impl Numbering {
             waker: None,
             used: 0,
             is_recorded: false,
+            has_messages: false,
             is_used: false,
             is_adopted: false,
             newest: 0,

@@ -236,11 +236,11 @@ impl MessageFilter for Picker<'_> {
 /// Why nothing of a device is shown, and which devices there are.
 fn not_there(device: &str, content: &Content) -> String {
     let device = printable(device);
-    let mut text = format!("device `{device}` is not in the recording");
+    let mut text = format!("device `{device}` has no messages in the recording");
     let names = || content.devices.iter().map(String::as_str);
     match nearest(&device, names()) {
         Some(near) => text += &format!("; did you mean `{}`?", printable(near)),
-        None if content.devices.is_empty() => text += ", which has no messages",
+        None if content.devices.is_empty() => text += "; no device has",
         None => {
             let named: Vec<_> = names().take(NAMED_MAX).map(printable).collect();
             text += &format!(", which has {}", named.join(", "));

@@ -101,7 +101,7 @@ fn needs_record(given: &Partial) -> Vec<Found> {
                 ValueOrigin::Line(_) => "record = \"DIR\"",
                 _ => "--record <DIR>",
             };
-            let reason = format!("configures the recording, and needs {needed}");
+            let reason = format!("has no effect without a recording, and needs {needed}");
             (mistake(it.origin, it.key, reason), vec!["record"])
         })
         .collect()

@@ -250,9 +250,11 @@ fn a_spooled_message_that_the_host_does_not_take_is_an_error_and_is_kept() {
     host.set_block_max(5);
     let sent = finish(spooled(host.address(), &spool, &["six"]), b"");
     sent.assert_refused(1, "a message of 6 bytes is longer");
+    // The new message, too.
+    assert!(sent.stderr.contains("; 2 in the spool"), "{sent:?}");
     host.set_block_max(100);
     assert_done(&finish(spooled(host.address(), &spool, &["seven"]), b""));
-    assert_recorded(&mut host, &["longer", "seven"].map(str::to_owned));
+    assert_recorded(&mut host, &["longer", "six", "seven"].map(str::to_owned));
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn a_message_in_two_folders_is_not_a_fault() {
     record(other.path(), &[&[2, 3, 5]]);
     assert_eq!(
         line(&[one.path(), other.path()]),
-        "0 to 5, 1 missing: 4, nothing twice; 1 twice, in two folders: 2"
+        "0 to 5, 1 missing: 4, nothing twice; 1 in two folders, once in each: 2"
     );
     // The messages between may be at a third host.
     let third = folder();

@@ -17,8 +17,8 @@ const FORGOTTEN_PART: usize = 64;
 
 /// The sessions of all devices.
 ///
-/// A session is forgotten only if there are too many, everything received of it is durable, and no connection owns it. The
-/// session that was opened least recently is forgotten first.
+/// A session is forgotten only if there are too many, everything received of it is durable, and no connection owns it. Sessions
+/// that have only gaps are forgotten first, and then those that were opened least recently.
 ///
 /// # Examples
 /// ```
@@ -331,11 +331,12 @@ impl All {
             .filter_map(|session| {
                 let state = session.state();
                 let is_idle = state.receiver.is_forgettable() && state.gaps.is_empty();
-                is_idle.then(|| (state.used, Arc::clone(session)))
+                is_idle.then(|| (state.has_messages, state.used, Arc::clone(session)))
             })
             .collect();
-        idle.sort_unstable_by_key(|(used, _)| *used);
-        for (_, session) in idle.iter().take(surplus) {
+        // Those without messages first: a repeated gap costs nothing.
+        idle.sort_unstable_by_key(|(has_messages, used, _)| (*has_messages, *used));
+        for (.., session) in idle.iter().take(surplus) {
             self.remove(session);
         }
     }

@@ -147,6 +147,38 @@ async fn the_largest_number_of_sessions_holds() {
 }
 
 #[tokio::test]
+async fn a_session_of_gaps_is_forgotten_before_one_of_messages() {
+    let mut host = Host::auto().await;
+    host.sessions.set_max(2);
+    let mut sessions = Vec::new();
+    for (closed, first) in [0, 1].into_iter().enumerate() {
+        let mut device = host.connect().await;
+        // The second has given up its only message.
+        device.send(&[&hello(0, first, 0, first as u32)]).await;
+        let Down::Welcome { session, .. } = device.read().await else {
+            panic!("no WELCOME");
+        };
+        device.send(&[&cont(session, first)]).await;
+        match first {
+            0 => device.send(&[&message(b"x"), &END]).await,
+            _ => device.send(&[&END]).await,
+        }
+        host.until(|host| host.log.len() + host.gaps.len() == closed + 1)
+            .await;
+        host.sync();
+        drop(device);
+        host.until_closed(closed + 1).await;
+        sessions.push(session);
+    }
+    let mut device = host.connect().await;
+    device.open(0, 0, 0).await;
+    let mut kept = Vec::new();
+    host.sessions
+        .for_each(|session| kept.push(session.number()));
+    assert!(kept.contains(&sessions[0]) && !kept.contains(&sessions[1]));
+}
+
+#[tokio::test]
 async fn a_device_with_too_many_connections_leaves_no_session() {
     let mut host = Host::auto().await;
     host.handle.connections().set_bounds(&Bounds {

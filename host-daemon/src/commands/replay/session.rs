@@ -69,7 +69,14 @@ impl SessionTask {
         let (to, input) = mpsc::channel(1);
         let mut queue = Queue::new(input).leaving_out();
         let feeding = feed(commands, to, &totals, &label, &stop);
-        let delivering = client.deliver(&device, &mut queue);
+        let delivering = async {
+            // A connection without messages needs no session.
+            queue.fill().await;
+            match queue.is_done() {
+                true => Ok(()),
+                false => client.deliver(&device, &mut queue).await,
+            }
+        };
         let delivered = tokio::select! {
             delivered = delivering => Some(delivered),
             () = async { feeding.await; std::future::pending().await } => None,

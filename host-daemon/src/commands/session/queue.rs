@@ -111,12 +111,12 @@ impl Queue {
     }
 
     /// Whether all messages are in the ring.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.is_ended
     }
 
     /// Waits for the next messages, or for the end. Cancel-safe.
-    pub(super) async fn fill(&mut self) {
+    pub(crate) async fn fill(&mut self) {
         match self.input.recv().await {
             Some(messages) => self.waiting.extend(messages),
             None => self.is_ended = true,

@@ -107,7 +107,7 @@ impl fmt::Display for AuditedSession {
         }
         for (set, what) in [
             (&self.twice_unrepaired, "twice, not repaired yet"),
-            (&self.twice_elsewhere, "twice, in two folders"),
+            (&self.twice_elsewhere, "in two folders, once in each"),
             (
                 &self.twice_forgotten,
                 "twice, since the host had forgotten the session",
