@@ -267,21 +267,34 @@ impl Sessions {
         Ok(resumed)
     }
 
-    /// Whether a connection owns this session.
-    pub(crate) fn is_owned(&self, device: &str, number: u64) -> bool {
-        let known = self.all().find(device, number);
-        known.is_some_and(|session| session.state().receiver.owner().is_some())
+    /// Whether this HELLO would take the session over from another connection.
+    pub(crate) fn would_supersede(&self, conn: u64, hello: &Hello<'_>) -> bool {
+        let Hello {
+            first, held, lost, ..
+        } = *hello;
+        let known = self.all().find(hello.device, hello.session);
+        known.is_some_and(|session| {
+            let mut receiver = session.state().receiver;
+            let resumed = receiver.hello(conn, first, held, lost);
+            resumed.is_ok_and(|resumed| resumed.superseded.is_some())
+        })
     }
 
-    /// Ends a connection of a session. Forgets the session if nothing was received of it.
+    /// Ends a connection of a session. Forgets the session if nothing was received of it; of a session of the recording, a
+    /// gap without a series.
     pub(crate) fn closed(&self, session: &Arc<Session>, conn: u64) {
         let mut all = self.all();
         let mut state = session.state();
         state.receiver.closed(conn);
+        if state.is_used || state.receiver.owner().is_some() {
+            return;
+        }
         // The gap of a HELLO comes again with the next one.
-        let is_unused = !state.is_recorded && !state.is_used && state.receiver.owner().is_none();
+        state.gaps.clear();
+        state.receiver.reset();
+        let is_recorded = state.is_recorded;
         drop(state);
-        if is_unused {
+        if !is_recorded {
             all.remove(session);
         }
     }

@@ -3,7 +3,7 @@
 use blocksd_engine::connection::policy::SessionMode;
 use blocksd_engine::permit::Bounds;
 use blocksd_engine::reason::CloseReason;
-use blocksd_engine::session::{GapCause, HelloKind};
+use blocksd_engine::session::{GapCause, HelloKind, Recovered};
 use framing_core::session::wire::Hello;
 use tokio::io::AsyncWriteExt;
 
@@ -209,6 +209,61 @@ async fn a_device_with_too_many_connections_leaves_no_session() {
     };
     named.send(&[&encoded(&hello)]).await;
     assert!(matches!(named.read().await, Down::Welcome { .. }));
+}
+
+#[tokio::test]
+async fn a_hello_that_cannot_take_a_session_over_needs_a_place_of_its_own() {
+    let mut host = Host::auto().await;
+    host.handle.connections().set_bounds(&Bounds {
+        per_device: Some(1),
+        ..Bounds::default()
+    });
+    let mut device = host.connect().await;
+    let session = device.open(0, 0, 1).await;
+    device.send(&[&cont(session, 0), &message(b"x")]).await;
+    host.until(|host| !host.log.is_empty()).await;
+    for _ in 0..3 {
+        // It does not have the message that the host has.
+        let mut other = host.connect().await;
+        other.send(&[&hello(session, 0, 0, 0)]).await;
+        assert_eq!(other.read().await, Down::closing(4, 60));
+    }
+    assert_eq!(host.sessions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_recorded_session_whose_gap_no_series_followed_can_be_forgotten() {
+    let mut host = Host::auto().await;
+    host.sessions.set_max(1);
+    host.sessions.recover([Recovered {
+        device: "boiler".into(),
+        session: 7,
+        next: 5,
+        check: 0,
+    }]);
+    let mut device = host.connect().await;
+    device.send(&[&hello(7, 9, 0, 4)]).await;
+    assert!(matches!(
+        device.read().await,
+        Down::Welcome { resume: 9, .. }
+    ));
+    drop(device);
+    host.until_closed(1).await;
+    // The gap comes again.
+    let mut device = host.connect().await;
+    device.send(&[&hello(7, 8, 1, 3)]).await;
+    assert!(matches!(
+        device.read().await,
+        Down::Welcome { resume: 8, .. }
+    ));
+    device.send(&[&cont(7, 8), &message(b"x")]).await;
+    host.until(|host| !host.log.is_empty()).await;
+    assert_eq!(host.gaps, [(5, 8, GapCause::Device)]);
+    host.sync();
+    drop(device);
+    host.until_closed(2).await;
+    let mut other = host.connect().await;
+    other.open(0, 0, 0).await;
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ impl Connection {
             Ok(hello) => hello,
             Err(error) => return self.refuse_frame(&error),
         };
-        let replaces = sessions.is_owned(hello.device, hello.session);
+        let replaces = sessions.would_supersede(self.source.conn, &hello);
         let is_named = *self.source.device == *hello.device;
         if !is_named && !self.permit.rename(&hello.device.into(), replaces) {
             let frame = LastFrame::new(ClosingCode::Full, 60, "too many connections");
