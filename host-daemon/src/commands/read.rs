@@ -271,7 +271,7 @@ impl Csv {
     fn new() -> Result<Self, CommandError> {
         let mut writer = csv::Writer::from_writer(terminal::stdout());
         let names = [
-            "time", "device", "seq", "len", "text", "base64", "conn", "part",
+            "time", "device", "seq", "len", "text", "base64", "conn", "part", "session",
         ];
         writer.write_record(names).map_err(csv_failure)?;
         Ok(Self(writer))
@@ -292,6 +292,8 @@ impl EventVisitor for Csv {
             0 => String::new(),
             conn => conn.to_string(),
         };
+        let session = event.source.session.as_ref();
+        let session = session.map_or_else(String::new, |it| format!("{:016x}", it.number()));
         let mut position = *position;
         for item in batch.items() {
             if let Item::Message(bytes) | Item::Piece { bytes, .. } = item {
@@ -315,6 +317,7 @@ impl EventVisitor for Csv {
                     &base64,
                     &conn,
                     part,
+                    &session,
                 ];
                 self.0.write_record(row).map_err(csv_failure)?;
             }

@@ -120,6 +120,28 @@ fn a_message_of_a_session_has_its_number() {
 }
 
 #[test]
+fn a_csv_row_has_the_session_of_its_message() {
+    let folder = recorded();
+    let shown = on("read", &[folder.path()], &["--output", "csv"]);
+    let text = shown.stdout_text();
+    let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let rows: Vec<_> = text.lines().map(cells).collect();
+    assert_eq!(rows[0].last().unwrap(), "session");
+    let shown: Vec<_> = rows[1..]
+        .iter()
+        .map(|row| (&*row[2], &*row[4], &*row[8]))
+        .collect();
+    let want = [
+        ("0", "a0", "0000000000000007"),
+        ("1", "a1", "0000000000000007"),
+        ("0", "p0", ""),
+        ("1099511627776", "b0", "9f3a5c7711d2e4b6"),
+        ("5", "a5", "0000000000000007"),
+    ];
+    assert_eq!(shown, want);
+}
+
+#[test]
 fn a_message_is_unique_by_device_session_and_number() {
     let (folder, other) = (recorded(), TempDir::new().unwrap());
     let mut log = SessionLog::new(other.path());
