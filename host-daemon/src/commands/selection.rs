@@ -18,6 +18,7 @@ use crate::error::CommandError;
 use crate::escape::printable;
 use crate::output::counted;
 use crate::payload::members;
+use crate::recorded::journal::Entry;
 use crate::service::log::print_status;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{Losses, Message, Reader, Tail, Visitor, Wanted};
@@ -195,11 +196,20 @@ impl<'a> Picker<'a> {
 impl MessageFilter for Picker<'_> {
     fn passes(&mut self, message: &Message<'_>) -> bool {
         let kind = message.channel.kind;
-        if matches!(kind, Kind::Sessions | Kind::Unconfirmed) {
+        if kind == Kind::Unconfirmed {
             // They are not for users: the messages are sent again.
             return false;
         }
-        if kind != Kind::Events {
+        if kind == Kind::Sessions {
+            // Of the entries about sessions, gaps are events.
+            let Some(Entry::Gap { device, .. }) = Entry::parse(message.data) else {
+                return Ok(());
+            };
+            if self.waits_for_message {
+                return Ok(());
+            }
+            self.note(&device);
+        } else if kind != Kind::Events {
             if self.skip != 0 {
                 self.skip -= 1;
                 return false;

@@ -120,6 +120,51 @@ fn a_message_of_a_session_has_its_number() {
 }
 
 #[test]
+fn gaps_are_events_and_a_device_with_nothing_else_is_known() {
+    let folder = recorded();
+    let mut log = SessionLog::new(folder.path());
+    log.gap("refused", 3, (0, 1), GapCause::Refused);
+    log.seal();
+    let gaps = |more: &[&str]| {
+        let args = [&["--output", "json"], more].concat();
+        let shown = objects(&on("read", &[folder.path()], &args));
+        let mut gaps: Vec<_> = shown
+            .into_iter()
+            .filter(|it| it["event"] == "gap")
+            .collect();
+        for gap in &mut gaps {
+            assert!(gap.as_object_mut().unwrap().remove("time").is_some());
+        }
+        gaps
+    };
+    let a = json!({
+        "event": "gap", "device": "a", "session": "0000000000000007", "from": 2, "to": 5, "cause": "device",
+    });
+    let refused = json!({
+        "event": "gap", "device": "refused", "session": "0000000000000003", "from": 0, "to": 1, "cause": "refused",
+    });
+    assert_eq!(gaps(&[]), [a.clone(), refused.clone()]);
+    assert_eq!(gaps(&["--device", "a"]), [a]);
+    assert_eq!(gaps(&["--device", "refused"]), [refused]);
+    let shown = on("read", &[folder.path()], &["--device", "refused"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(
+        shown
+            .stdout_text()
+            .contains("gap: 1 block from 0 to 0: refused, because it is too long"),
+        "{shown:?}"
+    );
+    for output in ["csv", "raw"] {
+        let shown = on(
+            "read",
+            &[folder.path()],
+            &["--device", "refused", "--output", output],
+        );
+        assert_eq!(shown.code, Some(0), "{shown:?}");
+    }
+}
+
+#[test]
 fn a_csv_row_has_the_session_of_its_message() {
     let folder = recorded();
     let shown = on("read", &[folder.path()], &["--output", "csv"]);
