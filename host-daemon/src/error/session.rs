@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use framing_core::session::HeardError;
 use framing_core::session::wire::ClosingCode;
@@ -12,7 +12,7 @@ use framing_core::session::wire::ClosingCode;
 #[non_exhaustive]
 pub enum SessionError {
     /// There was no connection for too long.
-    #[error("{}: {cause}{}", unsent(*messages, *acknowledged), kept(*messages, *untaken, spool.as_ref()))]
+    #[error("{}: {cause}{}", unsent(*messages, *acknowledged), kept(*messages, *untaken, spool.as_deref()))]
     Unacknowledged {
         /// Number of messages that are not acknowledged.
         messages: u64,
@@ -20,21 +20,19 @@ pub enum SessionError {
         untaken: u64,
         /// Number of messages that are acknowledged.
         acknowledged: u64,
-        /// The file that has the others.
-        spool: Option<KeptIn>,
+        /// The file that has them.
+        spool: Option<PathBuf>,
         /// Why the last connection, or the last attempt to connect, ended.
         #[source]
         cause: SessionEnd,
     },
     /// The daemon refuses the session, and a retry cannot help.
-    #[error("the daemon refuses the session: {}; {}", refusal(*code), unsent(*messages, *acknowledged))]
+    #[error("the daemon refuses the session: {}; {}", refusal(*code), unacknowledged(*messages))]
     Refused {
         /// Why.
         code: ClosingCode,
         /// Number of messages that are not acknowledged.
         messages: u64,
-        /// Number of messages that are acknowledged.
-        acknowledged: u64,
     },
     /// A message is longer than the daemon takes.
     #[error(
@@ -64,15 +62,6 @@ pub enum SessionError {
         #[source]
         fault: SpoolFault,
     },
-}
-
-/// Where messages are kept for another run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptIn {
-    /// The spool.
-    pub path: PathBuf,
-    /// The address of the daemon that they are for.
-    pub address: String,
 }
 
 /// Why a connection of a session ended, or was not made.
@@ -113,16 +102,6 @@ pub enum SessionEnd {
     Closing {
         /// A [`ClosingCode`], or one of a later version.
         code: u8,
-    },
-    /// A message that was kept, and perhaps sent to another daemon, is longer than this one takes.
-    #[error(
-        "a message of {len} bytes is longer than the daemon takes, {max} bytes; raise its --max-block"
-    )]
-    TooLong {
-        /// Length of the message, in bytes.
-        len: u64,
-        /// Length of the longest message that the daemon takes, in bytes.
-        max: u32,
     },
     /// The peer broke the protocol.
     #[error("{0}")]
@@ -183,16 +162,16 @@ fn unsent(messages: u64, acknowledged: u64) -> impl fmt::Display {
 }
 
 /// What to do about messages that are not acknowledged.
-fn kept(messages: u64, untaken: u64, spool: Option<&KeptIn>) -> impl fmt::Display {
+fn kept(messages: u64, untaken: u64, spool: Option<&Path>) -> impl fmt::Display {
     fmt::from_fn(move |f| {
         match spool {
         _ if messages == 0 => Ok(()),
-        Some(KeptIn { path, address }) => {
+        Some(path) => {
             let kept = messages - untaken;
             if kept != 0 {
                 write!(
                     f,
-                    "; {kept} in the spool: send with `blocksd send --session --to {address} --spool {} </dev/null`",
+                    "; {kept} in the spool: send with `--spool {}` again",
                     path.display()
                 )?;
             }
@@ -228,19 +207,14 @@ fn refusal(code: ClosingCode) -> impl fmt::Display {
 /// The meaning of a code in a few words.
 fn closing(code: u8) -> impl fmt::Display {
     let named = [
-        (ClosingCode::Version, "it speaks another version"),
-        (ClosingCode::BadHello, "it takes the HELLO for malformed"),
-        (ClosingCode::Forbidden, "this device may not connect"),
         (ClosingCode::Full, "it has too many sessions"),
         (
             ClosingCode::Superseded,
             "another connection continues the session",
         ),
-        (ClosingCode::Unsupported, "it lacks a feature"),
         (ClosingCode::Again, "its disk does not sync"),
         (ClosingCode::Shutdown, "it stops"),
         (ClosingCode::Protocol, "the sender broke the protocol"),
-        (ClosingCode::NoSession, "it has no sessions here"),
     ];
     fmt::from_fn(
         move |f| match named.iter().find(|(known, _)| *known as u8 == code) {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use blocksd::config::ConfigError;
-use blocksd::error::{CommandError, KeptIn, SessionEnd, SessionError, SpoolFault};
+use blocksd::error::{CommandError, SessionEnd, SessionError, SpoolFault};
 use blocksd::sinks::console::NotShown;
 use blocksd_engine::event::Dropped;
 use blocksd_recording::{Error as RecordingError, LogError};
@@ -188,11 +188,7 @@ fn session_errors() -> Vec<SessionError> {
         spool: None,
         cause,
     };
-    let refused = |code| SessionError::Refused {
-        code,
-        messages: 0,
-        acknowledged: 0,
-    };
+    let refused = |code| SessionError::Refused { code, messages: 1 };
     let spool = |fault| SessionError::Spool {
         path: PathBuf::from("spool"),
         fault,
@@ -203,10 +199,7 @@ fn session_errors() -> Vec<SessionError> {
             messages: 5,
             untaken: 2,
             acknowledged: 1,
-            spool: Some(KeptIn {
-                path: PathBuf::from("spool"),
-                address: "127.0.0.1:1060".to_owned(),
-            }),
+            spool: Some(PathBuf::from("spool")),
             cause: SessionEnd::Silent { timeout_s: 30 },
         },
         SessionError::Unacknowledged {
@@ -223,7 +216,6 @@ fn session_errors() -> Vec<SessionError> {
         unacknowledged(SessionEnd::Failed(os(libc::ECONNRESET))),
         unacknowledged(SessionEnd::Closed),
         unacknowledged(SessionEnd::Unanswered { timeout_s: 10 }),
-        unacknowledged(SessionEnd::TooLong { len: 300, max: 200 }),
         unacknowledged(SessionEnd::Protocol(HeardError::Unsent)),
         too_long(),
         SessionError::Line {

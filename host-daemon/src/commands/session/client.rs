@@ -6,6 +6,7 @@ mod keeper;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use self::keeper::{Keeper, RetainedSender};
 use crate::commands::session::queue::Queue;
 use crate::commands::session::reconnect::{Achieved, Reconnect};
 use crate::commands::session::spool::{Spool, Spooled};
-use crate::error::{KeptIn, SessionEnd, SessionError};
+use crate::error::{SessionEnd, SessionError};
 use crate::service::log::print_status;
 
 /// How long an attempt to connect may take, at least and at most.
@@ -147,7 +148,6 @@ impl SessionClient {
         let is_final = match end {
             SessionEnd::Connect { error, .. } => error.kind() == io::ErrorKind::InvalidInput,
             SessionEnd::Closing { code } => refusal(*code).is_some(),
-            SessionEnd::TooLong { .. } => true,
             _ => false,
         };
         if is_final {
@@ -175,20 +175,13 @@ impl SessionClient {
         if let SessionEnd::Closing { code } = end
             && let Some(code) = refusal(code)
         {
-            return Ok(SessionError::Refused {
-                code,
-                messages,
-                acknowledged,
-            });
+            return Ok(SessionError::Refused { code, messages });
         }
         Ok(SessionError::Unacknowledged {
             messages,
             untaken,
             acknowledged,
-            spool: self.keeper.spool_path().map(|path| KeptIn {
-                path: path.to_owned(),
-                address: self.address.clone(),
-            }),
+            spool: self.keeper.spool_path().map(Path::to_owned),
             cause: end,
         })
     }
@@ -199,9 +192,8 @@ impl SessionClient {
             label, is_reported, ..
         } = self;
         *is_reported &= !achieved.has_progress;
-        // The error of the command says these.
-        let is_said = matches!(end, SessionEnd::Connect { .. } | SessionEnd::TooLong { .. });
-        if !is_said && !std::mem::replace(is_reported, true) {
+        let is_attempt = matches!(end, SessionEnd::Connect { .. });
+        if !is_attempt && !std::mem::replace(is_reported, true) {
             print_status(format_args!("blocksd: {label}{end}"));
         }
     }

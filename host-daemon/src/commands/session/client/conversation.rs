@@ -43,7 +43,7 @@ pub(super) enum Conversation {
 /// Sends over one connection.
 ///
 /// # Errors
-/// [`SessionError::Spool`].
+/// [`SessionError::Spool`], and [`SessionError::TooLong`].
 pub(super) async fn converse(
     client: &mut SessionClient,
     mut stream: TcpStream,
@@ -122,9 +122,7 @@ pub(super) async fn converse(
                 Ok(Heard::Welcome { heartbeat_s, flags }) => {
                     welcomed = Some(Instant::now());
                     timeout_s = HEARTBEATS * u64::from(heartbeat_s);
-                    if let Some(end) = client.keeper.check_len(link.sender()) {
-                        return Ok(Conversation::Ended(end, achieved));
-                    }
+                    client.keeper.check_len(link.sender())?;
                     if flags & NEW != 0 {
                         report_new(&client.label);
                     }

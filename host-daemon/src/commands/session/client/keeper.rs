@@ -8,7 +8,7 @@ use framing_core::session::{PushError, Retained, SessionSender};
 use super::HEADER_LEN;
 use crate::commands::session::queue::Queue;
 use crate::commands::session::spool::Spool;
-use crate::error::{SessionEnd, SessionError};
+use crate::error::SessionError;
 use crate::service::log::print_status;
 
 /// The ring and its state.
@@ -92,11 +92,17 @@ impl Keeper {
         }
     }
 
-    /// After a WELCOME: why the connection must end, if the daemon does not take all messages of the ring.
-    pub(super) fn check_len(&mut self, sender: &RetainedSender) -> Option<SessionEnd> {
+    /// Checks, after a WELCOME, whether the daemon takes all messages of the ring.
+    ///
+    /// # Errors
+    /// [`SessionError::TooLong`].
+    pub(super) fn check_len(&mut self, sender: &RetainedSender) -> Result<(), SessionError> {
         let len = self.longest.get(sender.unacknowledged().first) as u64;
         let max = sender.block_max();
-        (u64::from(max) < len).then_some(SessionEnd::TooLong { len, max })
+        match u64::from(max) < len {
+            true => Err(SessionError::TooLong { len, max }),
+            false => Ok(()),
+        }
     }
 }
 
