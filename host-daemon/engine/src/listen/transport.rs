@@ -6,7 +6,6 @@ use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -102,9 +101,6 @@ pub trait Transport: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
     /// Disables the coalescing of small writes. Called for connections that have a responder.
     fn set_low_latency(&self) {}
 
-    /// Makes the close reset the connection, so that the peer learns that its bytes were refused. The default does nothing.
-    fn reset_on_close(&self) {}
-
     /// Whether the stream outlives its connections, as a serial line does: the end of a series is not the end of the
     /// stream. The default is `false`.
     fn is_line(&self) -> bool {
@@ -135,11 +131,6 @@ impl Transport for TcpStream {
     fn set_low_latency(&self) {
         // This fails only if the peer is gone.
         let _ = self.set_nodelay(true);
-    }
-
-    fn reset_on_close(&self) {
-        // As above.
-        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 

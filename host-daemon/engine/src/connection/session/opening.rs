@@ -22,8 +22,6 @@ impl Connection {
             Opening::Plain if self.policy.sessions.mode == SessionMode::Required => {
                 let (conn, device) = (self.source.conn, &self.source.device);
                 warn_peer!(Kind::Session, device, conn, %device, "closed: the listener requires sessions, and the device sends plain messages");
-                // A plain device does not read an answer.
-                self.transport.reset_on_close();
                 Step::Close(CloseReason::SessionRefused)
             }
             Opening::Plain => {
@@ -44,17 +42,12 @@ impl Connection {
     fn hello(&mut self, payload: &[u8]) -> Step {
         self.beginning = Beginning::Decided;
         self.deadlines.decoded(&self.policy.timeouts, false, true);
+        let sessions = self.context.sessions.clone();
         let is_off = self.policy.sessions.mode == SessionMode::Off || self.sending.is_some();
-        let sessions = match self.context.sessions.clone() {
-            Some(sessions) if !is_off => sessions,
-            sessions => {
-                let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
-                let why = match sessions {
-                    Some(_) => "sessions are off on this listener",
-                    None => "nothing is recorded, so nothing can be acknowledged",
-                };
-                return self.refuse_hello(frame, &why);
-            }
+        let sessions = sessions.filter(|_| !is_off);
+        let Some(sessions) = sessions else {
+            let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
+            return self.refuse_hello(frame, &"sessions are off on this listener");
         };
         let hello = match Hello::parse(payload) {
             Ok(hello) => hello,
