@@ -34,6 +34,9 @@ pub enum SessionError {
         /// Number of messages that are not acknowledged.
         messages: u64,
     },
+    /// The listener takes no messages without a session.
+    #[error("nothing was recorded: this listener requires sessions; use --session")]
+    Required,
     /// A message is longer than the daemon takes.
     #[error(
         "a message of {len} bytes is longer than the daemon takes, {max} bytes; raise its --max-block"

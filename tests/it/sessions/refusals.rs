@@ -69,9 +69,16 @@ fn a_listener_without_sessions_refuses_a_hello_and_takes_plain_messages() {
         }
         drop(peer);
         server.wait_for("close", 1);
-        // A plain sender must not take a refusal for success.
-        let sent = run(&["send", "--to", &server.addr().to_string(), "plain"], b"");
-        assert_eq!(sent.code, Some(i32::from(listen == required)), "{sent:?}");
+        let mut plain = SessionPeer::connect(server.addr());
+        plain.message(b"plain");
+        plain.end();
+        if listen == required {
+            let required = "sessions required".to_owned();
+            let refused = HostFrame::Closing(ClosingCode::Protocol as u8, required);
+            assert_eq!(plain.read(), refused);
+            assert_eq!(plain.read(), HostFrame::End);
+        }
+        drop(plain);
         let events = server.wait_for("close", 2).to_vec();
         let blocks = events.iter().filter(|event| event["event"] == "block");
         assert_eq!(blocks.count(), usize::from(listen == off), "{events:?}");
@@ -83,6 +90,30 @@ fn a_listener_without_sessions_refuses_a_hello_and_takes_plain_messages() {
         let refusal = refusals[usize::from(listen == required)];
         assert!(ended.stderr.contains(refusal), "{ended:?}");
     }
+}
+
+#[test]
+fn plain_messages_to_a_listener_that_requires_sessions_are_an_error_of_the_sender() {
+    let folder = TempDir::new().unwrap();
+    let args = [&record(&folder)[..], &["--session", "required"]].concat();
+    let mut server = Server::start(&args);
+    let to = server.addr().to_string();
+    let what = "this listener requires sessions; use --session";
+    let refused = |more: &[&str], input: &[u8]| {
+        run(&[&["send", "--to", &to], more].concat(), input).assert_refused(2, what);
+    };
+    refused(&["one", "two"], b"");
+    refused(&["--wait-reply", "one"], b"");
+    // More than the daemon has read when it answers.
+    refused(&[], &b"a line of some length\n".repeat(400_000));
+    server.wait_for("close", 3);
+    let sent = run(&["send", "--session", "--to", &to, "one"], b"");
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    let (ended, _) = server.stop();
+    assert!(
+        ended.stderr.contains("0 refused, 3 sessions refused"),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -19,10 +19,11 @@ impl Connection {
     pub(super) fn decode_opening(&mut self, buffer: Buffer) -> Step {
         match Hello::opening(buffer.bytes()) {
             Opening::Undecided => self.wait_for_more(buffer),
+            // A device that reads nothing does not notice the answer.
             Opening::Plain if self.policy.sessions.mode == SessionMode::Required => {
-                let (conn, device) = (self.source.conn, &self.source.device);
-                warn_peer!(Kind::Session, device, conn, %device, "closed: the listener requires sessions, and the device sends plain messages");
-                Step::Close(CloseReason::SessionRefused)
+                let frame = LastFrame::new(ClosingCode::Protocol, 60, "sessions required");
+                let why = "the listener requires sessions, and the device sends plain messages";
+                self.refuse_hello(frame, &why)
             }
             Opening::Plain => {
                 self.beginning = Beginning::Decided;
