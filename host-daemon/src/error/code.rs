@@ -121,7 +121,9 @@ fn recording(error: &RecordingError) -> Code {
 
 fn session(error: &SessionError) -> Code {
     match error {
-        SessionError::Unacknowledged { .. } | SessionError::TooLong { .. } => Code::Failed,
+        SessionError::Unacknowledged { .. }
+        | SessionError::TooLong { .. }
+        | SessionError::NotRecorded { .. } => Code::Failed,
         SessionError::Line { error, .. } => session(error),
         SessionError::Refused { .. } | SessionError::Required => Code::Wrong,
         SessionError::Spool { fault, .. } => match fault {

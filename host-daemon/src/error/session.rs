@@ -47,6 +47,16 @@ pub enum SessionError {
         /// Length of the longest message that the daemon takes, in bytes.
         max: u32,
     },
+    /// The daemon has acknowledged messages and not recorded them, because they are longer than it takes.
+    #[error("{}, since the daemon takes {max} bytes; raise its --max-block", not_recorded(*messages, *longest))]
+    NotRecorded {
+        /// Number of these messages.
+        messages: u64,
+        /// Length of the longest, in bytes.
+        longest: u64,
+        /// Length of the longest message that the daemon takes, in bytes.
+        max: u32,
+    },
     /// A line of standard input is longer than the daemon takes.
     #[error("line {number} of standard input: {error}")]
     Line {
@@ -161,6 +171,19 @@ fn unsent(messages: u64, acknowledged: u64) -> impl fmt::Display {
     fmt::from_fn(move |f| match (messages, acknowledged) {
         (0, 0) => f.write_str("nothing was sent"),
         _ => write!(f, "{}", unacknowledged(messages)),
+    })
+}
+
+fn not_recorded(messages: u64, longest: u64) -> impl fmt::Display {
+    fmt::from_fn(move |f| match messages {
+        1 => write!(
+            f,
+            "1 message of {longest} bytes was refused as too long, and is not recorded"
+        ),
+        _ => write!(
+            f,
+            "{messages} messages of up to {longest} bytes were refused as too long, and are not recorded"
+        ),
     })
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use blocksd_tests::disk::Chance;
-use blocksd_tests::process::{Process, finish, run};
+use blocksd_tests::process::{Process, Server, finish, run};
 use blocksd_tests::recording_daemon::RecordingDaemon;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use blocksd_tests::small_disk::SmallDisk;
@@ -240,21 +240,43 @@ fn a_session_that_another_ring_has_continued_is_begun_anew() {
 }
 
 #[test]
-fn a_spooled_message_that_the_host_does_not_take_is_an_error_and_is_kept() {
+fn a_spooled_message_that_the_host_does_not_take_is_an_error_and_the_rest_is_sent() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = folder.path().join("spool");
-    let (nowhere, offline) = ("127.0.0.1:1", ["--connect-timeout", "0", "longer"]);
-    let sent = finish(spooled(nowhere.parse().unwrap(), &spool, &offline), b"");
+    let (spool, record) = (folder.path().join("spool"), folder.path().join("record"));
+    let nowhere: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let offline = [
+        "--connect-timeout",
+        "0",
+        "one",
+        "longest",
+        "two",
+        "longer",
+        "three",
+    ];
+    let sent = finish(spooled(nowhere, &spool, &offline), b"");
     assert_eq!(sent.code, Some(1), "{sent:?}");
-    let mut host = SessionHost::start(1, []);
-    host.set_block_max(5);
-    let sent = finish(spooled(host.address(), &spool, &["six"]), b"");
-    sent.assert_refused(1, "a message of 6 bytes is longer");
-    // The new message, too.
-    assert!(sent.stderr.contains("; 2 in the spool"), "{sent:?}");
-    host.set_block_max(100);
-    assert_done(&finish(spooled(host.address(), &spool, &["seven"]), b""));
-    assert_recorded(&mut host, &["longer", "six", "seven"].map(str::to_owned));
+    let record = record.to_str().unwrap();
+    let server = Server::start(&["--record", record, "--output", "none", "--max-block", "5"]);
+    let sent = finish(spooled(server.addr(), &spool, &[]), b"four\nfive\n");
+    let refused = "2 messages of up to 7 bytes were refused as too long, and are not recorded, since the daemon takes 5 bytes";
+    sent.assert_refused(1, refused);
+    // They are counted once, and a new message that is too long is refused before it is sent.
+    assert_done(&finish(spooled(server.addr(), &spool, &["six"]), b""));
+    let offline = ["--connect-timeout", "0", "longer", "seven"];
+    finish(spooled(nowhere, &spool, &offline), b"");
+    let sent = finish(spooled(server.addr(), &spool, &[]), b"eight\nlonger\n");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    for error in [
+        "1 message of 6 bytes was refused",
+        "line 2 of standard input: a message of 6 bytes",
+    ] {
+        assert!(sent.stderr.contains(error), "{sent:?}");
+    }
+    server.stop();
+    let read = run(&["read", record, "--output", "raw"], b"");
+    assert_eq!(read.stdout_text(), "onetwothreefourfivesixseveneight");
+    let verified = run(&["verify", record], b"");
+    assert_eq!(verified.code, Some(0), "{verified:?}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::conversation::{Conversation, converse};
+pub(crate) use self::keeper::RefusedMessages;
 use self::keeper::{Keeper, RetainedSender};
 use crate::commands::session::queue::Queue;
 use crate::commands::session::reconnect::{Achieved, Reconnect};
@@ -103,8 +104,14 @@ impl SessionClient {
         )
     }
 
+    /// Messages that were acknowledged and not recorded. They came from a spool, or were in the ring when the daemon
+    /// began to take shorter ones only.
+    pub(crate) fn refused(&mut self) -> Option<RefusedMessages> {
+        self.keeper.refused(&self.sender)
+    }
+
     /// Sends everything in the queue, and returns when each message is acknowledged. A message that is
-    /// [refused](Queue::refused), and those after it, are not sent.
+    /// [refused](Queue::refused) before it is sent, and those after it, are not sent.
     ///
     /// # Errors
     /// [`SessionError`].

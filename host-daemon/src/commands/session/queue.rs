@@ -101,12 +101,12 @@ impl Queue {
     }
 
     /// Number of messages that were received and are not in the ring.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.waiting.len() as u64
     }
 
     /// Whether [`fill`](Self::fill) can receive something.
-    pub(super) fn wants_more(&self) -> bool {
+    pub(crate) fn wants_more(&self) -> bool {
         self.waiting.is_empty() && !self.is_ended
     }
 

@@ -43,7 +43,7 @@ pub(super) enum Conversation {
 /// Sends over one connection.
 ///
 /// # Errors
-/// [`SessionError::Spool`], and [`SessionError::TooLong`].
+/// [`SessionError::Spool`].
 pub(super) async fn converse(
     client: &mut SessionClient,
     mut stream: TcpStream,
@@ -122,7 +122,7 @@ pub(super) async fn converse(
                 Ok(Heard::Welcome { heartbeat_s, flags }) => {
                     welcomed = Some(Instant::now());
                     timeout_s = HEARTBEATS * u64::from(heartbeat_s);
-                    client.keeper.check_len(link.sender())?;
+                    client.keeper.welcomed(link.sender());
                     if flags & NEW != 0 {
                         report_new(&client.label);
                     }
