@@ -203,10 +203,10 @@ impl MessageFilter for Picker<'_> {
         if kind == Kind::Sessions {
             // Of the entries about sessions, gaps are events.
             let Some(Entry::Gap { device, .. }) = Entry::parse(message.data) else {
-                return Ok(());
+                return false;
             };
             if self.waits_for_message {
-                return Ok(());
+                return false;
             }
             self.note(&device);
         } else if kind != Kind::Events {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use blocksd::config::ConfigError;
-use blocksd::error::{CommandError, SessionEnd, SessionError, SpoolFault};
+use blocksd::error::{CommandError, KeptIn, SessionEnd, SessionError, SpoolFault};
 use blocksd::sinks::console::NotShown;
 use blocksd_engine::event::Dropped;
 use blocksd_recording::{Error as RecordingError, LogError};
@@ -188,7 +188,11 @@ fn session_errors() -> Vec<SessionError> {
         spool: None,
         cause,
     };
-    let refused = |code| SessionError::Refused { code, messages: 1 };
+    let refused = |code| SessionError::Refused {
+        code,
+        messages: 0,
+        acknowledged: 0,
+    };
     let spool = |fault| SessionError::Spool {
         path: PathBuf::from("spool"),
         fault,
@@ -199,7 +203,10 @@ fn session_errors() -> Vec<SessionError> {
             messages: 5,
             untaken: 2,
             acknowledged: 1,
-            spool: Some(PathBuf::from("spool")),
+            spool: Some(KeptIn {
+                path: PathBuf::from("spool"),
+                address: "127.0.0.1:1060".to_owned(),
+            }),
             cause: SessionEnd::Silent { timeout_s: 30 },
         },
         SessionError::Unacknowledged {

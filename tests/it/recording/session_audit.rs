@@ -154,6 +154,17 @@ fn a_message_in_two_folders_is_not_a_fault() {
         line(&[one.path(), other.path()]),
         "0 to 5, 1 missing: 4, nothing twice; 1 in two folders, once in each: 2"
     );
+    // The file of the first folder is being written.
+    let open = folder();
+    let mut log = SessionLog::new(open.path());
+    for number in 0..3 {
+        log.messages("a", 7, number, &[b"message"]);
+    }
+    log.tear();
+    assert_eq!(
+        line(&[open.path(), other.path()]),
+        "0 to 5, 1 missing: 4, nothing twice; 1 in two folders, once in each: 2"
+    );
     // The messages between may be at a third host.
     let third = folder();
     record(third.path(), &[&[8]]);

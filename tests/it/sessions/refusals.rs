@@ -126,6 +126,10 @@ fn settings_that_exclude_sessions_are_refused_with_their_reason() {
         &["--listen", "127.0.0.1:0", "--session", "required"],
         "--session",
     );
+    refused(
+        &["--listen", "127.0.0.1:0,session=required"],
+        "sessions need --record",
+    );
     for (args, what) in [
         (
             &[

@@ -6,7 +6,6 @@ mod keeper;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use self::keeper::{Keeper, RetainedSender};
 use crate::commands::session::queue::Queue;
 use crate::commands::session::reconnect::{Achieved, Reconnect};
 use crate::commands::session::spool::{Spool, Spooled};
-use crate::error::{SessionEnd, SessionError};
+use crate::error::{KeptIn, SessionEnd, SessionError};
 use crate::service::log::print_status;
 
 /// How long an attempt to connect may take, at least and at most.
@@ -182,13 +181,20 @@ impl SessionClient {
         if let SessionEnd::Closing { code } = end
             && let Some(code) = refusal(code)
         {
-            return Ok(SessionError::Refused { code, messages });
+            return Ok(SessionError::Refused {
+                code,
+                messages,
+                acknowledged,
+            });
         }
         Ok(SessionError::Unacknowledged {
             messages,
             untaken,
             acknowledged,
-            spool: self.keeper.spool_path().map(Path::to_owned),
+            spool: self.keeper.spool_path().map(|path| KeptIn {
+                path: path.to_owned(),
+                address: self.address.clone(),
+            }),
             cause: end,
         })
     }

@@ -56,7 +56,7 @@ enum Excuse {
 /// The findings about a session.
 #[derive(Debug, Default)]
 struct AuditState {
-    /// Messages of earlier folders, of sealed files of this folder, and of unsealed files.
+    /// Messages of earlier folders, and those of sealed and of unsealed files of this one.
     earlier: NumberSet,
     sealed: NumberSet,
     unsealed: NumberSet,
@@ -124,7 +124,8 @@ impl SessionAudit {
         for row in self.sessions.iter_mut() {
             let state = &mut row.value;
             state.earlier.add(&state.sealed);
-            state.sealed = NumberSet::default();
+            state.earlier.add(&state.unsealed);
+            (state.sealed, state.unsealed) = Default::default();
             (state.excuse, state.is_of_folder) = (Some(Excuse::Elsewhere), false);
         }
     }

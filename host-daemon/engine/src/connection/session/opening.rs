@@ -43,12 +43,19 @@ impl Connection {
     fn hello(&mut self, payload: &[u8]) -> Step {
         self.beginning = Beginning::Decided;
         self.deadlines.decoded(&self.policy.timeouts, false, true);
-        let sessions = self.context.sessions.clone();
-        let is_off = self.policy.sessions.mode == SessionMode::Off || self.sending.is_some();
-        let sessions = sessions.filter(|_| !is_off);
-        let Some(sessions) = sessions else {
-            let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
-            return self.refuse_hello(frame, &"sessions are off on this listener");
+        let has_reply = self.sending.is_some();
+        let is_off = self.policy.sessions.mode == SessionMode::Off || has_reply;
+        let sessions = match self.context.sessions.clone() {
+            Some(sessions) if !is_off => sessions,
+            sessions => {
+                let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
+                let why = match (sessions, has_reply) {
+                    (None, _) => "nothing is recorded, so nothing can be acknowledged",
+                    (Some(_), true) => "the listener has a reply",
+                    (Some(_), false) => "sessions are off on this listener",
+                };
+                return self.refuse_hello(frame, &why);
+            }
         };
         let hello = match Hello::parse(payload) {
             Ok(hello) => hello,
