@@ -225,6 +225,12 @@ fn session_errors() -> Vec<SessionError> {
         unacknowledged(SessionEnd::Unanswered { timeout_s: 10 }),
         unacknowledged(SessionEnd::Protocol(HeardError::Unsent)),
         too_long(),
+        SessionError::Required,
+        SessionError::NotRecorded {
+            messages: 2,
+            longest: 300,
+            max: 200,
+        },
         SessionError::Line {
             number: 7,
             error: Box::new(too_long()),
