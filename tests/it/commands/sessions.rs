@@ -102,6 +102,24 @@ fn verify_audits_sessions() {
 }
 
 #[test]
+fn a_folder_that_is_given_twice_is_checked_once_and_a_copy_is_named() {
+    let folder = recorded();
+    let other = TempDir::new().unwrap();
+    std::os::unix::fs::symlink(folder.path(), other.path().join("link")).unwrap();
+    let once = on("verify", &[folder.path()], &[]).stdout_text();
+    let again = [folder.path(), folder.path(), &other.path().join("link")];
+    assert_eq!(on("verify", &again, &[]).stdout_text(), once);
+    let listed = on("sessions", &again, &[]).stdout_text();
+    assert_eq!(listed, on("sessions", &[folder.path()], &[]).stdout_text());
+    let mut log = SessionLog::new(other.path());
+    log.messages("a", 7, 0, &[b"a0", b"a1"]);
+    log.seal();
+    let verified = on("verify", &[folder.path(), other.path()], &[]);
+    let line = "gap of 3 messages (device), nothing missing; 2 twice, in two folders: 0 to 1\n";
+    assert!(verified.stdout_text().contains(line), "{verified:?}");
+}
+
+#[test]
 fn a_message_of_a_session_has_its_number() {
     let folder = recorded();
     let shown = objects(&on("read", &[folder.path()], &["--output", "json"]));

@@ -99,15 +99,26 @@ impl fmt::Display for AuditedSession {
                 )?;
             }
         }
-        for (set, what) in [(&self.missing, "missing"), (&self.twice, "twice")] {
+        let explained = [
+            &self.twice_unrepaired,
+            &self.twice_elsewhere,
+            &self.twice_forgotten,
+        ];
+        let is_explained = explained.iter().any(|set| !set.is_empty());
+        for (set, what, is_elsewhere) in [
+            (&self.missing, "missing", false),
+            (&self.twice, "twice", is_explained),
+        ] {
             match set.is_empty() {
+                // What follows says which.
+                true if is_elsewhere => {}
                 true => write!(f, ", nothing {what}")?,
                 false => write!(f, ", {} {what}: {}", set.count(), listed(set))?,
             }
         }
         for (set, what) in [
             (&self.twice_unrepaired, "twice, not repaired yet"),
-            (&self.twice_elsewhere, "in two folders, once in each"),
+            (&self.twice_elsewhere, "twice, in two folders"),
             (
                 &self.twice_forgotten,
                 "twice, since the host had forgotten the session",
@@ -180,7 +191,7 @@ mod tests {
         session.twice_unrepaired = set(&[(90, 100)]);
         assert!(!session.is_sound());
         assert!(session.to_string().ends_with(
-            ", 6 missing: 40, 50 to 51, 60, and 2 more, nothing twice; 10 twice, not repaired yet: 90 to 99"
+            ", 6 missing: 40, 50 to 51, 60, and 2 more; 10 twice, not repaired yet: 90 to 99"
         ));
     }
 }
