@@ -76,6 +76,8 @@ class Session:
             raise ValueError(f"invalid device id {device!r}: 1 to 64 of A-Z a-z 0-9 . _ : -")
         if not 0 <= heartbeat_s <= 2540:
             raise ValueError(f"invalid heartbeat of {heartbeat_s} s: 0 to 2540 s")
+        if not 0 <= room < 1 << 32:
+            raise ValueError(f"invalid length of the ring {room}: below 2^32")
         self.device, self.room, self.drop_oldest = device, room, drop_oldest
         self.heartbeat_wish, self.flags = -(-heartbeat_s // 10), FLAG_TIME if want_time else 0
         self.session = 0
@@ -460,15 +462,21 @@ def main():
     parser.add_argument("--room", type=int, default=65536, metavar="BYTES", help="length of the ring")
     parser.add_argument("--drop-oldest", action="store_true", help="drop the oldest messages if the ring is full")
     parser.add_argument("--backoff-max", type=float, default=60.0, metavar="S", help="longest wait between two attempts")
+    parser.error = lambda text: parser.exit(2, f"blocks_session: {text}\n")
     args = parser.parse_args()
     host, _, port = args.address.rpartition(":")
     try:
+        if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"not HOST:PORT: {args.address}")
+        if not 0 <= args.backoff_max < 1e6:
+            raise ValueError(f"not a number of seconds: {args.backoff_max}")
         sender = SessionSender(
             (host.strip("[]"), int(port)), args.device, room=args.room, drop_oldest=args.drop_oldest,
             backoff_max_s=args.backoff_max, backoff_long_s=10 * args.backoff_max,
             report=lambda text: print(f"blocks_session: {text}", file=sys.stderr))
     except ValueError as error:
-        parser.error(str(error))
+        print(f"blocks_session: {error}", file=sys.stderr)
+        return 2
     refused = 0
     for line in sys.stdin.buffer:
         payload = line.rstrip(b"\r\n")

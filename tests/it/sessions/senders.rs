@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::{self, JoinHandle};
 
-use blocksd_tests::process::Process;
+use blocksd_tests::process::{Process, finish};
 use blocksd_tests::skip::{ran, skipped};
 use tempfile::TempDir;
 
@@ -175,4 +175,25 @@ impl Sending {
 /// The messages from 0.
 pub(super) fn messages(count: usize) -> Vec<String> {
     (0..count).map(|it| format!("message {it}")).collect()
+}
+
+#[test]
+fn bad_arguments_of_the_sender_in_python_are_one_line() {
+    for (args, what) in [
+        (&["somewhere", "device-1"][..], "HOST:PORT"),
+        (&["localhost:port", "device-1"], "HOST:PORT"),
+        (&["localhost:65536", "device-1"], "HOST:PORT"),
+        (&["localhost:1060", "gr\u{f6}\u{df}e"], "device id"),
+        (&["localhost:1060", "device-1", "--room", "-1"], "ring"),
+        (
+            &["localhost:1060", "device-1", "--backoff-max", "nan"],
+            "seconds",
+        ),
+        (&["localhost:1060"], "DEVICE"),
+    ] {
+        let mut command = Command::new("python3");
+        command.args(["-B", "../docs/send-from/python/blocks_session.py"]);
+        command.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
+        finish(command, b"").assert_refused(2, what);
+    }
 }
