@@ -161,7 +161,7 @@ async fn apply(
         }
     })?;
     // Nothing can fail from here on.
-    report_listening(&applied.added);
+    report_listening(&applied.added, new);
     if let Some(retention) = &live.retention {
         retention.set(new.record_max_bytes);
         retention.set_min_free(new.record_min_free);

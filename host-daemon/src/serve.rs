@@ -207,7 +207,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     }
     let opened = engine.listen(plan).await;
     opened.map_err(|error| check_config::with_line(config, error.into()))?;
-    report_listening(&engine.handle().listening());
+    report_listening(&engine.handle().listening(), config);
     if let Some(format) = format(config.output) {
         // A daemon that records may drop output. Without a recording, a slow reader of the output holds the devices
         // back.
@@ -290,9 +290,18 @@ async fn run_blocking<T: Send + 'static>(
 }
 
 /// Prints the addresses of listeners that were opened.
-pub(crate) fn report_listening(listeners: &[Listening]) {
-    for Listening { name, framing, .. } in listeners {
-        print_status(format_args!("listening on {name} framing={framing}"));
+pub(crate) fn report_listening(listeners: &[Listening], config: &Config) {
+    for Listening {
+        address,
+        name,
+        framing,
+    } in listeners
+    {
+        let listener = config.listeners.iter().find(|it| it.address == *address);
+        let session = listener.map_or("", |listener| config.session_note(listener));
+        print_status(format_args!(
+            "listening on {name} framing={framing}{session}"
+        ));
     }
 }
 

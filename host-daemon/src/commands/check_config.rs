@@ -74,7 +74,9 @@ fn check(config: &Config) -> Result<String, CommandError> {
             Ok(Address::Systemd(_)) => " (not checked: the sockets that systemd passes)",
             _ => "",
         };
-        lines.push(format!("listen on {address} {policy}{note}"));
+        let listener = config.listeners.iter().find(|it| it.address == *address);
+        let session = listener.map_or("", |listener| config.session_note(listener));
+        lines.push(format!("listen on {address} {policy}{session}{note}"));
     }
     if let Some(address) = &config.metrics {
         lines.push(format!("metrics on {address}"));

@@ -8,6 +8,7 @@ use crate::config::effective::is_line;
 use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin, named};
 use crate::config::file;
 use crate::config::partial::{Config, DeviceConfig, ListenerConfig, OPTIONS, Partial};
+use crate::config::spec::HelpGroup;
 use crate::config::value::{Oversize, SessionMode, UNFINISHED_MESSAGES};
 use framing_core::AnyFraming;
 
@@ -93,15 +94,20 @@ fn needs_record(given: &Partial) -> Vec<Found> {
         return Vec::new();
     }
     let of_record = OPTIONS.iter().filter(|spec| spec.needs_record);
-    let shown = of_record.filter_map(|spec| spec.given(given));
-    let shown = shown.filter(|shown| shown.origin != ValueOrigin::Default);
+    let shown = of_record.filter_map(|spec| Some((spec.given(given)?, spec.group)));
+    let shown = shown.filter(|(shown, _)| shown.origin != ValueOrigin::Default);
     shown
-        .map(|it| {
+        .map(|(it, group)| {
             let needed = match it.origin {
                 ValueOrigin::Line(_) => "record = \"DIR\"",
                 _ => "--record <DIR>",
             };
-            let reason = format!("has no effect without a recording, and needs {needed}");
+            let reason = match group {
+                HelpGroup::Sessions => {
+                    format!("a session acknowledges what is recorded, and needs {needed}")
+                }
+                _ => format!("configures the recording, and needs {needed}"),
+            };
             (mistake(it.origin, it.key, reason), vec!["record"])
         })
         .collect()

@@ -124,6 +124,16 @@ impl Config {
         }
     }
 
+    /// What the line of a listener says about sessions: ` session=...`, or nothing for the default.
+    pub(crate) fn session_note(&self, listener: &ListenerConfig) -> &'static str {
+        let own = listener.own.session.as_ref().map(|given| given.value);
+        match own.or(self.session) {
+            Some(SessionMode::Required) => " session=required",
+            Some(SessionMode::Off) => " session=off",
+            Some(SessionMode::Auto) | None => "",
+        }
+    }
+
     fn policy(&self, listener: &ListenerConfig, own: Partial) -> Policy {
         let oversize = or(own.oversize, self.oversize);
         let framing = or(own.framing, self.framing);

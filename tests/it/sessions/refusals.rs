@@ -93,6 +93,20 @@ fn a_listener_without_sessions_refuses_a_hello_and_takes_plain_messages() {
 }
 
 #[test]
+fn a_daemon_that_does_not_record_says_so() {
+    let mut server = Server::start(&[]);
+    let mut peer = SessionPeer::connect(server.addr());
+    peer.hello("boiler", 0, 0, 0);
+    let refused = HostFrame::Closing(ClosingCode::NoSession as u8, "no sessions here".to_owned());
+    assert_eq!(peer.read(), refused);
+    drop(peer);
+    server.wait_for("close", 1);
+    let (ended, _) = server.stop();
+    let why = "this daemon does not record, so it cannot acknowledge";
+    assert!(ended.stderr.contains(why), "{ended:?}");
+}
+
+#[test]
 fn plain_messages_to_a_listener_that_requires_sessions_are_an_error_of_the_sender() {
     let folder = TempDir::new().unwrap();
     let args = [&record(&folder)[..], &["--session", "required"]].concat();
@@ -117,6 +131,42 @@ fn plain_messages_to_a_listener_that_requires_sessions_are_an_error_of_the_sende
 }
 
 #[test]
+fn a_listener_whose_sessions_are_not_the_default_says_so() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("blocksd.toml");
+    let listeners = "session = \"required\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[[listener]]\n\
+        address = \"[::1]:0\"\nsession = \"off\"\n[[listener]]\naddress = \"127.0.0.2:0\"\nsession = \"auto\"\n";
+    let record = folder.path().join("record");
+    let text = format!("record = {record:?}\n{listeners}");
+    std::fs::write(&config, text).unwrap();
+    let path = config.to_str().unwrap();
+    let checked = run(&["check-config", path], b"");
+    let shown = checked.stdout_text();
+    let ends: Vec<_> = shown
+        .lines()
+        .take(3)
+        .map(|line| line.rsplit(' ').next().unwrap())
+        .collect();
+    assert_eq!(
+        ends,
+        ["session=required", "session=off", "after-end=close"],
+        "{checked:?}"
+    );
+    let record = ["--record", record.to_str().unwrap(), "--output", "none"];
+    for (args, end) in [
+        (&["--session", "required"][..], "session=required"),
+        (&["--listen", "127.0.0.1:0,session=off"], "session=off"),
+        (&["--session", "auto"], "framing=blocks"),
+    ] {
+        let server = Server::start(&[&record[..], args].concat());
+        let (ended, _) = server.stop();
+        let mut lines = ended.stderr.lines();
+        let line = lines.find(|line| line.contains("listening on"));
+        assert!(line.unwrap().ends_with(end), "{ended:?}");
+    }
+}
+
+#[test]
 fn settings_that_exclude_sessions_are_refused_with_their_reason() {
     let folder = TempDir::new().unwrap();
     let refused = |args: &[&str], what: &str| {
@@ -124,7 +174,7 @@ fn settings_that_exclude_sessions_are_refused_with_their_reason() {
     };
     refused(
         &["--listen", "127.0.0.1:0", "--session", "required"],
-        "--session",
+        "--session: a session acknowledges what is recorded, and needs --record <DIR>",
     );
     refused(
         &["--listen", "127.0.0.1:0,session=required"],
