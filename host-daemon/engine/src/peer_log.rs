@@ -77,11 +77,12 @@ impl Kind {
 
 assert_order!(Kind);
 
-/// Logs a warning that a peer caused: `warn_peer!(kind, device, ...)`, with the arguments of `tracing::warn!`.
+/// Logs a warning that a peer caused: `warn_peer!(kind, peer, ...)`, with the arguments of `tracing::warn!`. The limit is
+/// that of the peer, which must not be a name that the device gives itself.
 macro_rules! warn_peer {
-    ($kind:expr, $device:expr, $($line:tt)+) => {
+    ($kind:expr, $peer:expr, $($line:tt)+) => {
         if tracing::enabled!(tracing::Level::WARN) {
-            if $crate::peer_log::is_within_limits($device) {
+            if $crate::peer_log::is_within_limits($peer) {
                 tracing::warn!($($line)+);
             } else if tracing::enabled!(tracing::Level::DEBUG) {
                 tracing::debug!($($line)+);
@@ -98,20 +99,25 @@ const FAULTS_LOGGED: u32 = 5;
 
 /// Logs fault number `count` of a connection, counted from 1, within the rate limit: the first five of a connection.
 pub fn log_fault(count: u32, source: &ConnectionInfo, fault: fmt::Arguments<'_>) {
+    log_fault_of(count, source, &source.device, fault);
+}
+
+/// As [`log_fault`], within the limit of a peer with this name: the device may have chosen its own.
+pub fn log_fault_of(count: u32, source: &ConnectionInfo, peer: &str, fault: fmt::Arguments<'_>) {
     let ConnectionInfo { conn, device, .. } = source;
     if FAULTS_LOGGED < count {
         return;
     }
-    warn_peer!(Kind::Fault, device, conn, %device, "{fault}");
+    warn_peer!(Kind::Fault, peer, conn, %device, "{fault}");
     if count == FAULTS_LOGGED {
-        warn_peer!(Kind::Fault, device, conn, %device, "further faults of this connection are counted, not logged");
+        warn_peer!(Kind::Fault, peer, conn, %device, "further faults of this connection are counted, not logged");
     }
 }
 
-/// Takes a token for one warning about this device. Returns whether it may be logged.
-pub(crate) fn is_within_limits(device: &str) -> bool {
+/// Takes a token for one warning about this peer. Returns whether it may be logged.
+pub(crate) fn is_within_limits(peer: &str) -> bool {
     let mut limiter = LIMITER.lock().unwrap_or_else(PoisonError::into_inner);
-    let cell = limiter.cell(&Origin::of_device(device));
+    let cell = limiter.cell(&Origin::of_device(peer));
     limiter.take(cell, 1, Instant::now())
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use blocksd_engine::counters::Counters;
 use blocksd_engine::event::ConnectionInfo;
-use blocksd_engine::peer_log::log_fault;
+use blocksd_engine::peer_log::log_fault_of;
 use blocksd_engine::reason::FaultKind;
 
 use crate::payload::{DecodeError, Decoder, Decoders, Decoding, Meaning, Undecodable, fails_as};
@@ -28,6 +28,8 @@ pub struct UndecodableReporter {
     counters: Arc<Counters>,
     /// Undecodable messages of each open connection that has any.
     counts: HashMap<u64, u32>,
+    /// The peer of each open connection whose device has named itself: limits are those of the peer.
+    peers: HashMap<u64, Arc<str>>,
 }
 
 impl Inspector {
@@ -57,6 +59,13 @@ impl Inspector {
         Some(undecodable).filter(|it| !it.is_repeated)
     }
 
+    /// Takes the session of a connection, whose device was `former` before it named itself.
+    pub fn session(&mut self, source: &ConnectionInfo, former: &Arc<str>) {
+        if !source.encoding.is_raw() {
+            self.reporter.peers.insert(source.conn, Arc::clone(former));
+        }
+    }
+
     /// Takes the close of a connection.
     pub fn closed(&mut self, conn: u64) {
         self.reporter.closed(conn);
@@ -70,6 +79,7 @@ impl UndecodableReporter {
         Self {
             counters,
             counts: HashMap::new(),
+            peers: HashMap::new(),
         }
     }
 
@@ -86,12 +96,14 @@ impl UndecodableReporter {
         } = undecodable;
         let fails = fails_as(as_what);
         let fault = format_args!("message {seq} {fails}{as_what}: {reason}");
-        log_fault(*count, source, fault);
+        let peer = self.peers.get(&source.conn).unwrap_or(&source.device);
+        log_fault_of(*count, source, peer, fault);
     }
 
     /// Takes the close of a connection.
     pub fn closed(&mut self, conn: u64) {
         self.counts.remove(&conn);
+        self.peers.remove(&conn);
     }
 }
 

@@ -291,6 +291,9 @@ impl EventWriter {
     /// Writes that a connection has opened a session, if the budget allows it. The channel of the messages has the session, too.
     fn opened_session(&mut self, event: &Event, opened: &SessionOpened) -> Result<(), LogError> {
         let source = &event.source;
+        if let Some(inspector) = &mut self.inspector {
+            inspector.session(source, &opened.former);
+        }
         let mut conns = 0;
         if let Some(former) = self.devices.get_mut(&opened.former) {
             conns = 1.min(former.conns);

@@ -131,6 +131,40 @@ fn plain_messages_to_a_listener_that_requires_sessions_are_an_error_of_the_sende
 }
 
 #[test]
+fn warnings_about_a_peer_that_names_itself_anew_are_limited() {
+    let folder = TempDir::new().unwrap();
+    let args = [&record(&folder)[..], &["--decode", "json"]].concat();
+    for warning in ["CONT of another session", "message 0 is"] {
+        let mut server = Server::start(&args);
+        for count in 1..=60 {
+            let device = format!("d{count}");
+            let (mut peer, welcome) = SessionPeer::open(server.addr(), &device, 0, 0, 1);
+            if warning.starts_with("CONT") {
+                peer.cont(welcome.session.wrapping_add(1), 0);
+            } else {
+                peer.cont(welcome.session, 0);
+                peer.message(b"nojson");
+                peer.end();
+                peer.wait_for_ack(1);
+            }
+            drop(peer);
+            server.wait_for("close", count);
+        }
+        let (ended, _) = server.stop();
+        let warnings = ended.stderr.matches(warning).count();
+        assert!(
+            (1..40).contains(&warnings),
+            "{warning}: {warnings}: {}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.contains("suppressed by the rate limit"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
 fn a_listener_whose_sessions_are_not_the_default_says_so() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("blocksd.toml");

@@ -12,7 +12,7 @@ use crate::connection::session::SendingSide;
 use crate::connection::{Connection, PendingSend, Step};
 use crate::event::{Event, EventKind};
 use crate::peer_log::connections::{self, ReceivedTotals};
-use crate::peer_log::{Kind, log_fault, warn_peer};
+use crate::peer_log::{Kind, log_fault_of, warn_peer};
 use crate::reason::{CloseReason, FaultKind};
 
 /// The log text of [`FaultKind::Reset`].
@@ -93,9 +93,10 @@ impl Connection {
         } else {
             ""
         };
-        log_fault(
+        log_fault_of(
             self.faults.into(),
             &self.source,
+            self.peer(),
             format_args!("{fault}{hint}"),
         );
     }

@@ -204,6 +204,14 @@ impl Connection {
         sending.is_some_and(|it| !matches!(it, SendingSide::Reply(_)))
     }
 
+    /// The name of the peer that it did not choose itself, for limits.
+    pub(super) fn peer(&self) -> &str {
+        match self.sending.as_deref() {
+            Some(SendingSide::Session(attached)) => &attached.former,
+            _ => &self.source.device,
+        }
+    }
+
     fn has_gaps(&self) -> bool {
         match self.sending.as_deref() {
             Some(SendingSide::Session(attached)) => attached.session.has_gaps(attached.conn),
@@ -220,7 +228,7 @@ impl Connection {
 
     fn break_protocol(&mut self, what: &'static str) -> Step {
         let (conn, device) = (self.source.conn, &self.source.device);
-        warn_peer!(Kind::Session, device, conn, %device, "the device broke the protocol of sessions: {what}");
+        warn_peer!(Kind::Session, self.peer(), conn, %device, "the device broke the protocol of sessions: {what}");
         self.remainder = Vec::new();
         self.undecoded = false;
         if let Some(attached) = self.attached() {

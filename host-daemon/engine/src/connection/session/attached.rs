@@ -42,6 +42,8 @@ pub(in crate::connection) struct Attached {
     /// The last frame, once it is decided to close.
     pub(super) closing: Option<Box<LastFrame>>,
     pub(super) conn: u64,
+    /// The device before it opened the session.
+    pub(super) former: Arc<str>,
     sessions: Arc<Sessions>,
     /// Length of the device's ring in bytes; 0 if unknown.
     room: u32,
@@ -89,7 +91,7 @@ pub(in crate::connection) struct LastFrame {
 impl Attached {
     pub(super) fn new(
         sessions: &Arc<Sessions>,
-        conn: u64,
+        (conn, former): (u64, Arc<str>),
         opened: OpenedSession,
         hello: &Hello<'_>,
         policy: &Policy,
@@ -132,6 +134,7 @@ impl Attached {
             closing: None,
             sessions: Arc::clone(sessions),
             conn,
+            former,
             room: hello.room,
             has_time: hello.flags & TIME != 0,
             welcome: Some(Box::new(welcome)),

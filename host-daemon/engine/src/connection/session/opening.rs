@@ -82,7 +82,7 @@ impl Connection {
         } = &opened;
         let former = Arc::clone(&self.source.device);
         let event = SessionOpened {
-            former,
+            former: Arc::clone(&former),
             kind: *kind,
             resume: resumed.resume,
             held: hello.held,
@@ -104,7 +104,8 @@ impl Connection {
             0
         };
         let conn = self.source.conn;
-        let attached = Attached::new(&sessions, conn, opened, &hello, &self.policy, clock);
+        let of = (conn, former);
+        let attached = Attached::new(&sessions, of, opened, &hello, &self.policy, clock);
         self.sending = Some(Box::new(SendingSide::Session(attached)));
         match self.try_emit(EventKind::Session(Box::new(event))) {
             Ok(()) => Step::Go,
