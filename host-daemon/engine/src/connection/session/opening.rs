@@ -50,7 +50,9 @@ impl Connection {
             sessions => {
                 let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
                 let why = match (sessions, has_reply) {
-                    (None, _) => "this daemon does not record, so it cannot acknowledge; use --record",
+                    (None, _) => {
+                        "this daemon does not record, so it cannot acknowledge; use --record"
+                    }
                     (Some(_), true) => "the listener has a reply",
                     (Some(_), false) => "sessions are off on this listener",
                 };
