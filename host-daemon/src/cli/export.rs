@@ -28,9 +28,9 @@ pub struct Export {
     /// Which messages to export.
     #[command(flatten)]
     pub select: Selection,
-    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
-    /// ELF file, or a directory of ELF files.
-    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]
+    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, msgpack, kv (key=value),
+    /// or defmt with the firmware's ELF file, or a directory of ELF files.
+    #[arg(long, value_name = "raw|text|json|cbor|msgpack|kv|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
     /// Take the time of a message from this field, such as t or header.stamp:ms; a number is in the unit ns, us, ms or s
     /// (default) since 1970, a text is RFC 3339. A message without the field keeps its time of reception.

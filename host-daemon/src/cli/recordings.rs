@@ -68,9 +68,9 @@ pub struct Read {
     /// What to write to standard output.
     #[arg(long, value_enum, default_value_t = ReadOutput::Text)]
     pub output: ReadOutput,
-    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
-    /// ELF file, or a directory of ELF files.
-    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]
+    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, msgpack, kv (key=value),
+    /// or defmt with the firmware's ELF file, or a directory of ELF files.
+    #[arg(long, value_name = "raw|text|json|cbor|msgpack|kv|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
     /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]

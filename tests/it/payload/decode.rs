@@ -345,7 +345,10 @@ fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
     let other = daemon.get_program().to_str().unwrap();
     let text = text.to_str().unwrap();
     for (decoding, what) in [
-        ("morse", "raw, text, json, cbor, defmt:ELF, defmt:DIR"),
+        (
+            "morse",
+            "raw, text, json, cbor, msgpack, kv, defmt:ELF, defmt:DIR",
+        ),
         ("defmt", "defmt:ELF"),
         ("defmt:", "a path is missing, as in defmt:firmware.elf"),
         ("defmt:/no/such.elf", "cannot read /no/such.elf"),
