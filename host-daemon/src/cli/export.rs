@@ -19,7 +19,8 @@ pub struct Export {
     #[arg(long, value_enum, value_name = "FORMAT", allow_hyphen_values = true)]
     pub to: ExportFormat,
     /// File to write; for csv, a directory with a file for each device, or a file that ends in .csv if there is one
-    /// device; by default blocksd-export.mcap or the directory blocksd-export.
+    /// device; by default
+    /// blocksd-export.mcap, blocksd-export.parquet or the directory blocksd-export.
     #[arg(long, value_name = "FILE|DIR", value_parser = PathBufValueParser::new().try_map(path_to_write))]
     pub out: Option<PathBuf>,
     /// Overwrite existing files.
@@ -47,6 +48,8 @@ pub enum ExportFormat {
     Plotjuggler,
     /// CSV files with a column for each field.
     Csv,
+    /// A Parquet file with a column for each field, for DuckDB, pandas and Polars.
+    Parquet,
 }
 
 /// The field of a message that has its time.

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use framing_core::AnyFraming;
 use jiff::Timestamp;
 
+use crate::cli::fields::Table;
 use crate::cli::selection::Selection;
 use crate::cli::time::time;
 use crate::config::value::{Decoding, Timeout, decoding, framing, timeout};
@@ -72,6 +73,9 @@ pub struct Read {
     /// or defmt with the firmware's ELF file, or a directory of ELF files.
     #[arg(long, value_name = "raw|text|json|cbor|msgpack|kv|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
+    /// Columns and rows of a table of fields.
+    #[command(flatten)]
+    pub table: Table,
     /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]
     pub follow: bool,
@@ -87,8 +91,10 @@ pub enum ReadOutput {
     Text,
     /// A JSON object for each event, one per line, for programs.
     Json,
-    /// A CSV row for each message, after a header row.
+    /// A CSV row for each message, after a header row; with --decode or --fields, a column for each field.
     Csv,
+    /// A Parquet file with a row for each message and a column for each field.
+    Parquet,
     /// A dump of each message.
     Hex,
     /// The payloads alone, one after the other.

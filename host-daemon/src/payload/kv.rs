@@ -132,7 +132,6 @@ fn invalid(reason: String) -> DecodeError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::payload::{Decoder, Decoding, Meaning, Style};
 
     fn read(text: impl AsRef<[u8]>, style: Style) -> Result<String, String> {
