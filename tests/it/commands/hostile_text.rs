@@ -94,12 +94,15 @@ fn payloads_are_escaped_on_a_terminal_and_unchanged_in_a_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let path = record(folder.path());
     let path = path.to_str().unwrap();
-    for output in ["text", "json", "hex", "csv", "raw"] {
-        let args = ["read", "--output", output, path];
+    for output in ["text", "json", "hex", "csv", "raw", "fields"] {
+        let args = match output {
+            "fields" => vec!["read", "--output", "csv", "--fields", "all", path],
+            output => vec!["read", "--output", output, path],
+        };
         let ended = on_terminal(&args);
         let shown = ended.stdout_text();
         match output {
-            "csv" | "raw" => assert_escaped(&shown, &args),
+            "csv" | "raw" | "fields" => assert_escaped(&shown, &args),
             _ => assert_on_lines(&shown, &args),
         }
         assert!(!shown.is_empty(), "{ended:?}");
