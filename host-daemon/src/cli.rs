@@ -20,7 +20,7 @@ use framing_core::{AnyFraming, Blocks};
 
 pub use self::condition::{Condition, Operand, Operator};
 pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
-pub use self::fields::{FieldNames, Table};
+pub use self::fields::{FieldNames, TableOptions};
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Sessions, Verify};
 pub use self::selection::Selection;
 pub use self::serve::{Options, Serve};

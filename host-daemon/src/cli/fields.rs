@@ -1,4 +1,4 @@
-//! The options of a table with a column for each field: [`Table`].
+//! The options of a table with a column for each field: [`TableOptions`].
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use crate::cli::export::TimeField;
 
 /// The columns and rows of a table of fields.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Table {
+pub struct TableOptions {
     /// Write a column for each of these fields of the decoded messages, such as temp,pos.lat,samples.0; or all, for those that
     /// occur. For csv and parquet.
     #[arg(long, value_name = "FIELD,...|all")]
@@ -34,7 +34,7 @@ pub enum FieldNames {
     Named(Vec<String>),
 }
 
-impl Table {
+impl TableOptions {
     /// Whether an option is given that needs decoded messages.
     #[must_use]
     pub const fn is_given(&self) -> bool {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use framing_core::AnyFraming;
 use jiff::Timestamp;
 
-use crate::cli::fields::Table;
+use crate::cli::fields::TableOptions;
 use crate::cli::selection::Selection;
 use crate::cli::time::time;
 use crate::config::value::{Decoding, Timeout, decoding, framing, timeout};
@@ -75,7 +75,7 @@ pub struct Read {
     pub decode: Option<Decoding>,
     /// Columns and rows of a table of fields.
     #[command(flatten)]
-    pub table: Table,
+    pub table: TableOptions,
     /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]
     pub follow: bool,

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 
 use crate::cli::{FieldNames, Read, ReadOutput, TimeField, TimeUnit};
 use crate::commands::fields::{
-    Columns, CsvRows, Filter, ParquetRows, Quiet, RowCounts, RowSink, Rows, Survey,
+    Columns, CsvRows, ParquetRows, Quiet, RowCounts, RowFilter, RowSink, Rows, Survey,
 };
 use crate::commands::read::{EventPrinter, Printed, Visit, run, selection, visit};
 use crate::commands::selection::Selected;
@@ -75,7 +75,7 @@ pub(super) fn read(arguments: &Read) -> Result<(), CommandError> {
         selected: &selected,
         how: Visit::new(arguments),
         decode: arguments.decode.clone(),
-        filter: Filter::new(&table.conditions, time_field),
+        filter: RowFilter::new(&table.conditions, time_field),
         limit: u64::MAX,
     };
     let mut columns = Columns::new(&fields);
@@ -107,7 +107,7 @@ struct TablePass<'a> {
     selected: &'a Selected<'a>,
     how: Visit,
     decode: Option<Decoding>,
-    filter: Filter,
+    filter: RowFilter,
     /// Number of messages and pieces that the first pass has read. Those after them were recorded since then.
     limit: u64,
 }

@@ -9,7 +9,7 @@ use crate::payload::emitter::Emitter;
 
 /// The value of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PairValue<'a> {
+enum KvValue<'a> {
     /// A word without quotes.
     Bare(&'a str),
     /// The text between two quotes, with its escapes.
@@ -35,11 +35,11 @@ pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError
         to.text_key(key)?;
         to.begin_value()?;
         match value {
-            PairValue::Bare(word) if is_number(word) || matches!(word, "true" | "false") => {
+            KvValue::Bare(word) if is_number(word) || matches!(word, "true" | "false") => {
                 to.put(word)?;
             }
-            PairValue::Bare(word) => to.string(word)?,
-            PairValue::Quoted(inside) => to.string(&unescaped(inside))?,
+            KvValue::Bare(word) => to.string(word)?,
+            KvValue::Quoted(inside) => to.string(&unescaped(inside))?,
         }
         rest = after.trim_start_matches(is_separator);
     }
@@ -52,7 +52,7 @@ pub(crate) fn is_number(text: &str) -> bool {
 }
 
 /// The next pair, and the text after it.
-fn next(text: &str) -> Result<(&str, PairValue<'_>, &str), &'static str> {
+fn next(text: &str) -> Result<(&str, KvValue<'_>, &str), &'static str> {
     let end = text
         .find(|letter| letter == '=' || is_separator(letter))
         .unwrap_or(text.len());
@@ -68,10 +68,7 @@ fn next(text: &str) -> Result<(&str, PairValue<'_>, &str), &'static str> {
         Some(quoted) => {
             let end = closing_quote(quoted).ok_or("a quoted value that does not end")?;
             let (inside, after) = quoted.split_at(end);
-            (
-                PairValue::Quoted(inside),
-                after.get(1..).unwrap_or_default(),
-            )
+            (KvValue::Quoted(inside), after.get(1..).unwrap_or_default())
         }
         None => {
             let end = after.find(is_separator).unwrap_or(after.len());
@@ -79,7 +76,7 @@ fn next(text: &str) -> Result<(&str, PairValue<'_>, &str), &'static str> {
             if word.contains('"') {
                 return Err("a quote in a value that does not begin with one");
             }
-            (PairValue::Bare(word), after)
+            (KvValue::Bare(word), after)
         }
     };
     match after.is_empty() || after.starts_with(is_separator) {

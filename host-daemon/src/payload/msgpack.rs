@@ -22,10 +22,10 @@ const NANOSECONDS: u32 = 1_000_000_000;
 pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError> {
     // Every entry of a map takes at least two bytes. A declared count reserves nothing.
     to.expect_keys(bytes.len() / 2 + 1);
-    let mut copier = Copier {
+    let mut copier = PackCopier {
         values: Bytes::new(bytes),
         to,
-        levels: [Level::default(); DEPTH_MAX],
+        levels: [PackLevel::default(); DEPTH_MAX],
         depth: 0,
     };
     loop {
@@ -45,16 +45,16 @@ pub(super) fn copy(bytes: &[u8], to: &mut Emitter<'_>) -> Result<(), DecodeError
     }
 }
 
-struct Copier<'c, 'b, 'w> {
+struct PackCopier<'c, 'b, 'w> {
     values: Bytes<'b>,
     to: &'c mut Emitter<'w>,
-    levels: [Level; DEPTH_MAX],
+    levels: [PackLevel; DEPTH_MAX],
     depth: usize,
 }
 
 /// An array or a map that has not ended.
 #[derive(Clone, Copy, Default)]
-struct Level {
+struct PackLevel {
     /// Number of elements, keys and values that follow.
     left: u64,
     is_map: bool,
@@ -80,8 +80,8 @@ enum Token<'b> {
     },
 }
 
-impl<'b> Copier<'_, 'b, '_> {
-    fn level(&mut self) -> Option<&mut Level> {
+impl<'b> PackCopier<'_, 'b, '_> {
+    fn level(&mut self) -> Option<&mut PackLevel> {
         self.levels.get_mut(self.depth.checked_sub(1)?)
     }
 
@@ -257,7 +257,7 @@ impl<'b> Copier<'_, 'b, '_> {
         self.to.open(is_map)?;
         self.depth += 1;
         if let Some(level) = self.level() {
-            *level = Level {
+            *level = PackLevel {
                 left,
                 is_map,
                 is_key,

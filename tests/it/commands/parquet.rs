@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use blocksd_tests::exported::DecodableFile;
-use blocksd_tests::process::{blocksd, finish, python, run};
+use blocksd_tests::process::{Server, blocksd, finish, python, run};
 use blocksd_tests::recording::{BEGIN, STEP};
 use blocksd_tests::skip::skipped;
 use serde_json::{Value, json};
@@ -184,8 +184,8 @@ fn pandas_reads_csv_of_fields() {
 }
 
 #[test]
-fn selectors_a_time_field_and_sessions_have_their_columns() {
-    let name = "selectors_a_time_field_and_sessions_have_their_columns";
+fn selectors_and_a_time_field_apply_to_parquet() {
+    let name = "selectors_and_a_time_field_apply_to_parquet";
     let folder = folder();
     let mut file = DecodableFile::begin();
     file.add("a", "kv", "t=1767225600.5 temp=30");
@@ -219,6 +219,57 @@ fn selectors_a_time_field_and_sessions_have_their_columns() {
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0]["rows"], 0);
     }
+}
+
+#[test]
+fn the_messages_of_a_session_have_its_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("rec");
+    let args = [
+        "--record",
+        record.to_str().unwrap(),
+        "--decode",
+        "kv",
+        "--session",
+        "auto",
+    ];
+    let server = Server::start(&args);
+    let to = server.addr().to_string();
+    let sent = [
+        "send",
+        "--to",
+        &to,
+        "--session",
+        "--device",
+        "board",
+        "temp=1",
+        "temp=2",
+    ];
+    assert_eq!(run(&sent, b"").code, Some(0));
+    assert_eq!(run(&["send", "--to", &to, "temp=3"], b"").code, Some(0));
+    server.stop();
+    let sessions = run(&["sessions", record.to_str().unwrap(), "--json"], b"");
+    let session: Value = serde_json::from_slice(&sessions.stdout).unwrap();
+    let path = read(folder.path(), "parquet", &["--unique", "--fields", "temp"]);
+    let name = "the_messages_of_a_session_have_its_number";
+    let Some(mut rows) = peer(name, "pyarrow", &path) else {
+        return;
+    };
+    rows.remove(0);
+    let found: Vec<_> = rows
+        .iter()
+        .map(|row| json!([row["device"], row["session"], row["temp"]]))
+        .collect();
+    let number = &session["session"];
+    assert!(number.is_string(), "{session}");
+    assert_eq!(
+        found,
+        [
+            json!(["board", number, 1]),
+            json!(["board", number, 2]),
+            json!(["127.0.0.1", null, 3])
+        ]
+    );
 }
 
 /// A long recording of many fields takes several row groups, and memory for one of them.

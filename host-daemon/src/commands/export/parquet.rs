@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::cli::FieldNames;
 use crate::commands::export::mcap::{check_new, check_source};
 use crate::commands::export::target::{Decoded, ExportedTo, Target};
-use crate::commands::fields::{Columns, DecodedKind, Dialect, ParquetRows, Row, flatten};
+use crate::commands::fields::{Columns, DecodedKind, Dialect, FieldRow, ParquetRows, flatten};
 use crate::error::CommandError;
 
 /// A Parquet file.
@@ -95,7 +95,7 @@ impl Target for ParquetTarget {
         if decoded.kind == DecodedKind::Event {
             return Ok(());
         }
-        let row = Row {
+        let row = FieldRow {
             time: decoded.time,
             received: decoded.received,
             device: decoded.device,

@@ -6,7 +6,7 @@ use ::csv::Writer;
 use jiff::Timestamp;
 
 use crate::commands::fields::columns::{Leaf, flatten};
-use crate::commands::fields::rows::{Row, RowSink};
+use crate::commands::fields::rows::{FieldRow, RowSink};
 use crate::commands::fields::table::Columns;
 use crate::error::CommandError;
 use crate::escape::terminal;
@@ -52,7 +52,7 @@ impl CsvRows {
 impl RowSink for CsvRows {
     const IS_SHOWN: bool = true;
 
-    fn row(&mut self, row: &Row<'_>) -> Result<(), CommandError> {
+    fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError> {
         let (columns, cells) = (&mut self.columns, &mut self.cells);
         cells.iter_mut().for_each(String::clear);
         flatten(row.object, &[], |name, leaf| {

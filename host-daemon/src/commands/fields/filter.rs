@@ -1,4 +1,4 @@
-//! Selects messages by their fields, and takes a time from one of them: [`Filter`].
+//! Selects messages by their fields, and takes a time from one of them: [`RowFilter`].
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use crate::commands::fields::time::of_leaf;
 
 /// Conditions that messages must meet, and the field with their time.
 #[derive(Clone, Debug, Default)]
-pub(in crate::commands) struct Filter {
+pub(in crate::commands) struct RowFilter {
     conditions: Vec<Condition>,
     time_field: Option<TimeField>,
     /// Which conditions the current message meets.
@@ -24,7 +24,7 @@ pub(in crate::commands) struct Passed {
     pub(in crate::commands) time: Option<u64>,
 }
 
-impl Filter {
+impl RowFilter {
     pub(in crate::commands) fn new(
         conditions: &[Condition],
         time_field: Option<&TimeField>,
@@ -118,7 +118,7 @@ mod tests {
             .iter()
             .map(|it| it.parse().expect("a condition"))
             .collect();
-        let passed = Filter::new(&parsed, None).pass(OBJECT);
+        let passed = RowFilter::new(&parsed, None).pass(OBJECT);
         assert_eq!(passed.is_selected, met, "{conditions:?}");
     }
 
@@ -193,9 +193,9 @@ mod tests {
     #[test]
     fn a_time_is_taken_from_its_field() {
         let field = "neg:ms".parse().expect("a field");
-        let passed = Filter::new(&[], Some(&field)).pass(br#"{"neg":5}"#);
+        let passed = RowFilter::new(&[], Some(&field)).pass(br#"{"neg":5}"#);
         assert_eq!(passed.time, Some(5_000_000));
-        let passed = Filter::new(&[], Some(&field)).pass(br#"{"other":5}"#);
+        let passed = RowFilter::new(&[], Some(&field)).pass(br#"{"other":5}"#);
         assert_eq!((passed.time, passed.is_selected), (None, true));
     }
 }

@@ -1,17 +1,17 @@
-//! The place of [`ParquetRows`] in a build without the feature `parquet`: refuses to write it.
+//! In a build without the feature `parquet`: [`UnbuiltParquet`] refuses to write it.
 
 use std::io::{self, ErrorKind, Write};
 
-use crate::commands::fields::rows::{Row, RowSink};
+use crate::commands::fields::rows::{FieldRow, RowSink};
 use crate::commands::fields::table::Columns;
 use crate::error::CommandError;
 
 /// Is never made in this build.
-pub(in crate::commands) struct ParquetRows {
+pub(in crate::commands) struct UnbuiltParquet {
     columns: Columns,
 }
 
-impl ParquetRows {
+impl UnbuiltParquet {
     /// Refuses.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl ParquetRows {
     ///
     /// # Errors
     /// Always.
-    pub(in crate::commands) fn push(&mut self, _: &Row<'_>) -> io::Result<()> {
+    pub(in crate::commands) fn push(&mut self, _: &FieldRow<'_>) -> io::Result<()> {
         Err(ErrorKind::Unsupported.into())
     }
 
@@ -62,10 +62,10 @@ impl ParquetRows {
     }
 }
 
-impl RowSink for ParquetRows {
+impl RowSink for UnbuiltParquet {
     const IS_SHOWN: bool = true;
 
-    fn row(&mut self, row: &Row<'_>) -> Result<(), CommandError> {
+    fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError> {
         self.push(row).map_err(CommandError::stdout)
     }
 
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_build_without_parquet_says_which_one_has_it() {
-        let error = ParquetRows::check().expect_err("it is not built");
+        let error = UnbuiltParquet::check().expect_err("it is not built");
         assert_eq!(error.code(), Code::Wrong);
         assert_eq!(
             error.to_string(),

@@ -16,7 +16,7 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::types::Type;
 
 use crate::commands::fields::columns::{Leaf, flatten};
-use crate::commands::fields::rows::{Row, RowSink};
+use crate::commands::fields::rows::{FieldRow, RowSink};
 use crate::commands::fields::table::{ColumnKind, Columns};
 use crate::error::CommandError;
 
@@ -170,7 +170,7 @@ impl ParquetRows {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub(in crate::commands) fn push(&mut self, row: &Row<'_>) -> io::Result<()> {
+    pub(in crate::commands) fn push(&mut self, row: &FieldRow<'_>) -> io::Result<()> {
         let at = self.rows;
         let mut own = self.cells.iter_mut();
         let mut next = |put: &mut dyn FnMut(&mut Cells)| own.next().map(put);
@@ -250,7 +250,7 @@ impl ParquetRows {
 impl RowSink for ParquetRows {
     const IS_SHOWN: bool = true;
 
-    fn row(&mut self, row: &Row<'_>) -> Result<(), CommandError> {
+    fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError> {
         self.push(row).map_err(CommandError::stdout)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use crate::commands::fields::filter::Filter;
+use crate::commands::fields::filter::RowFilter;
 use crate::commands::fields::object::{Dialect, put};
 use crate::error::CommandError;
 use crate::payload::Decoders;
@@ -13,7 +13,7 @@ use blocksd_engine::event::{Event, EventKind, StreamPosition};
 
 /// A decoded message.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::commands) struct Row<'a> {
+pub(in crate::commands) struct FieldRow<'a> {
     /// Its time, in nanoseconds since 1970.
     pub(in crate::commands) time: u64,
     /// When it was received, in nanoseconds since 1970.
@@ -39,7 +39,7 @@ pub(in crate::commands) trait RowSink {
     ///
     /// # Errors
     /// If it cannot be written.
-    fn row(&mut self, row: &Row<'_>) -> Result<(), CommandError>;
+    fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError>;
 
     /// Writes what is buffered, before a pause.
     ///
@@ -69,7 +69,7 @@ pub(in crate::commands) struct Rows<S> {
     pub(in crate::commands) sink: S,
     /// What was found so far.
     pub(in crate::commands) counts: RowCounts,
-    filter: Filter,
+    filter: RowFilter,
     /// Number of messages and pieces of the first pass. Those after them were recorded since then.
     limit: u64,
     decoders: Decoders,
@@ -78,7 +78,7 @@ pub(in crate::commands) struct Rows<S> {
 
 impl<S: RowSink> Rows<S> {
     /// Passes the first `limit` messages on.
-    pub(in crate::commands) fn new(sink: S, filter: Filter, limit: u64) -> Self {
+    pub(in crate::commands) fn new(sink: S, filter: RowFilter, limit: u64) -> Self {
         Self {
             sink,
             counts: RowCounts::default(),
@@ -129,7 +129,7 @@ impl<S: RowSink> Rows<S> {
             let is_untimed = self.filter.time_field().is_some() && passed.time.is_none();
             self.counts.untimed += u64::from(is_untimed);
             self.counts.rows += 1;
-            self.sink.row(&Row {
+            self.sink.row(&FieldRow {
                 time: passed.time.unwrap_or(received),
                 received,
                 device: &source.device,

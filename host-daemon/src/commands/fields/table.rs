@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::cli::FieldNames;
 use crate::commands::fields::columns::{Leaf, flatten};
-use crate::commands::fields::rows::{Row, RowSink};
+use crate::commands::fields::rows::{FieldRow, RowSink};
 use crate::error::CommandError;
 
 /// Maximum number of columns for fields.
@@ -62,13 +62,13 @@ pub(in crate::commands) enum ColumnKind {
 #[derive(Debug)]
 struct Column {
     name: Box<str>,
-    found: Found,
+    found: FoundKinds,
     is_seen: bool,
 }
 
 /// The kinds of values that were found in a column.
 #[derive(Clone, Copy, Debug, Default)]
-struct Found {
+struct FoundKinds {
     integer: bool,
     negative: bool,
     /// An integer that a double cannot hold.
@@ -160,7 +160,7 @@ impl Columns {
         self.places.insert(name.into(), place);
         self.columns.push(Column {
             name: name.into(),
-            found: Found::default(),
+            found: FoundKinds::default(),
             is_seen: false,
         });
         Some(place)
@@ -176,7 +176,7 @@ impl LeftOut {
     }
 }
 
-impl Found {
+impl FoundKinds {
     fn note(&mut self, leaf: Leaf<'_>) {
         match leaf {
             Leaf::Null => {}
@@ -252,7 +252,7 @@ pub(in crate::commands) struct Survey(pub(in crate::commands) Columns);
 impl RowSink for Survey {
     const IS_SHOWN: bool = false;
 
-    fn row(&mut self, row: &Row<'_>) -> Result<(), CommandError> {
+    fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError> {
         self.0.has_session |= row.session.is_some();
         flatten(row.object, &[], |name, leaf| {
             self.0.note(name, leaf);

@@ -1,3 +1,5 @@
+//! Tests of the decoder of MessagePack.
+
 use crate::payload::{DEPTH_MAX, Decoder, Decoding, Meaning, Style};
 
 fn read_as(bytes: &[u8], style: Style) -> Result<String, String> {
