@@ -84,8 +84,8 @@ pub(super) fn read(arguments: &Read) -> Result<(), CommandError> {
         visit(&selected, pass.how, &mut Quiet(&mut survey))?;
         pass.limit = survey.printed.counts.read;
         columns = survey.printed.sink.0;
-        columns.close();
     }
+    columns.close();
     let has_received = time_field.is_some();
     if is_parquet {
         let failure = CommandError::stdout;

@@ -26,6 +26,8 @@ pub(in crate::commands) struct Columns {
     names_len: usize,
     /// A new field gets a column.
     is_open: bool,
+    /// The types of the values are known.
+    is_learnt: bool,
     left_out: LeftOut,
     /// A message belongs to a session.
     pub(in crate::commands) has_session: bool,
@@ -96,9 +98,10 @@ impl Columns {
         columns
     }
 
-    /// Takes no more columns.
-    pub(in crate::commands) fn close(&mut self) {
+    /// Takes no more columns, and learns no more types.
+    pub(in crate::commands) const fn close(&mut self) {
         self.is_open = false;
+        self.is_learnt = true;
     }
 
     /// Returns the place of a field, and learns the type of its value.
@@ -117,7 +120,9 @@ impl Columns {
         };
         let column = self.columns.get_mut(place)?;
         column.is_seen = true;
-        column.found.note(leaf);
+        if !self.is_learnt {
+            column.found.note(leaf);
+        }
         Some(place)
     }
 
@@ -197,9 +202,7 @@ impl FoundKinds {
             self.integer = true;
             self.wide = true;
             self.unsigned = true;
-        } else if digits.contains(['.', 'e', 'E'])
-            && digits.parse::<f64>().is_ok_and(f64::is_finite)
-        {
+        } else if is_float(digits) {
             self.float = true;
         } else {
             // As text, every digit is kept.
@@ -235,6 +238,15 @@ impl FoundKinds {
             _ => ColumnKind::Text,
         }
     }
+}
+
+/// Whether a number that is not an integer of 64 bits is a float, and not an integer of more digits.
+fn is_float(digits: &str) -> bool {
+    let is_part = |byte: &u8| matches!(byte, b'.' | b'e' | b'E');
+    // Without an exponent, a number of this length is finite.
+    let is_short = digits.len() < 300 && !digits.contains(['e', 'E']);
+    digits.as_bytes().iter().any(is_part)
+        && (is_short || digits.parse::<f64>().is_ok_and(f64::is_finite))
 }
 
 /// The name of a field as the name of a column. Different fields have different ones.
