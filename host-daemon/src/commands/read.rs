@@ -100,7 +100,7 @@ impl Visit {
 ///
 /// # Errors
 /// Those of the visitor, and [`CommandError::NotWhole`].
-pub(super) fn run(
+fn run(
     selected: &Selected<'_>,
     how: Visit,
     visitor: &mut dyn Visitor<Error = CommandError>,

@@ -6,7 +6,7 @@ use crate::cli::{FieldNames, Read, ReadOutput, TimeField, TimeUnit};
 use crate::commands::fields::{
     Columns, CsvRows, ParquetRows, Quiet, RowCounts, RowFilter, RowSink, Rows, Survey,
 };
-use crate::commands::read::{EventPrinter, Printed, Visit, run, selection, visit};
+use crate::commands::read::{EventPrinter, Printed, Visit, check_losses, selection, visit};
 use crate::commands::selection::Selected;
 use crate::error::CommandError;
 use crate::escape::printable;
@@ -91,15 +91,21 @@ pub(super) fn read(arguments: &Read) -> Result<(), CommandError> {
         let failure = CommandError::stdout;
         let out = Box::new(stdio::stdout());
         let sink = ParquetRows::new(out, columns, has_received).map_err(failure)?;
-        let (mut printed, read) = pass.print(sink);
-        printed.sink.finish().map_err(failure)?;
-        let unfit = printed.sink.unfit();
-        let end = pass.end(&printed.counts, printed.sink.columns(), unfit);
-        return read.and(end);
+        let Printing { mut rows, whole } = pass.print(sink)?;
+        rows.sink.finish().map_err(failure)?;
+        let end = pass.end(&rows.counts, rows.sink.columns(), rows.sink.unfit());
+        return whole.and(end);
     }
-    let (printed, read) = pass.print(CsvRows::new(columns, has_received)?);
-    let end = pass.end(&printed.counts, printed.sink.columns(), 0);
-    read.and(end)
+    let sink = CsvRows::new(columns, has_received)?;
+    let Printing { rows, whole } = pass.print(sink)?;
+    let end = pass.end(&rows.counts, rows.sink.columns(), 0);
+    whole.and(end)
+}
+
+/// The end of a pass.
+struct Printing<S> {
+    rows: Rows<S>,
+    whole: Result<(), CommandError>,
 }
 
 /// One pass over the recording.
@@ -120,13 +126,17 @@ impl TablePass<'_> {
         }
     }
 
-    /// Passes all messages to a sink. Returns it, also if the recording is damaged.
-    fn print<S: RowSink>(&self, sink: S) -> (Rows<S>, Result<(), CommandError>) {
+    /// Passes all messages to a sink. Returns it, and whether the recording is whole.
+    ///
+    /// # Errors
+    /// If the sink fails.
+    fn print<S: RowSink>(&self, sink: S) -> Result<Printing<S>, CommandError> {
         let mut printer = self.printer(sink);
-        let read = run(self.selected, self.how, &mut printer);
-        let mut printed = printer.printed;
-        let flushed = printed.sink.flush();
-        (printed, read.and(flushed))
+        let (losses, matched) = visit(self.selected, self.how, &mut printer)?;
+        let whole = check_losses(losses).and_then(|()| self.selected.check(&matched));
+        let mut rows = printer.printed;
+        rows.sink.flush()?;
+        Ok(Printing { rows, whole })
     }
 
     /// Reports what is not in the table.
