@@ -1,7 +1,8 @@
 """Reads tables of `blocksd` with programs that are independent of this project, and prints a JSON line for each row.
 
     table_peer.py duckdb FILE    Parquet or CSV, by DuckDB
-    table_peer.py pyarrow FILE   Parquet, by Apache Arrow; before the rows, the types of the columns and the row groups
+    table_peer.py pyarrow FILE [EVERY]   Parquet, by Apache Arrow; before the rows, the types of the columns and the row
+                                 groups; with EVERY, every so many rows of each group
     table_peer.py pandas FILE    CSV, by pandas
 
 Times are nanoseconds since 1970, and numbers that JSON lacks are text.
@@ -35,7 +36,7 @@ def duckdb(path):
         show(table.columns, row)
 
 
-def pyarrow(path):
+def pyarrow(path, every=1):
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -47,6 +48,7 @@ def pyarrow(path):
         for at, field in enumerate(table.schema):
             if pyarrow.types.is_timestamp(field.type):
                 table = table.set_column(at, field.name, table.column(at).cast(pyarrow.int64()))
+        table = table.take(list(range(0, table.num_rows, int(every))))
         columns = [table.column(at).to_pylist() for at in range(table.num_columns)]
         for row in zip(*columns):
             show(table.column_names, row)
@@ -61,4 +63,4 @@ def pandas(path):
         show(frame.columns, [None if value != value else value for value in row])
 
 
-{"duckdb": duckdb, "pyarrow": pyarrow, "pandas": pandas}[sys.argv[1]](sys.argv[2])
+{"duckdb": duckdb, "pyarrow": pyarrow, "pandas": pandas}[sys.argv[1]](*sys.argv[2:])

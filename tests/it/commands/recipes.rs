@@ -39,6 +39,7 @@ impl Kitchen {
         file.add("10.0.0.8", "json", r#"{"temp":-2,"pos":{"lat":48}}"#);
         file.add("10.0.0.7", "json", r#"{"temp":22.5,"pos":{"lat":50.2}}"#);
         file.add("10.0.0.8", "json", r#"{"other":1}"#);
+        file.add("10.0.0.8", "json", "[1]");
         file.seal(&recording);
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).unwrap();
@@ -153,7 +154,7 @@ fn duckdb_queries_a_parquet_file() {
     let rows: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
     assert_eq!(
         rows,
-        json!([["10.0.0.7", 2, 22.0, 50.2], ["10.0.0.8", 2, -2.0, 48.0]])
+        json!([["10.0.0.7", 2, 22.0, 50.2], ["10.0.0.8", 3, -2.0, 48.0]])
     );
 }
 
