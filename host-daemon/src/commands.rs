@@ -5,6 +5,7 @@ mod content;
 pub mod demo;
 pub mod export;
 mod fields;
+mod filter;
 pub mod manual;
 pub mod read;
 mod read_table;

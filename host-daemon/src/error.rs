@@ -13,7 +13,7 @@ use blocksd_recording::Error as RecordingError;
 use framing_core::{AnyFraming, Fault, ReceiveError, Refusal, SendError};
 
 pub use self::code::Code;
-pub use self::session::{SessionEnd, SessionError, SpoolFault};
+pub use self::session::{KeptIn, SessionEnd, SessionError, SpoolFault};
 use self::words::{duplicate, not_exported, not_whole, unrecorded, with_causes};
 
 use crate::config::error::ConfigError;

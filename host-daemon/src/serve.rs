@@ -58,7 +58,7 @@ const _: () = {
 
 /// The file that exists while systemd-timesyncd has synchronised the clock.
 const CLOCK_SYNCED: &str = "/run/systemd/timesync/synchronized";
-/// How often it is looked for.
+/// Interval between two checks of the file.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
 /// The names of the sinks, as labels of metrics.
@@ -267,7 +267,7 @@ async fn open_recording(
     .await
 }
 
-/// Tells devices whether the clock of this host is synchronised, as far as systemd-timesyncd says so.
+/// Reports to devices whether systemd-timesyncd has synchronised the clock of this host.
 async fn watch_clock(sessions: Arc<Sessions>) {
     loop {
         let is_synced = tokio::fs::try_exists(CLOCK_SYNCED).await;

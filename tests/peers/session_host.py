@@ -68,7 +68,7 @@ class Log:
         if os.path.exists(path):
             with open(path, encoding="ascii") as file:
                 self.records = [json.loads(line) for line in file if line.endswith("\n")]
-        # Records that are kept are durable only after they were written anew.
+        # Records that are kept are durable only after they were written again.
         with open(path + ".new", "w", encoding="ascii") as new:
             new.writelines(json.dumps(record) + "\n" for record in self.records)
             new.flush()

@@ -1,4 +1,4 @@
-//! A host of acknowledged sessions that tests control: it says when messages are durable. Start with [`ControlledHost`].
+//! A host of acknowledged sessions, for which a test chooses when messages are durable. Start with [`ControlledHost`].
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,11 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 use embedded_io_adapters::std::FromStd;
 use framing_core::blocking::Reader;
 use framing_core::session::wire::{Ack, Cont, Hello, SYNCED, Welcome};
-use framing_core::session::{Gap, SessionReceiver, Written, crc32};
 use framing_core::{Blocks, Received};
+
+use crate::recorded_session::RecordedSession;
 
 /// Longest message that it takes.
 const BLOCK_MAX: usize = 4096;
+/// Its only session.
+const SESSION: u64 = 0x5e55_1011;
 /// Interval of its heartbeats.
 const HEARTBEAT_S: u16 = 1;
 /// Interval at which it looks for something to acknowledge.
@@ -26,15 +29,12 @@ pub struct ControlledHost {
     state: Arc<Mutex<State>>,
 }
 
-/// What a host has.
+/// The session of a host, and its recording.
 #[derive(Debug, Default)]
 struct State {
-    /// The session and its number.
-    session: Option<(u64, SessionReceiver)>,
+    session: Option<RecordedSession>,
     connections: u64,
     syncs: bool,
-    /// Messages by number; a gap has no payload.
-    log: Vec<(u64, u64, Option<Vec<u8>>)>,
     device: String,
 }
 
@@ -88,7 +88,8 @@ impl ControlledHost {
     /// Number of the next message that it expects.
     pub fn taken(&self) -> u64 {
         let state = lock(&self.state);
-        state.session.map_or(0, |(_, receiver)| receiver.taken())
+        let session = state.session.as_ref();
+        session.map_or(0, |session| session.receiver.taken())
     }
 
     /// The device id of the last HELLO.
@@ -100,16 +101,8 @@ impl ControlledHost {
     #[track_caller]
     pub fn recorded(&self) -> (Vec<Vec<u8>>, usize) {
         let state = lock(&self.state);
-        let (mut next, mut messages, mut gaps) = (0, Vec::new(), 0);
-        for (from, to, payload) in &state.log {
-            assert_eq!(*from, next, "the recording is contiguous");
-            next = *to;
-            match payload {
-                Some(payload) => messages.push(payload.clone()),
-                None => gaps += 1,
-            }
-        }
-        (messages, gaps)
+        let session = state.session.as_ref();
+        session.map_or_else(Default::default, RecordedSession::recorded)
     }
 }
 
@@ -134,8 +127,8 @@ impl Connection {
                 Received::Closed => break,
             }
         }
-        if let Some((_, receiver)) = &mut lock(&self.state).session {
-            receiver.closed(self.number);
+        if let Some(session) = &mut lock(&self.state).session {
+            session.receiver.closed(self.number);
         }
     }
 
@@ -144,29 +137,29 @@ impl Connection {
         let welcome = {
             let mut state = lock(&self.state);
             state.device = hello.device.to_owned();
-            let new = || (0x5e55_1011, SessionReceiver::new(hello.first, hello.lost));
             let is_known = state.session.is_some();
-            let (session, receiver) = state.session.get_or_insert_with(new);
+            let new = || RecordedSession::new(hello.first, hello.lost);
+            let session = state.session.get_or_insert_with(new);
             assert!(
-                !is_known || hello.session == *session,
+                !is_known || hello.session == SESSION,
                 "its session is forgotten"
             );
-            let resumed = receiver
+            let resumed = session
+                .receiver
                 .hello(self.number, hello.first, hello.held, hello.lost)
                 .expect("the ring has every message that the host took");
             self.next = resumed.resume;
-            let welcome = Welcome {
+            session.gap(resumed.gap);
+            Welcome {
                 acked: resumed.acked,
                 resume: resumed.resume,
-                session: *session,
+                session: SESSION,
                 time_ns: now_ns(),
                 block_max: BLOCK_MAX as u32,
                 heartbeat_s: HEARTBEAT_S,
                 flags: SYNCED,
                 check: resumed.check,
-            };
-            state.gap(resumed.gap);
-            welcome
+            }
         };
         // A board that was reset does not read this.
         let _ = self.stream.write_all(&welcome.encode());
@@ -193,48 +186,34 @@ impl Connection {
 
     fn cont(&mut self, cont: &Cont<'_>) {
         let mut state = lock(&self.state);
-        let Some((_, receiver)) = &mut state.session else {
+        let Some(session) = &mut state.session else {
             return;
         };
-        if let Ok(continued) = receiver.cont(self.number, &mut self.next, cont.number) {
-            state.gap(continued.gap);
+        let continued = session
+            .receiver
+            .cont(self.number, &mut self.next, cont.number);
+        if let Ok(continued) = continued {
+            session.gap(continued.gap);
         }
     }
 
     fn take(&mut self, message: &[u8]) {
-        let mut state = lock(&self.state);
-        let Some((_, receiver)) = &mut state.session else {
-            return;
-        };
-        let check = crc32(message.iter().copied());
-        let Ok(counted) = receiver.take(self.number, &mut self.next, 1, check) else {
-            return;
-        };
-        if counted.skip == 0 {
-            let first = counted.first;
-            assert_eq!(receiver.write(first, 1), Written::Write { skip: 0 });
-            state.log.push((first, first + 1, Some(message.to_vec())));
+        if let Some(session) = &mut lock(&self.state).session {
+            session.take(self.number, &mut self.next, message);
         }
     }
 }
 
 impl State {
-    /// What is durable for this connection; `None` if another one owns the session.
+    /// The number below which messages are durable; `None` if another connection owns the session.
     fn durable(&mut self, connection: u64) -> Option<u64> {
         let syncs = self.syncs;
-        let (_, receiver) = self.session.as_mut()?;
+        let session = self.session.as_mut()?;
         if syncs {
-            receiver.synced(receiver.written());
+            session.sync();
         }
+        let receiver = &session.receiver;
         (receiver.owner() == Some(connection)).then(|| receiver.durable())
-    }
-
-    fn gap(&mut self, gap: Option<Gap>) {
-        if let (Some(gap), Some((_, receiver))) = (gap, &mut self.session) {
-            let written = receiver.write(gap.from, gap.to - gap.from);
-            assert_eq!(written, Written::Write { skip: 0 });
-            self.log.push((gap.from, gap.to, None));
-        }
     }
 }
 

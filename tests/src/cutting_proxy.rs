@@ -72,7 +72,7 @@ fn pass(state: &Mutex<State>, mut sender: TcpStream, to: SocketAddr, cut: Option
     let (mut answers, mut back) = (receiver.try_clone().unwrap(), sender.try_clone().unwrap());
     thread::spawn(move || {
         copy(&mut answers, &mut back, down, |_| {});
-        // What comes after the limit is dropped.
+        // Bytes after the limit are dropped.
         let _ = std::io::copy(&mut answers, &mut std::io::sink());
         let _ = back.shutdown(Shutdown::Write);
     });
@@ -86,7 +86,7 @@ fn pass(state: &Mutex<State>, mut sender: TcpStream, to: SocketAddr, cut: Option
     }
 }
 
-/// Copies up to `max` bytes. Returns whether it has copied so many, rather than to the end.
+/// Copies up to `max` bytes. Returns whether it has copied all of them before the end of the stream.
 fn copy(
     from: &mut TcpStream,
     to: &mut TcpStream,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,8 @@ use blocksd_recording::internals::storage::{File, Folder};
 /// Number of bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// How often a sync looks whether the writer is ahead.
-const BEHIND_MAX: usize = 100;
+/// Number of times that a sync checks whether the writer is ahead.
+const SYNC_POLLS_MAX: usize = 100;
 
 /// A folder on the simulated disk.
 #[derive(Clone, Debug)]
@@ -25,10 +25,10 @@ pub struct Simulated {
     promises: Promises,
     fault: Option<Fault>,
     /// Number of writes that happen while a file is synced, if the writer does not wait.
-    behind: usize,
+    writes_ahead: usize,
 }
 
-/// What is promised to be on the disk.
+/// The promise about the content of the disk.
 #[derive(Clone, Debug)]
 enum Promises {
     /// The blocks that these statistics count as synced.
@@ -124,7 +124,7 @@ impl Simulated {
             journal: Arc::default(),
             promises: Promises::Synced(stats),
             fault,
-            behind: 0,
+            writes_ahead: 0,
         }
     }
 
@@ -133,7 +133,7 @@ impl Simulated {
     pub fn acknowledging(number: Arc<AtomicU64>, fault: Option<Fault>) -> Self {
         Self {
             promises: Promises::Acknowledged(number),
-            behind: 4,
+            writes_ahead: 4,
             ..Self::new(Arc::default(), fault)
         }
     }
@@ -262,9 +262,11 @@ fn powerless(done: &[&Done], torn: Option<&Done>, file: usize, chance: &mut Chan
     let (mut bytes, mut whole, mut durable) = (Vec::new(), Vec::new(), Vec::new());
     for (at, done) in done.iter().copied().chain(torn).enumerate() {
         write(&mut whole, done, file);
-        if is_synced(at) {
-            write(&mut bytes, done, file);
-            mark(&mut durable, done, file);
+        if is_synced(at)
+            && let Some(written) = write(&mut bytes, done, file)
+        {
+            durable.resize(bytes.len(), false);
+            durable[written].fill(true);
         }
     }
     let durable_len = bytes.len();
@@ -294,36 +296,24 @@ fn powerless(done: &[&Done], torn: Option<&Done>, file: usize, chance: &mut Chan
     bytes
 }
 
-/// Marks the bytes that an operation writes.
-fn mark(durable: &mut Vec<bool>, done: &Done, file: usize) {
-    if let Done::Write {
+/// Applies an operation to a file. Returns the written bytes.
+fn write(to: &mut Vec<u8>, done: &Done, file: usize) -> Option<Range<usize>> {
+    let Done::Write {
         file: of,
         offset,
         bytes,
     } = done
-        && *of == file
-    {
-        let start = usize::try_from(*offset).expect("small files");
-        let end = start + bytes.len();
-        durable.resize(durable.len().max(end), false);
-        durable[start..end].fill(true);
+    else {
+        return None;
+    };
+    if *of != file {
+        return None;
     }
-}
-
-fn write(to: &mut Vec<u8>, done: &Done, file: usize) {
-    if let Done::Write {
-        file: of,
-        offset,
-        bytes,
-    } = done
-        && *of == file
-    {
-        let start = usize::try_from(*offset).expect("small files");
-        if to.len() < start + bytes.len() {
-            to.resize(start + bytes.len(), 0);
-        }
-        to[start..start + bytes.len()].copy_from_slice(bytes);
-    }
+    let start = usize::try_from(*offset).expect("small files");
+    let written = start..start + bytes.len();
+    to.resize(to.len().max(written.end), 0);
+    to[written.clone()].copy_from_slice(bytes);
+    Some(written)
 }
 
 /// A random number generator with a seed (SplitMix64, Steele and others, 2014).
@@ -453,8 +443,8 @@ impl File for SimulatedFile {
         drop(journal);
         // A sync takes time, and does not cover what is written meanwhile.
         std::thread::yield_now();
-        for _ in 0..BEHIND_MAX {
-            if calls + self.folder.behind <= self.folder.lock().calls {
+        for _ in 0..SYNC_POLLS_MAX {
+            if calls + self.folder.writes_ahead <= self.folder.lock().calls {
                 break;
             }
             std::thread::sleep(Duration::from_micros(100));

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::process::{DEADLINE, wait_until};
 
-/// What the devices send.
+/// The messages of devices, and their rings.
 #[derive(Clone, Copy, Debug)]
 pub struct DevicePlan {
     /// Length of the ring in bytes.
@@ -30,7 +30,7 @@ pub struct DevicePlan {
     pub is_timed: bool,
 }
 
-/// Running devices. When dropped, they are gone without a farewell.
+/// Running devices. When dropped, they close their connections without an END.
 #[derive(Debug)]
 pub struct SessionDevices {
     // Ends before the runtime that drives it.
@@ -47,7 +47,7 @@ struct RunningDevice {
     task: JoinHandle<Vec<Duration>>,
 }
 
-/// What a device has done so far.
+/// The progress of a device.
 #[derive(Debug)]
 pub struct DeviceSeen {
     /// Its id.
@@ -62,7 +62,7 @@ pub struct DeviceSeen {
     closings: Mutex<Vec<u8>>,
 }
 
-/// What a device has done in all.
+/// The final figures of a device.
 #[derive(Debug)]
 pub struct DeviceOutcome {
     /// Its id.
@@ -129,12 +129,12 @@ impl SessionDevices {
         }
     }
 
-    /// Closes the connections, and connects to another host. `None`: to no host.
-    pub fn connect_to(&self, host: Option<SocketAddr>) {
-        self.host.send_replace(host);
+    /// Closes the connections, and connects to another host.
+    pub fn connect_to(&self, host: SocketAddr) {
+        self.host.send_replace(Some(host));
     }
 
-    /// What the devices have done so far.
+    /// The progress of the devices.
     pub fn seen(&self) -> impl Iterator<Item = &DeviceSeen> {
         self.devices.iter().map(|device| &*device.seen)
     }
@@ -149,9 +149,10 @@ impl SessionDevices {
         });
     }
 
-    /// Waits until no device has a connection. Leave the host before.
+    /// Leaves the host, and waits until no device has a connection.
     #[track_caller]
-    pub fn wait_until_gone(&self) {
+    pub fn leave(&self) {
+        self.host.send_replace(None);
         wait_until("the devices have noticed", || {
             self.seen().all(|seen| !seen.is_connected())
         });

@@ -1,5 +1,4 @@
-//! A host of acknowledged sessions that fails as it is told to: [`SessionHost`]. What tests need of any host is
-//! [`RecordingHost`].
+//! A host of acknowledged sessions that follows a plan of failures: [`SessionHost`]. Tests of any host use [`RecordingHost`].
 
 mod connection;
 mod state;
@@ -20,27 +19,56 @@ pub trait RecordingHost {
     /// The address to send to.
     fn address(&self) -> SocketAddr;
 
-    /// Ends the host as a kill does, so what is not durable is lost, and starts it again at the same address.
+    /// Ends the host as a kill does, so that messages that are not durable are lost. Starts it again at the same address.
     fn restart(&mut self);
 
     /// The messages of a device, in the order of the recording. Panics if one is recorded twice.
     fn recorded(&mut self, device: &str) -> Vec<Vec<u8>>;
 }
 
-/// What a host does with one connection.
+/// The failures of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionPlan {
     /// Answers the HELLO with these bytes instead of a WELCOME.
     pub answer: Option<Vec<u8>>,
-    /// Closes the connection after so many messages, without an answer.
+    /// Closes the connection after this number of messages, without an answer.
     pub cut_after: Option<u64>,
-    /// Sends CLOSING after so many messages. Before the first, it answers the HELLO. With [`ClosingCode::Again`], what is not
-    /// durable is forgotten.
+    /// Sends CLOSING after this number of messages; with 0, instead of a WELCOME. With [`ClosingCode::Again`], the host
+    /// forgets the messages that are not durable.
     pub close_after: Option<(u64, ClosingCode, u16)>,
     /// Sends no ACK.
     pub loses_acks: bool,
-    /// Takes nothing after so many messages, and drops what comes.
+    /// Reads and drops all bytes after this number of messages.
     pub stall_after: Option<u64>,
+}
+
+impl ConnectionPlan {
+    /// A connection that is [cut](Self::cut_after).
+    #[must_use]
+    pub fn cut(after: u64) -> Self {
+        Self {
+            cut_after: Some(after),
+            ..Self::default()
+        }
+    }
+
+    /// A connection that is [closed](Self::close_after) with this code, without a delay of the next one.
+    #[must_use]
+    pub fn close(after: u64, code: ClosingCode) -> Self {
+        Self {
+            close_after: Some((after, code, 0)),
+            ..Self::default()
+        }
+    }
+
+    /// A connection that [stalls](Self::stall_after).
+    #[must_use]
+    pub fn stall(after: u64) -> Self {
+        Self {
+            stall_after: Some(after),
+            ..Self::default()
+        }
+    }
 }
 
 /// The HELLO of a connection.
@@ -70,8 +98,8 @@ struct Shared {
 }
 
 impl SessionHost {
-    /// A host that syncs every so many messages, and after each END. Its connections have these plans, one after the other;
-    /// later ones work as they should.
+    /// A host that syncs after each `sync_every` messages of a connection, and after each END. Its connections have these plans,
+    /// one after the other. Later connections do not fail.
     pub fn start(sync_every: u64, plans: impl IntoIterator<Item = ConnectionPlan>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -115,17 +143,17 @@ impl SessionHost {
         self.shared.lock().session_of(device)
     }
 
-    /// Waits until so many messages of all devices are recorded.
+    /// Waits until this number of messages of all devices are recorded.
     pub fn wait_for_messages(&self, count: usize) {
         self.wait("messages", |state| count <= state.message_count());
     }
 
-    /// Waits until so many connections have begun.
+    /// Waits until this number of HELLOs have arrived.
     pub fn wait_for_hellos(&self, count: usize) {
         self.wait("connections", |state| count <= state.hellos.len());
     }
 
-    /// Closes all connections, and forgets what is not durable.
+    /// Closes all connections, and forgets the messages that are not durable.
     pub fn crash(&self) {
         self.shared.lock().crash();
     }

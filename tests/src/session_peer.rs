@@ -1,4 +1,4 @@
-//! A device of which the test decides each frame: [`SessionPeer`].
+//! A device whose frames a test chooses: [`SessionPeer`].
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ pub struct SessionPeer {
     stream: TcpStream,
 }
 
-/// What the daemon has sent.
+/// A frame from the daemon, or the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostFrame {
     /// WELCOME.

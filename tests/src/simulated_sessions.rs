@@ -30,11 +30,11 @@ enum Trouble {
     Held(usize),
     /// All traffic of a device is lost; its connections never recover.
     Parted(usize),
-    /// What the daemon sends to a device is lost.
+    /// The traffic from the daemon to a device is lost.
     Unheard(usize),
-    /// The daemon is killed. What it has written survives.
+    /// The daemon is killed. Everything that it has written survives.
     Killed,
-    /// The power fails at the host: what is not synced is lost.
+    /// The power fails at the host: everything that is not synced is lost.
     PowerFailed,
     /// Syncs fail.
     SyncsFail,
@@ -46,7 +46,7 @@ enum Trouble {
     Reboot(usize),
 }
 
-/// What stands in the recording.
+/// A message or a gap in the recording.
 #[derive(Clone, Debug)]
 struct Entry {
     device: String,
@@ -89,7 +89,7 @@ struct Known {
     links: Vec<Vec<CancellationToken>>,
     /// Asks a device to restart.
     reboots: Vec<u64>,
-    /// The fate of each message of each device, by what is in it.
+    /// The fate of each message of each device, by its value.
     fates: Vec<Vec<Fate>>,
     connections: u64,
     failed_syncs: u64,
@@ -156,7 +156,7 @@ pub fn run(seed: u64) -> Outcome {
     audit(&known(&world))
 }
 
-/// Checks what the devices know against what is recorded.
+/// Compares the fates of the messages with the recording.
 fn audit(known: &Known) -> Outcome {
     let mut next: BTreeMap<(&str, u64), u64> = BTreeMap::new();
     let mut recorded: BTreeMap<(String, Vec<u8>), u64> = BTreeMap::new();

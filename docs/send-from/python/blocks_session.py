@@ -462,10 +462,13 @@ def main():
     parser.add_argument("--backoff-max", type=float, default=60.0, metavar="S", help="longest wait between two attempts")
     args = parser.parse_args()
     host, _, port = args.address.rpartition(":")
-    sender = SessionSender(
-        (host.strip("[]"), int(port)), args.device, room=args.room, drop_oldest=args.drop_oldest,
-        backoff_max_s=args.backoff_max, backoff_long_s=10 * args.backoff_max,
-        report=lambda text: print(f"blocks_session: {text}", file=sys.stderr))
+    try:
+        sender = SessionSender(
+            (host.strip("[]"), int(port)), args.device, room=args.room, drop_oldest=args.drop_oldest,
+            backoff_max_s=args.backoff_max, backoff_long_s=10 * args.backoff_max,
+            report=lambda text: print(f"blocks_session: {text}", file=sys.stderr))
+    except ValueError as error:
+        parser.error(str(error))
     refused = 0
     for line in sys.stdin.buffer:
         payload = line.rstrip(b"\r\n")

@@ -7,6 +7,7 @@ mod report;
 
 use core::cell::Cell;
 use core::future::pending;
+use core::mem::replace;
 use core::pin::{Pin, pin};
 
 use embassy_futures::join::join;
@@ -155,7 +156,7 @@ impl<'m> Session<'m> {
             Either3::Second(()) | Either3::Third(()) => return Err(SessionError::GaveUp),
         };
         outbox.report.connections += 1;
-        outbox.is_welcome = false;
+        (outbox.is_welcome, outbox.has_progress) = (false, false);
         let begun_us = clock.now_us();
         let watch = Watch(Cell::new(begun_us.saturating_add(WELCOME_US)));
         let result = {
@@ -172,10 +173,10 @@ impl<'m> Session<'m> {
         sender.closed();
         if !outbox.is_welcome {
             outbox.report.unwelcome += 1;
-        } else if HELD_US <= clock.now_us().saturating_sub(begun_us) {
+        } else if outbox.has_progress || HELD_US <= clock.now_us().saturating_sub(begun_us) {
             backoff.reset();
         }
-        // Graceful if the host may still read what it was sent.
+        // Graceful if the host may still read the bytes on their way to it.
         let is_graceful = matches!(
             result,
             Ok(()) | Err(SessionError::Closed | SessionError::Closing { .. })
@@ -204,7 +205,7 @@ impl<'m> Session<'m> {
             _ => (0, 0),
         };
         let wait_ms = match code {
-            AGAIN if self.outbox.is_welcome => 0,
+            AGAIN if self.outbox.is_welcome && !replace(&mut self.outbox.is_stuck, true) => 0,
             VERSION..=FORBIDDEN | UNSUPPORTED | NO_SESSION => self.backoff.long_wait_ms(),
             // A host that does not speak the protocol never answers; one whose answer was lost does.
             _ if was_unanswered && self.is_unanswered => self.backoff.long_wait_ms(),

@@ -12,12 +12,13 @@ const CRC_AT: usize = Saved::LEN - 4;
 /// The state of a [`SessionSender`], without its ring, guarded by a CRC-32.
 ///
 /// Store both or neither: a session in flash with a ring in RAM loses messages. Save after each
-/// [`push`](SessionSender::push) and after each WELCOME, before the next [`chunk`](SessionSender::chunk). Then no number
-/// is on the wire that a reset could give to another message or to another session.
+/// [`push`](SessionSender::push) and after each WELCOME, before the next [`chunk`](SessionSender::chunk). Then a reset
+/// cannot give a number that was sent to another message or to another session.
 ///
-/// A reset can come within a push, too. A push writes over messages that were acknowledged or dropped since the last save:
-/// call [`make_room`](SessionSender::make_room) and save before it, or save after each acknowledgement too if the sender
-/// refuses messages when it is [full](Full::Refuse). To survive a reset within a save, store to two places in turn.
+/// A reset can also interrupt a push, which overwrites messages that were acknowledged or dropped since the last save. Call
+/// [`make_room`](SessionSender::make_room) and save before each push. A sender that refuses messages when it is
+/// [full](Full::Refuse) can instead save after each acknowledgement. To survive a reset during a save, alternate between two
+/// places.
 ///
 /// ```
 /// use framing_core::session::{Full, Retained, Saved, SessionSender};
@@ -40,13 +41,13 @@ impl Saved {
     /// Its length in bytes.
     pub const LEN: usize = 44;
 
-    /// The state from its bytes. [`SessionSender::restore`] checks them.
+    /// Creates the state from its bytes. [`SessionSender::restore`] checks them.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes to store.
+    /// Returns the bytes to store.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; Self::LEN] {
         self.0
@@ -54,7 +55,7 @@ impl Saved {
 }
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
-    /// The state to store beside the ring: see [`Saved`].
+    /// Returns the state, which is stored beside the ring. See [`Saved`].
     #[must_use]
     pub fn save(&self) -> Saved {
         let session = self.session();
@@ -74,9 +75,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, M: Mode> SessionSender<B, M> {
         Saved(bytes)
     }
 
-    /// A sender without messages that continues a session after a reset. The next message has the number `next`. For an
-    /// application that keeps its messages in a storage of its own, and [pushes](Self::push) those that are not acknowledged
-    /// again, from number `next` on.
+    /// Creates a sender without messages that continues a session after a reset. The next message has the number `next`. An
+    /// application with its own storage of messages then [pushes](Self::push) its unacknowledged messages again, from number
+    /// `next` on.
     ///
     /// ```
     /// use framing_core::session::{Full, Retained, SessionSender};

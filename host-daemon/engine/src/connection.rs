@@ -82,7 +82,7 @@ pub struct Connection {
     trickles: bool,
     /// The connection was emitted as opened, and not as closed yet.
     is_open: bool,
-    /// What the first bytes have decided.
+    /// The decision from the first bytes.
     beginning: Beginning,
     /// Bytes up to the end of the current message; `u32::MAX` if unknown.
     want: u32,
@@ -98,14 +98,14 @@ pub struct Connection {
     permit: ConnectionPermit,
 }
 
-/// What is known from the first bytes of a connection.
+/// Whether the first bytes of a connection have decided if it has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beginning {
     /// No byte has arrived.
     Silent,
-    /// It may be a HELLO, or plain messages.
+    /// The first bytes may be a HELLO, or plain messages.
     Undecided,
-    /// It has a session, or sends plain messages.
+    /// The connection has a session, or sends plain messages.
     Decided,
 }
 
@@ -146,7 +146,7 @@ enum PendingSend {
     Unstored(Batch, Option<CloseReason>),
     /// Charged and counted.
     Event(Event, Option<CloseReason>),
-    /// Gaps of a session, and messages that are charged, and get their numbers with a place in the queues.
+    /// Gaps of a session, and charged messages. They get their numbers together with their places in the queues.
     Numbered(Option<Batch>, Option<CloseReason>),
 }
 

@@ -168,6 +168,7 @@ impl Counters {
             bytes: read(&self.bytes),
             series: read(&self.series),
             faults: self.faults.each_ref().map(read),
+            sessions_refused: self.closed_by_reason()[CloseReason::SessionRefused as usize],
         }
     }
 }
@@ -185,9 +186,16 @@ pub struct Totals {
     /// Series that ended with their end mark.
     pub series: u64,
     faults: [u64; FaultKind::ALL.len()],
+    sessions_refused: u64,
 }
 
 impl Totals {
+    /// Returns the number of connections that were closed because a session was refused, or is required.
+    #[must_use]
+    pub const fn sessions_refused(&self) -> u64 {
+        self.sessions_refused
+    }
+
     /// Returns the number of refused connections.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -242,6 +250,10 @@ impl fmt::Display for Totals {
             f,
             "{}, {refused} refused",
             if faults == 0 { "" } else { ")" }
-        )
+        )?;
+        match self.sessions_refused {
+            0 => Ok(()),
+            sessions => write!(f, ", {sessions} session{} refused", plural(sessions)),
+        }
     }
 }

@@ -59,9 +59,9 @@ pub enum CloseReason {
     Shutdown,
     /// Another connection continues the session.
     Superseded,
-    /// A sync failed, so the device must send again what is not acknowledged.
+    /// A sync failed. The device must send its unacknowledged messages again.
     SyncFailed,
-    /// A session was not opened: the device got the reason.
+    /// No session was opened. The device was sent the reason.
     SessionRefused,
     /// The device broke the protocol of sessions.
     Protocol,

@@ -1,9 +1,9 @@
-//! Acknowledged sessions: a [`Session`] numbers the messages of one sender, and knows which of them are durable. All of
-//! an engine are in its [`Sessions`].
+//! Acknowledged sessions: a [`Session`] numbers the messages of one sender, and knows which of them are durable. The
+//! [`Sessions`] of an engine are the table of them.
 //!
-//! The protocol is that of `docs/sessions.md`. A connection passes messages with their numbers to the sinks; the sink that
-//! stores them says what it has [written](Session::write), and which of it is [durable](Session::synced). The connection
-//! acknowledges that.
+//! `docs/sessions.md` specifies the protocol. A connection passes messages with their numbers to the sinks. The sink that
+//! stores them reports the numbers that are [written](Session::write), and later those that are
+//! [durable](Session::synced). The connection acknowledges the durable ones.
 
 mod counts;
 mod registry;
@@ -23,7 +23,7 @@ use crate::moment::Moment;
 
 /// Time in which a third supersession makes a sender wait for longer.
 const RIVALRY: Duration = Duration::from_secs(60);
-/// When a superseded sender may connect again, in seconds: usually, and while connections supersede each other.
+/// Seconds until a superseded sender may connect again: usually, and while connections supersede each other.
 const RETRY_S: (u16, u16) = (1, 60);
 
 /// The messages of one sender, numbered without a hole. Several parts of a program share it.
@@ -55,11 +55,13 @@ struct Numbering {
     waker: Option<Waker>,
     /// When the session was last opened: a larger number is later.
     used: u64,
-    /// Something of it was written.
+    /// A message or a gap of the session was written.
     is_recorded: bool,
-    /// A series was begun since it is known to this engine.
+    /// It has messages, and not only gaps.
+    has_messages: bool,
+    /// A series was begun since this engine knows the session.
     is_used: bool,
-    /// It continues a session that was not known here, and nothing of it was written.
+    /// The session was begun at another host or was forgotten here, and the sink has not recorded that yet.
     is_adopted: bool,
     /// The latest connection that has opened the session.
     newest: u64,
@@ -88,11 +90,11 @@ pub enum GapCause {
     Device,
     /// It was too long, and was refused.
     Refused,
-    /// It was acknowledged by a host, and this one does not have it.
+    /// A host has acknowledged it, and this host does not have it.
     Unknown,
 }
 
-/// What is passed to the sinks next.
+/// The next event of a session for the sinks.
 #[derive(Debug)]
 pub(crate) enum Passing {
     Gap(SessionGap),
@@ -107,9 +109,9 @@ pub(crate) enum Passing {
 pub(crate) enum Standing {
     /// It owns the session. All numbers below are durable.
     Owner { durable: u64 },
-    /// Another connection continues the session. The sender may connect after so many seconds.
+    /// Another connection continues the session. The sender may connect again after this delay.
     Superseded { retry_s: u16 },
-    /// A sync failed: the sender must send again what is not acknowledged.
+    /// A sync failed: the sender must send its unacknowledged messages again.
     Again,
 }
 
@@ -147,6 +149,7 @@ impl Session {
     pub fn recovered(device: impl Into<Arc<str>>, number: u64, next: u64, check: u32) -> Self {
         let state = Numbering {
             is_recorded: true,
+            has_messages: true,
             ..Numbering::new(SessionReceiver::recovered(next, check))
         };
         Self {
@@ -178,16 +181,16 @@ impl Session {
         self.number
     }
 
-    /// Decides what to write of `count` messages, or of a gap of this length, from number `first` on, and counts it as
-    /// written. Called by the one sink that stores messages, in the order of its events.
+    /// Decides which of `count` messages, or which part of a gap of this length, from number `first` on, is to be written.
+    /// Counts that part as written. Called by the one sink that stores messages, in the order of its events.
     pub fn write(&self, first: u64, count: u64) -> Written {
         let mut state = self.state();
         state.is_recorded = true;
         state.receiver.write(first, count)
     }
 
-    /// Whether the session continues one that was not known here. True once: the first message of such a session may have any
-    /// number.
+    /// Returns once whether the session was begun at another host or was forgotten here. The first message of such a session
+    /// may have any number.
     pub fn take_adopted(&self) -> bool {
         std::mem::take(&mut self.state().is_adopted)
     }
@@ -214,8 +217,8 @@ impl Session {
         }
     }
 
-    /// Everything below `written` is durable, where `written` is the value of [`written`](Self::written) when the sync was
-    /// begun. Wakes the connection.
+    /// Counts every number below `written` as durable, and wakes the connection. `written` is the value of
+    /// [`written`](Self::written) when the sync was begun.
     pub fn synced(&self, written: u64) {
         let mut state = self.state();
         state.receiver.synced(written);
@@ -302,6 +305,7 @@ impl Session {
         match messages {
             Some((count, check)) => {
                 let counted = state.receiver.take(conn, next, count, check)?;
+                state.has_messages |= counted.skip < count;
                 send(Passing::Messages(counted));
             }
             None => send(Passing::Nothing),
@@ -309,16 +313,16 @@ impl Session {
         Ok(true)
     }
 
-    /// Whether gaps wait to be passed to the sinks by this connection: those of a HELLO wait for its first series, and those of
-    /// a session belong to its owner.
+    /// Whether this connection must pass gaps to the sinks. Gaps of a HELLO wait for the first series. Gaps of a session that
+    /// has an owner are passed by the owner.
     pub(crate) fn has_gaps(&self, conn: u64) -> bool {
         let state = self.state();
         let owner = state.receiver.owner();
         state.is_used && !state.gaps.is_empty() && owner.is_none_or(|owner| owner == conn)
     }
 
-    /// Returns whether a connection may go on, and what is durable of the messages below `next`. Wakes its task when that
-    /// changes.
+    /// Returns whether a connection may go on, and the number below which everything is durable, at most `next`. Wakes the
+    /// task of the connection when that changes.
     pub(crate) fn standing(&self, conn: u64, next: u64, waker: &Waker) -> Standing {
         let mut state = self.state();
         if state.receiver.owner() == Some(conn) {
@@ -336,7 +340,7 @@ impl Session {
         }
     }
 
-    /// Forgets what is not durable, because a sync failed. Returns whether a connection must begin again.
+    /// Forgets the messages that are not durable, because a sync failed. Returns whether a connection must begin again.
     fn reset(&self) -> bool {
         let mut state = self.state();
         state.gaps.clear();
@@ -374,6 +378,7 @@ impl Numbering {
             waker: None,
             used: 0,
             is_recorded: false,
+            has_messages: false,
             is_used: false,
             is_adopted: false,
             newest: 0,

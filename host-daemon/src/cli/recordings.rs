@@ -79,7 +79,8 @@ pub struct Read {
     /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]
     pub follow: bool,
-    /// Print each message of an acknowledged session once, also if several recordings have it.
+    /// Print each message of an acknowledged session once, also if several recordings have it. Folders are read one
+    /// after the other.
     #[arg(long)]
     pub unique: bool,
 }

@@ -7,7 +7,7 @@ use crate::config::{self, Config, ConfigError, Mistake, Partial, Reason, Refused
 use crate::error::{Code, CommandError};
 use blocksd_engine::ListenerSpec;
 use blocksd_engine::batch::OversizePolicy;
-use blocksd_engine::connection::policy::Policy;
+use blocksd_engine::connection::policy::{Policy, SessionMode};
 use blocksd_engine::listen::address::{Address, AddressError};
 use blocksd_engine::listen::claims::Claims;
 use blocksd_engine::listen::listener;
@@ -283,8 +283,12 @@ fn described(policy: &Policy) -> String {
     } else {
         "continue"
     };
+    let session = match policy.sessions.mode {
+        SessionMode::Required => " session=required",
+        SessionMode::Auto | SessionMode::Off => "",
+    };
     format!(
-        "framing={} decode={} max-block={} oversize={oversize} after-end={after_end}",
+        "framing={} decode={} max-block={} oversize={oversize} after-end={after_end}{session}",
         policy.framing, policy.encoding.name, policy.limits.block_max,
     )
 }

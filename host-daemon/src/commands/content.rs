@@ -38,6 +38,20 @@ pub(super) struct FileRow {
     pub(super) size: u64,
 }
 
+/// Lists recordings as [`list`] does, but each file once, also if it or its folder was given again.
+///
+/// # Errors
+/// [`Error::Read`].
+pub(super) fn list_once(paths: &[PathBuf]) -> Result<Vec<RecordingFile>, Error> {
+    let mut listed = list(paths)?;
+    let mut known = BTreeSet::new();
+    listed.retain(|file| {
+        let real = file.path.canonicalize();
+        known.insert(real.unwrap_or_else(|_| file.path.clone()))
+    });
+    Ok(listed)
+}
+
 impl FileRow {
     /// Reads the summary of a file, or all of it.
     ///

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{Read, ReadOutput, Selection};
+use crate::commands::filter::Filtered;
 use crate::commands::selection::{Matched, Selected};
 use crate::commands::unique::Unique;
 use crate::error::CommandError;
@@ -121,7 +122,7 @@ pub(super) fn visit(
     let mut first_ones;
     let visitor = match unique {
         true => {
-            first_ones = Unique::new(visitor);
+            first_ones = Filtered::new(Unique::default(), visitor);
             &mut first_ones
         }
         false => visitor,
@@ -305,7 +306,7 @@ impl Csv {
     fn new() -> Result<Self, CommandError> {
         let mut writer = csv::Writer::from_writer(terminal::stdout());
         let names = [
-            "time", "device", "seq", "len", "text", "base64", "conn", "part",
+            "time", "device", "seq", "len", "text", "base64", "conn", "part", "session",
         ];
         writer.write_record(names).map_err(csv_failure)?;
         Ok(Self(writer))
@@ -326,6 +327,8 @@ impl EventVisitor for Csv {
             0 => String::new(),
             conn => conn.to_string(),
         };
+        let session = event.source.session.as_ref();
+        let session = session.map_or_else(String::new, |it| format!("{:016x}", it.number()));
         let mut position = *position;
         for item in batch.items() {
             if let Item::Message(bytes) | Item::Piece { bytes, .. } = item {
@@ -349,6 +352,7 @@ impl EventVisitor for Csv {
                     &base64,
                     &conn,
                     part,
+                    &session,
                 ];
                 self.0.write_record(row).map_err(csv_failure)?;
             }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::commands::content::report_empty;
+use crate::commands::content::{list_once, report_empty};
 use crate::error::CommandError;
 use crate::escape::printable;
 use crate::output::counted;
@@ -11,7 +11,7 @@ use crate::recorded::journal::SessionAudit;
 use crate::recorded::ranges::CHECKER;
 use crate::service::log::print_status;
 use blocksd_engine::stdio;
-use blocksd_recording::catalog::{RecordingFile, list};
+use blocksd_recording::catalog::RecordingFile;
 use blocksd_recording::{Error, Lock, Recovered, Repaired, Unrepaired, parent, sync_directory};
 
 /// Maximum number of findings that are printed for a file.
@@ -140,7 +140,7 @@ pub fn verify_command(paths: &[PathBuf]) -> Result<(), CommandError> {
     let is_single = matches!(paths, [path] if !path.is_dir());
     report_empty(paths)?;
     let mut audit = SessionAudit::default();
-    for listed in list(paths)? {
+    for listed in list_once(paths)? {
         let name = printable(listed.path.display());
         let (mut reported, mut findings) = (Ok(()), 0_u64);
         let mut is_open = false;

@@ -4,7 +4,7 @@
 mod last;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -12,16 +12,16 @@ use serde_json::Value;
 
 use crate::cli::{Last, Selection};
 use crate::commands::content::{Content, content_of, report_empty};
+use crate::commands::filter::{Filtered, MessageFilter};
 use crate::config::value::nearest;
 use crate::error::CommandError;
 use crate::escape::printable;
 use crate::output::counted;
 use crate::payload::members;
+use crate::recorded::journal::Entry;
 use crate::service::log::print_status;
 use blocksd_recording::topic::Kind;
-use blocksd_recording::{
-    Error, Losses, LostRange, Message, Missed, Reader, Tail, TailPosition, Visitor, Wanted,
-};
+use blocksd_recording::{Losses, Message, Reader, Tail, Visitor, Wanted};
 
 /// Devices that a report names.
 const NAMED_MAX: usize = 10;
@@ -97,9 +97,9 @@ impl<'a> Selected<'a> {
         &self,
         visitor: &mut dyn Visitor<Error = CommandError>,
     ) -> Result<(Losses, Matched), CommandError> {
-        let mut picker = Picker::new(self, visitor, false);
+        let mut picker = Filtered::new(Picker::new(self, false), visitor);
         let losses = Reader::new(self.paths.to_vec(), self.wanted.clone()).visit(&mut picker)?;
-        Ok((losses, picker.matched))
+        Ok((losses, picker.filter.matched))
     }
 
     /// Hands the messages of a single file or directory to a visitor, and waits for more.
@@ -110,10 +110,10 @@ impl<'a> Selected<'a> {
         &self,
         visitor: &mut dyn Visitor<Error = CommandError>,
     ) -> Result<(Losses, Matched), CommandError> {
-        let mut picker = Picker::new(self, visitor, true);
+        let mut picker = Filtered::new(Picker::new(self, true), visitor);
         let path = self.paths.first().cloned().unwrap_or_default();
         let losses = Tail::new(path, self.wanted.clone()).visit(&mut picker)?;
-        Ok((losses, picker.matched))
+        Ok((losses, picker.filter.matched))
     }
 
     /// Prints a line if there is nothing to select from, or if nothing was selected.
@@ -159,9 +159,8 @@ impl<'a> Selected<'a> {
     }
 }
 
-/// Passes the selected messages on, and notes what they match.
+/// Selects the messages, and notes what they match.
 struct Picker<'a> {
-    visitor: &'a mut dyn Visitor<Error = CommandError>,
     selected: &'a Selected<'a>,
     skip: u64,
     /// Events before the first message are left out: those of messages that are not among the last ones.
@@ -172,13 +171,8 @@ struct Picker<'a> {
 }
 
 impl<'a> Picker<'a> {
-    fn new(
-        selected: &'a Selected<'a>,
-        visitor: &'a mut dyn Visitor<Error = CommandError>,
-        reports: bool,
-    ) -> Self {
+    fn new(selected: &'a Selected<'a>, reports: bool) -> Self {
         Self {
-            visitor,
             selected,
             skip: selected.skip,
             waits_for_message: selected.is_last,
@@ -199,60 +193,42 @@ impl<'a> Picker<'a> {
     }
 }
 
-impl Visitor for Picker<'_> {
-    type Error = CommandError;
-
-    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+impl MessageFilter for Picker<'_> {
+    fn passes(&mut self, message: &Message<'_>) -> bool {
         let kind = message.channel.kind;
-        if matches!(kind, Kind::Sessions | Kind::Unconfirmed) {
+        if kind == Kind::Unconfirmed {
             // They are not for users: the messages are sent again.
-            return Ok(());
+            return false;
         }
-        if kind != Kind::Events {
+        if kind == Kind::Sessions {
+            // Of the entries about sessions, gaps are events.
+            let Some(Entry::Gap { device, .. }) = Entry::parse(message.data) else {
+                return false;
+            };
+            if self.waits_for_message {
+                return false;
+            }
+            self.note(&device);
+        } else if kind != Kind::Events {
             if self.skip != 0 {
                 self.skip -= 1;
-                return Ok(());
+                return false;
             }
             self.waits_for_message = false;
             self.matched.messages += 1;
             self.note(&message.channel.device);
         } else if self.waits_for_message {
-            return Ok(());
+            return false;
         } else if self.matched.devices.len() < self.selected.wanted.devices.len() {
             let known = members(message.data);
             if let Some(device) = known.get("device").and_then(Value::as_str) {
                 self.note(device);
             }
         }
-        self.visitor.message(message)
+        true
     }
 
-    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
-        self.visitor.lost(file, lost)
-    }
-
-    fn gap(&mut self) -> Result<(), CommandError> {
-        self.visitor.gap()
-    }
-
-    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
-        self.visitor.unreadable(error)
-    }
-
-    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
-        self.visitor.missed(path, missed)
-    }
-
-    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
-        self.visitor.missing(directory)
-    }
-
-    fn reached(&mut self, position: &TailPosition) -> Result<(), CommandError> {
-        self.visitor.reached(position)
-    }
-
-    fn idle(&mut self) -> Result<(), CommandError> {
-        self.visitor.idle()?;
+    fn idle(&mut self) {
         let is_there = self.selected.paths.iter().all(|path| path.exists());
         if self.reports && is_there {
             self.reports = false;
@@ -264,18 +240,17 @@ impl Visitor for Picker<'_> {
                 ));
             }
         }
-        Ok(())
     }
 }
 
 /// Why nothing of a device is shown, and which devices there are.
 fn not_there(device: &str, content: &Content) -> String {
     let device = printable(device);
-    let mut text = format!("device `{device}` is not in the recording");
+    let mut text = format!("device `{device}` has no messages in the recording");
     let names = || content.devices.iter().map(String::as_str);
     match nearest(&device, names()) {
         Some(near) => text += &format!("; did you mean `{}`?", printable(near)),
-        None if content.devices.is_empty() => text += ", which has no messages",
+        None if content.devices.is_empty() => text += "; no device has",
         None => {
             let named: Vec<_> = names().take(NAMED_MAX).map(printable).collect();
             text += &format!(", which has {}", named.join(", "));

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use embedded_io_adapters::std::FromStd;
+use framing_core::session::wire::{Closing, ClosingCode, Down};
 use framing_core::{AnyFraming, ReceivedPiece, SendError, blocking};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::NamedTempFile;
 
-use crate::error::CommandError;
+use crate::commands::session::client::HEADER_LEN;
+use crate::error::{CommandError, SessionError};
 use crate::escape::terminal;
 use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
 use blocksd_engine::connection::responder::ReplyError;
@@ -44,6 +46,8 @@ const LONG: u64 = 4 << 20;
 const RETRY: Duration = Duration::from_millis(100);
 /// How long a peer may be silent before it is not waited for.
 const SILENCE: Duration = Duration::from_secs(2);
+/// Length of the longest frame of a daemon, in bytes.
+const FRAME_MAX: usize = 44;
 /// How long a reset may take to arrive after a close.
 const RESET_WAIT: Duration = Duration::from_millis(20);
 
@@ -55,7 +59,22 @@ type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyFraming>;
 /// If something cannot be read, sent or printed.
 pub fn send(options: &SendOptions) -> Result<(), CommandError> {
     let stream = connect(&options.to, options.connect_timeout)?;
-    let mut writer = BlockingWriter::new(FromStd::new(BufWriter::new(&stream)), options.framing);
+    let answered = match write_messages(&stream, options) {
+        Ok(()) if options.wait_reply => print_reply(&stream, options.framing),
+        Ok(()) => wait_for_close(&stream, options.framing),
+        // A daemon that has refused the connection may have said so before.
+        Err(CommandError::Connection(error)) => match wait_for_close(&stream, options.framing) {
+            Err(CommandError::Session(refused)) => Err(refused.into()),
+            _ => Err(CommandError::Connection(error)),
+        },
+        Err(error) => Err(error),
+    };
+    answered
+}
+
+/// Writes the messages, the end of the series and that of the connection.
+fn write_messages(stream: &TcpStream, options: &SendOptions) -> Result<(), CommandError> {
+    let mut writer = BlockingWriter::new(FromStd::new(BufWriter::new(stream)), options.framing);
     if let Some(path) = &options.file {
         send_with_progress(&mut writer, options.framing, path)?;
     } else if options.messages.is_empty() {
@@ -72,16 +91,34 @@ pub fn send(options: &SendOptions) -> Result<(), CommandError> {
         _ => error,
     };
     let ended = stream.shutdown(Shutdown::Write).map_err(reset);
-    ended.map_err(CommandError::Connection)?;
-    if options.wait_reply {
-        print_reply(&stream, options.framing)
-    } else {
-        wait_for_close(&stream).map_err(CommandError::Connection)
-    }
+    ended.map_err(CommandError::Connection)
 }
 
 /// Waits until the peer closes, or is silent for [`SILENCE`]: only then does a reset show that it has not read everything.
-fn wait_for_close(mut stream: &TcpStream) -> io::Result<()> {
+///
+/// # Errors
+/// [`CommandError::Connection`]; [`SessionError::Required`] if the reply says that.
+fn wait_for_close(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
+    let mut begun = Vec::new();
+    let read = read_until_close(stream, &mut begun);
+    let message = begun
+        .split_first_chunk()
+        .and_then(|(len, rest)| rest.get(..u32::from_be_bytes(*len) as usize));
+    if matches!(framing, AnyFraming::Blocks(_)) && message.is_some_and(requires_session) {
+        return Err(SessionError::Required.into());
+    }
+    read.map_err(CommandError::Connection)
+}
+
+/// Whether the first message of a reply says that the listener requires sessions.
+fn requires_session(message: &[u8]) -> bool {
+    let frame = (message.len() <= FRAME_MAX).then(|| Down::parse(message));
+    let protocol = ClosingCode::Protocol as u8;
+    matches!(frame, Some(Ok(Down::Closing(Closing { code, number: 0, .. }))) if code == protocol)
+}
+
+/// Keeps the beginning of the reply.
+fn read_until_close(mut stream: &TcpStream, begun: &mut Vec<u8>) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE))?;
     let mut reply = [0; 4096];
     loop {
@@ -92,7 +129,10 @@ fn wait_for_close(mut stream: &TcpStream) -> io::Result<()> {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
-            Ok(_) => {}
+            Ok(len) => {
+                let wanted = (HEADER_LEN + FRAME_MAX).saturating_sub(begun.len());
+                begun.extend(reply.iter().take(len.min(wanted)));
+            }
         }
     }
     // A peer that closes before everything has arrived answers the rest with a reset.
@@ -239,9 +279,15 @@ fn send_lines<W: Write>(
 fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
     let mut reader = blocking::Reader::new(FromStd::new(stream), framing, [0; 8192]);
     let mut out = terminal::stdout();
+    let mut is_first = true;
     loop {
         match reader.receive_piece()? {
             ReceivedPiece::Piece { bytes, last, .. } => {
+                let is_first = std::mem::take(&mut is_first);
+                let may_refuse = is_first && matches!(framing, AnyFraming::Blocks(_));
+                if may_refuse && requires_session(bytes) {
+                    return Err(SessionError::Required.into());
+                }
                 out.write_all(bytes).map_err(CommandError::stdout)?;
                 if last {
                     out.write_all(b"\n").map_err(CommandError::stdout)?;

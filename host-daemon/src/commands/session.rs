@@ -1,4 +1,4 @@
-//! What `send --session` and `replay --session` share: a client of acknowledged sessions, and its spool. Start with
+//! Shared by `send --session` and `replay --session`: a client of acknowledged sessions, and its spool. Start with
 //! [`SessionClient`](client::SessionClient).
 
 pub(crate) mod client;

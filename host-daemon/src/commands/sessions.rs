@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::content::report_empty;
+use crate::commands::content::{list_once, report_empty};
 use crate::commands::read::report_unreadable;
 use crate::commands::table::{time, write_table};
 use crate::error::CommandError;
@@ -13,7 +13,6 @@ use crate::escape::json::write_json;
 use crate::escape::printable;
 use crate::recorded::journal::{AuditedSession, SessionAudit};
 use blocksd_engine::stdio;
-use blocksd_recording::catalog::list;
 
 /// Lists sessions as a table, or as one JSON object per line.
 ///
@@ -24,7 +23,7 @@ pub fn sessions_command(paths: &[PathBuf], as_json: bool) -> Result<(), CommandE
     report_empty(paths)?;
     let is_single = matches!(paths, [path] if !path.is_dir());
     let (mut audit, mut unread) = (SessionAudit::default(), 0);
-    for listed in list(paths)? {
+    for listed in list_once(paths)? {
         match audit.file(&listed, paths.contains(&listed.path)) {
             Ok(()) => {}
             Err(error) if is_single => return Err(error.into()),

@@ -1,20 +1,19 @@
 //! `--unique`: passes each message of a session on once. Start with [`Unique`].
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::CommandError;
+use crate::commands::filter::MessageFilter;
 use crate::recorded::journal::{NumberSet, NumberTracker, SessionTable, numbering};
-use blocksd_recording::{ChannelInfo, Error, LostRange, Message, Missed, TailPosition, Visitor};
+use blocksd_recording::{ChannelInfo, Message};
 
 /// Channels that are remembered. Each file has its own.
 const CHANNELS_MAX: usize = 1 << 16;
 
 /// Passes messages on, but those of sessions only if no message of the same session and number was passed on before. The
 /// memory grows with the holes in the numbers of the sessions.
-pub(super) struct Unique<'a> {
-    visitor: &'a mut dyn Visitor<Error = CommandError>,
+#[derive(Default)]
+pub(super) struct Unique {
     sessions: SessionTable<NumberSet>,
     /// Channels by address, which stays the same while the channel is here.
     channels: HashMap<usize, KnownChannel>,
@@ -26,17 +25,8 @@ struct KnownChannel {
     numbered: Option<(usize, NumberTracker)>,
 }
 
-impl<'a> Unique<'a> {
-    pub(super) fn new(visitor: &'a mut dyn Visitor<Error = CommandError>) -> Self {
-        Self {
-            visitor,
-            sessions: SessionTable::default(),
-            channels: HashMap::new(),
-        }
-    }
-
-    /// Returns whether a message is the first one with its number.
-    fn is_first(&mut self, message: &Message<'_>) -> bool {
+impl MessageFilter for Unique {
+    fn passes(&mut self, message: &Message<'_>) -> bool {
         let channel = message.channel;
         let key = Arc::as_ptr(channel).addr();
         if CHANNELS_MAX <= self.channels.len() && !self.channels.contains_key(&key) {
@@ -62,44 +52,5 @@ impl<'a> Unique<'a> {
             set.insert(number, number.saturating_add(1), |_, _| is_first = false);
         }
         is_first
-    }
-}
-
-impl Visitor for Unique<'_> {
-    type Error = CommandError;
-
-    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        match self.is_first(message) {
-            true => self.visitor.message(message),
-            false => Ok(()),
-        }
-    }
-
-    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
-        self.visitor.lost(file, lost)
-    }
-
-    fn gap(&mut self) -> Result<(), CommandError> {
-        self.visitor.gap()
-    }
-
-    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
-        self.visitor.unreadable(error)
-    }
-
-    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
-        self.visitor.missed(path, missed)
-    }
-
-    fn missing(&mut self, directory: &Path) -> Result<(), CommandError> {
-        self.visitor.missing(directory)
-    }
-
-    fn reached(&mut self, position: &TailPosition) -> Result<(), CommandError> {
-        self.visitor.reached(position)
-    }
-
-    fn idle(&mut self) -> Result<(), CommandError> {
-        self.visitor.idle()
     }
 }

@@ -101,7 +101,7 @@ fn needs_record(given: &Partial) -> Vec<Found> {
                 ValueOrigin::Line(_) => "record = \"DIR\"",
                 _ => "--record <DIR>",
             };
-            let reason = format!("configures the recording, and needs {needed}");
+            let reason = format!("has no effect without a recording, and needs {needed}");
             (mistake(it.origin, it.key, reason), vec!["record"])
         })
         .collect()
@@ -158,6 +158,10 @@ fn sessions(given: &Partial) -> Vec<Found> {
                 _ if is_line(address) => {
                     format!("`{address}` is a serial line or standard input, which has no sessions")
                 }
+                _ if given.record.is_none() && own.session.is_some() => format!(
+                    "a message is acknowledged when it is recorded, so sessions need {}",
+                    named("record", session.origin)
+                ),
                 _ => continue,
             };
             let it = mistake(
@@ -166,7 +170,7 @@ fn sessions(given: &Partial) -> Vec<Found> {
                 format!("`{}`: {why}", session.text),
             );
             if !found.iter().any(|(known, _)| known.origin == it.origin) {
-                found.push((it, vec!["framing", "oversize", "reply"]));
+                found.push((it, vec!["framing", "oversize", "reply", "record"]));
             }
         }
     }

@@ -122,9 +122,11 @@ fn recording(error: &RecordingError) -> Code {
 
 fn session(error: &SessionError) -> Code {
     match error {
-        SessionError::Unacknowledged { .. } | SessionError::TooLong { .. } => Code::Failed,
+        SessionError::Unacknowledged { .. }
+        | SessionError::TooLong { .. }
+        | SessionError::NotRecorded { .. } => Code::Failed,
         SessionError::Line { error, .. } => session(error),
-        SessionError::Refused { .. } => Code::Wrong,
+        SessionError::Refused { .. } | SessionError::Required => Code::Wrong,
         SessionError::Spool { fault, .. } => match fault {
             SpoolFault::Locked => Code::Refused,
             SpoolFault::Io(error) => code(Subject::File, error),

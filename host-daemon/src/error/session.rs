@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use framing_core::session::HeardError;
 use framing_core::session::wire::ClosingCode;
@@ -12,7 +12,7 @@ use framing_core::session::wire::ClosingCode;
 #[non_exhaustive]
 pub enum SessionError {
     /// There was no connection for too long.
-    #[error("{}: {cause}{}", unsent(*messages, *acknowledged), kept(*messages, *untaken, spool.as_deref()))]
+    #[error("{}: {cause}{}", unsent(*messages, *acknowledged), kept(*messages, *untaken, spool.as_ref()))]
     Unacknowledged {
         /// Number of messages that are not acknowledged.
         messages: u64,
@@ -20,20 +20,25 @@ pub enum SessionError {
         untaken: u64,
         /// Number of messages that are acknowledged.
         acknowledged: u64,
-        /// The file that has them.
-        spool: Option<PathBuf>,
+        /// The file that has the others.
+        spool: Option<KeptIn>,
         /// Why the last connection, or the last attempt to connect, ended.
         #[source]
         cause: SessionEnd,
     },
     /// The daemon refuses the session, and a retry cannot help.
-    #[error("the daemon refuses the session: {}; {}", refusal(*code), unacknowledged(*messages))]
+    #[error("the daemon refuses the session: {}; {}", refusal(*code), unsent(*messages, *acknowledged))]
     Refused {
         /// Why.
         code: ClosingCode,
         /// Number of messages that are not acknowledged.
         messages: u64,
+        /// Number of messages that are acknowledged.
+        acknowledged: u64,
     },
+    /// The listener takes no messages without a session.
+    #[error("nothing was recorded: this listener requires sessions; use --session")]
+    Required,
     /// A message is longer than the daemon takes.
     #[error(
         "a message of {len} bytes is longer than the daemon takes, {max} bytes; raise its --max-block"
@@ -41,6 +46,16 @@ pub enum SessionError {
     TooLong {
         /// Length of the message, in bytes.
         len: u64,
+        /// Length of the longest message that the daemon takes, in bytes.
+        max: u32,
+    },
+    /// The daemon has acknowledged messages and not recorded them, because they are longer than it takes.
+    #[error("{}, since the daemon takes {max} bytes; raise its --max-block", not_recorded(*messages, *longest))]
+    NotRecorded {
+        /// Number of these messages.
+        messages: u64,
+        /// Length of the longest, in bytes.
+        longest: u64,
         /// Length of the longest message that the daemon takes, in bytes.
         max: u32,
     },
@@ -62,6 +77,15 @@ pub enum SessionError {
         #[source]
         fault: SpoolFault,
     },
+}
+
+/// Where messages are kept for another run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptIn {
+    /// The spool.
+    pub path: PathBuf,
+    /// The address of the daemon that they are for.
+    pub address: String,
 }
 
 /// Why a connection of a session ended, or was not made.
@@ -161,17 +185,30 @@ fn unsent(messages: u64, acknowledged: u64) -> impl fmt::Display {
     })
 }
 
+fn not_recorded(messages: u64, longest: u64) -> impl fmt::Display {
+    fmt::from_fn(move |f| match messages {
+        1 => write!(
+            f,
+            "1 message of {longest} bytes was refused as too long, and is not recorded"
+        ),
+        _ => write!(
+            f,
+            "{messages} messages of up to {longest} bytes were refused as too long, and are not recorded"
+        ),
+    })
+}
+
 /// What to do about messages that are not acknowledged.
-fn kept(messages: u64, untaken: u64, spool: Option<&Path>) -> impl fmt::Display {
+fn kept(messages: u64, untaken: u64, spool: Option<&KeptIn>) -> impl fmt::Display {
     fmt::from_fn(move |f| {
         match spool {
         _ if messages == 0 => Ok(()),
-        Some(path) => {
+        Some(KeptIn { path, address }) => {
             let kept = messages - untaken;
             if kept != 0 {
                 write!(
                     f,
-                    "; {kept} in the spool: send with `--spool {}` again",
+                    "; {kept} in the spool: send with `blocksd send --session --to {address} --spool {} </dev/null`",
                     path.display()
                 )?;
             }
@@ -181,7 +218,7 @@ fn kept(messages: u64, untaken: u64, spool: Option<&Path>) -> impl fmt::Display 
             Ok(())
         }
         None => f.write_str(
-            "; they may be recorded or not; use `send --spool FILE` to keep such messages for another run",
+            "; they may be recorded or not; use `send --session --spool FILE` to keep such messages for another run",
         ),
     }
     })
@@ -192,7 +229,7 @@ fn refusal(code: ClosingCode) -> impl fmt::Display {
     fmt::from_fn(move |f| {
         match code {
         ClosingCode::NoSession => f.write_str(
-            "it has no sessions here; send to a listener with the framing `blocks` of a daemon that records (--record)",
+            "it has no sessions here; they need --record, the framing `blocks`, --oversize skip and no --reply, and must not be off (--session)",
         ),
         ClosingCode::Forbidden => {
             f.write_str("this device may not connect; permit it in the daemon's configuration, or choose another --device")
@@ -207,14 +244,19 @@ fn refusal(code: ClosingCode) -> impl fmt::Display {
 /// The meaning of a code in a few words.
 fn closing(code: u8) -> impl fmt::Display {
     let named = [
-        (ClosingCode::Full, "it has too many sessions"),
+        (ClosingCode::Version, "it speaks another version"),
+        (ClosingCode::BadHello, "it takes the HELLO for malformed"),
+        (ClosingCode::Forbidden, "this device may not connect"),
+        (ClosingCode::Full, "it has too many sessions or connections"),
         (
             ClosingCode::Superseded,
             "another connection continues the session",
         ),
+        (ClosingCode::Unsupported, "it lacks a feature"),
         (ClosingCode::Again, "its disk does not sync"),
         (ClosingCode::Shutdown, "it stops"),
         (ClosingCode::Protocol, "the sender broke the protocol"),
+        (ClosingCode::NoSession, "it has no sessions here"),
     ];
     fmt::from_fn(
         move |f| match named.iter().find(|(known, _)| *known as u8 == code) {

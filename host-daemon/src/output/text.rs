@@ -365,16 +365,15 @@ fn write_event(
             )?;
             out.end_line()
         }
-        EventKind::Gap(gap) => {
+        EventKind::Gap(SessionGap { from, to, cause }) => {
             write_prefix(event, clock, out.line())?;
-            let SessionGap { from, to, cause } = *gap;
-            let blocks = counted(to - from, "block");
-            write!(
-                out.line(),
-                "#{conn} gap: {blocks} from {from} to {}: {}",
-                to - 1,
-                meaning(cause)
-            )?;
+            // A recording does not have the connection.
+            if conn != 0 {
+                write!(out.line(), "#{conn} ")?;
+            }
+            let (blocks, last) = (counted(to - from, "block"), to - 1);
+            let why = meaning(*cause);
+            write!(out.line(), "gap: {blocks} from {from} to {last}: {why}")?;
             out.end_line()
         }
         EventKind::Suppressed(sums) => {

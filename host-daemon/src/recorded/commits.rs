@@ -12,12 +12,12 @@ use blocksd_recording::CommitOutcome;
 /// Upper bounds of the histogram of times, in milliseconds.
 pub const DURABLE_BOUNDS_MS: [u64; 10] = [10, 25, 50, 100, 150, 250, 500, 1000, 2500, 10_000];
 
-/// The sessions that each commit concerns. The writer adds them, the sync thread reports how the commit ended, and a task of
-/// the runtime tells the sessions, which wakes their connections.
+/// The sessions that each commit concerns. The writer adds them. The sync thread reports the outcome of each commit. A task
+/// of the runtime passes the outcomes on to the sessions, which wake their connections.
 #[derive(Debug, Default)]
 pub struct Commits {
     state: Mutex<Pending>,
-    /// Held while the sessions are told, so that they are told in the order of the commits.
+    /// Held while outcomes are applied, so that they are applied in the order of the commits.
     applying: Mutex<()>,
     ended: Notify,
     times: Mutex<DurableTimes>,
@@ -36,7 +36,7 @@ pub struct DurableTimes {
 struct Pending {
     /// Commits with a session, in order.
     lists: VecDeque<List>,
-    /// How commits ended, in order.
+    /// Outcomes of commits, in order.
     outcomes: VecDeque<CommitOutcome>,
 }
 
@@ -55,7 +55,7 @@ struct Touched {
 }
 
 impl Commits {
-    /// Everything that is written of a session so far becomes durable with this commit.
+    /// Remembers that this commit makes durable everything that is written of a session so far.
     pub fn touch(&self, commit: u64, session: &Arc<Session>) {
         let written = session.written();
         let mut state = self.state();
@@ -78,13 +78,13 @@ impl Commits {
         }
     }
 
-    /// A commit has ended. Does not wait for sessions.
+    /// Takes the outcome of a commit. Does not wait for sessions.
     pub fn ended(&self, outcome: CommitOutcome) {
         self.state().outcomes.push_back(outcome);
         self.ended.notify_one();
     }
 
-    /// Tells the sessions of all commits that have ended.
+    /// Applies the outcomes of all commits that have ended to their sessions.
     pub fn apply(&self) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((list, is_durable)) = self.next() {
@@ -102,7 +102,7 @@ impl Commits {
         }
     }
 
-    /// Tells the sessions whenever a commit ends.
+    /// Applies outcomes whenever a commit ends.
     pub async fn run(&self) {
         loop {
             self.ended.notified().await;

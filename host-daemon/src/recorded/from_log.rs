@@ -11,6 +11,7 @@ use serde::Deserialize as _;
 
 use crate::payload::{Decoding, members};
 use crate::recorded::from_log::connections::Connections;
+use crate::recorded::journal::Entry;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{FaultNote, Note, SeriesNote};
 use crate::recorded::time::Time;
@@ -128,8 +129,15 @@ impl EventReader {
                 self.end_blocks(visitor)?;
                 self.note(message, visitor)
             }
-            // These are no events.
-            Kind::Sessions | Kind::Unconfirmed => Ok(()),
+            Kind::Sessions => match gap(message) {
+                Some(event) => {
+                    self.end_blocks(visitor)?;
+                    visitor.event(&event)
+                }
+                None => Ok(()),
+            },
+            // The messages are sent again.
+            Kind::Unconfirmed => Ok(()),
         }
     }
 
@@ -270,14 +278,7 @@ impl EventReader {
         }
         match kind(&note) {
             Some(kind) => visitor.event(&Event {
-                source: Arc::new(ConnectionInfo {
-                    conn,
-                    device: device.into(),
-                    framing: AnyFraming::Blocks(Blocks),
-                    encoding: Encoding::default(),
-                    first_seq: 0,
-                    session: session(&note),
-                }),
+                source: source(conn, device.into(), session(&note)),
                 time: system_time(message.time),
                 kind,
             }),
@@ -318,6 +319,40 @@ fn event(source: Arc<ConnectionInfo>, time: u64, batch: Batch, position: StreamP
         time: system_time(time),
         kind: EventKind::Batch { batch, position },
     }
+}
+
+/// The event of an entry about sessions, if it is a gap. Its connection is not recorded.
+fn gap(message: &Message<'_>) -> Option<Event> {
+    let Entry::Gap {
+        device,
+        session,
+        from,
+        to,
+        cause,
+        ..
+    } = Entry::parse(message.data)?
+    else {
+        return None;
+    };
+    let device: Arc<str> = device.into();
+    let session = Session::recovered(Arc::clone(&device), session, 0, 0);
+    Some(Event {
+        source: source(0, device, Some(Arc::new(session))),
+        time: system_time(message.time),
+        kind: EventKind::Gap(SessionGap { from, to, cause }),
+    })
+}
+
+/// The connection of an event without payload.
+fn source(conn: u64, device: Arc<str>, session: Option<Arc<Session>>) -> Arc<ConnectionInfo> {
+    Arc::new(ConnectionInfo {
+        conn,
+        device,
+        framing: AnyFraming::Blocks(Blocks),
+        encoding: Encoding::default(),
+        first_seq: 0,
+        session,
+    })
 }
 
 fn system_time(nanoseconds: u64) -> SystemTime {

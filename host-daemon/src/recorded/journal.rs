@@ -15,11 +15,10 @@ mod table;
 
 pub use self::audit::SessionAudit;
 pub use self::audited::AuditedSession;
-pub use self::entry::{
-    Entry, FIRST_KEY, SESSION_KEY, SESSIONS_TOPIC, Snapshot, numbering, sessions_channel,
-};
+pub use self::entry::{Entry, Snapshot, numbering, sessions_channel};
 pub use self::fold::{Folded, FoldedSession, Unread, UnreadCause, fold};
 pub(crate) use self::numbers::NumberSet;
 pub(crate) use self::records::NumberTracker;
 pub(crate) use self::table::SessionTable;
 pub use blocksd_engine::session::GapCause;
+pub use blocksd_recording::topic::{FIRST_KEY, SESSION_KEY, SESSIONS_TOPIC};

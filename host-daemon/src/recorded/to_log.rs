@@ -130,8 +130,8 @@ impl EventWriter {
         }
     }
 
-    /// Writes the messages of these sessions. What a commit makes durable is reported to `commits`, which the caller must
-    /// [tell](Commits::ended) how each commit ended.
+    /// Writes the messages of these sessions. The sessions of each commit are added to `commits`. The caller must
+    /// [report](Commits::ended) the outcome of each commit to it.
     #[must_use]
     pub fn with_sessions(self, sessions: Arc<Sessions>, commits: Arc<Commits>) -> Self {
         Self {
@@ -288,7 +288,7 @@ impl EventWriter {
         }
     }
 
-    /// Writes that a connection has opened a session, if the budget allows it: the channel of the messages tells it, too.
+    /// Writes that a connection has opened a session, if the budget allows it. The channel of the messages has the session, too.
     fn opened_session(&mut self, event: &Event, opened: &SessionOpened) -> Result<(), LogError> {
         let source = &event.source;
         let mut conns = 0;
@@ -362,7 +362,7 @@ impl EventWriter {
             .append(channel, sequence, nanoseconds(time), &self.json)
     }
 
-    /// What must happen before something is written.
+    /// Prepares the file before anything is written.
     fn prepare(&mut self) -> Result<(), LogError> {
         match self.sessions {
             Some(_) => self.prepare_sessions(),

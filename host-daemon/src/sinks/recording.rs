@@ -143,7 +143,7 @@ pub fn repair(lock: &Lock, context: &LogContext, mut emit: impl FnMut(Lifecycle<
 }
 
 /// Reads the sessions of a recording. If that is not possible, or if a torn file could not be repaired, no session can be
-/// opened: what was acknowledged is not known.
+/// opened, because the acknowledged numbers are not known.
 pub fn recover_sessions(folder: &Path, sessions: &Sessions, is_repaired: bool) {
     let folded = match journal::fold(folder) {
         Ok(folded) => folded,
@@ -279,7 +279,7 @@ impl Sink for Recording {
             commits,
             lock: _lock,
         } = *self;
-        let telling = {
+        let applying = {
             let commits = Arc::clone(&commits);
             Handle::current().spawn(async move { commits.run().await })
         };
@@ -288,7 +288,7 @@ impl Sink for Recording {
             unwritten,
             abandoned,
         } = Handle::current().block_on(record(writer, lifecycle, events, &synced));
-        telling.abort();
+        applying.abort();
         commits.apply();
         packer.finish(PACK_AT_MOST);
         let stats = context.stats.read();

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use blocksd_tests::measure::settle;
+use blocksd_tests::scratch::ScratchArgs;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -84,9 +85,8 @@ struct Arguments {
     /// Other builds of `blocksd` to compare with; may be scripts that set something and then run a build
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
-    /// Folder for recordings and files, which are removed afterwards
-    #[arg(long, value_name = "FOLDER", default_value = "target/load")]
-    dir: PathBuf,
+    #[command(flatten)]
+    scratch: ScratchArgs,
     /// Write the results into docs/measurements
     #[arg(long)]
     update: bool,
@@ -131,10 +131,7 @@ fn main() -> ExitCode {
 fn measure(arguments: &Arguments) -> io::Result<()> {
     process::end_at_signals()?;
     let blocksd = built_beside()?;
-    fs::create_dir_all(&arguments.dir)?;
-    let scratch = tempfile::Builder::new()
-        .prefix("run-")
-        .tempdir_in(fs::canonicalize(&arguments.dir)?)?;
+    let scratch = arguments.scratch.make("run-")?;
     let mut results = machine::describe(scratch.path(), &blocksd)?;
     let plan = Plan::new(arguments, &blocksd)?;
     writeln!(results, "\n{}\n", plan.describe(arguments)).expect("memory");
@@ -257,7 +254,7 @@ impl Plan {
             Content::Samples => "16-bit samples that move by at most 3",
             Content::Noise => "noise",
         };
-        let dir = arguments.dir.to_string_lossy().into_owned();
+        let dir = arguments.scratch.dir.to_string_lossy().into_owned();
         let words = std::env::args().skip(1);
         let words = words.filter(|word| *word != dir && word != "--dir" && word != "--update");
         let words = words.map(|word| {

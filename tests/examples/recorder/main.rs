@@ -12,9 +12,9 @@ mod speed;
 mod storage;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
+use blocksd_tests::scratch::ScratchArgs;
 use clap::{Parser, Subcommand};
 
 /// Measures the recorder.
@@ -23,14 +23,8 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     what: What,
-    /// Folder for recordings, which are removed afterwards
-    #[arg(
-        long,
-        global = true,
-        value_name = "FOLDER",
-        default_value = "target/load"
-    )]
-    dir: PathBuf,
+    #[command(flatten)]
+    scratch: ScratchArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,10 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(cli: &Cli) -> io::Result<()> {
-    std::fs::create_dir_all(&cli.dir)?;
-    let scratch = tempfile::Builder::new()
-        .prefix("recorder-")
-        .tempdir_in(std::fs::canonicalize(&cli.dir)?)?;
+    let scratch = cli.scratch.make("recorder-")?;
     match &cli.what {
         What::Speed(arguments) => speed::measure(scratch.path(), arguments),
         What::Size(arguments) => size::measure(scratch.path(), arguments),

@@ -1,4 +1,4 @@
-//! What a session costs the daemon: [`measure`] runs many slow devices with sessions, and the same without.
+//! The cost of a session for the daemon: [`measure`] runs many slow devices, with sessions and without.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -116,11 +116,11 @@ fn sessions(folder: &Path, arguments: &Arguments) -> (Costs, Vec<Duration>) {
         is_timed: true,
     };
     let devices = SessionDevices::start("boiler", arguments.devices, plan);
-    devices.connect_to(Some(daemon.addr()));
+    devices.connect_to(daemon.addr());
     wait_long("all are connected", || {
         devices.seen().all(DeviceSeen::is_connected)
     });
-    // What was pushed before the connection is no part of the measurement.
+    // Messages from before the connection are not measured.
     let before: Vec<_> = devices.seen().map(DeviceSeen::pushed).collect();
     let costs = run(&daemon, arguments);
     let pushed: Vec<_> = devices.seen().map(DeviceSeen::pushed).collect();

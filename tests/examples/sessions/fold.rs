@@ -41,14 +41,14 @@ pub(crate) fn measure(scratch: &Path, arguments: &Arguments) {
         ..DevicePlan::default()
     };
     let devices = SessionDevices::start("boiler", arguments.devices, plan);
-    devices.connect_to(Some(daemon.addr()));
+    devices.connect_to(daemon.addr());
     wait_long("the file is long", || {
         arguments.file << 20 <= file_len(&folder)
     });
     let messages = daemon.synced();
     daemon.server.process.signal("KILL");
     drop(daemon.server.process.end());
-    devices.connect_to(None);
+    devices.leave();
     let len = file_len(&folder);
     let begun = Instant::now();
     let daemon = Daemon::start(&folder, &args);
@@ -59,7 +59,7 @@ pub(crate) fn measure(scratch: &Path, arguments: &Arguments) {
         len,
         took.as_secs_f64(),
     );
-    devices.connect_to(Some(daemon.addr()));
+    devices.connect_to(daemon.addr());
     drop(devices.finish_within(crate::daemon::LIMIT));
     daemon.stop();
 }

@@ -3,8 +3,8 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, DeviceSeen, SessionDevices};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::small_disk::SmallDisk;
 use clap::Args;
 
@@ -44,7 +44,7 @@ pub(crate) fn prove(arguments: &Arguments) {
         ..DevicePlan::default()
     };
     let devices = SessionDevices::start("boiler", arguments.devices, plan);
-    devices.connect_to(Some(daemon.addr()));
+    devices.connect_to(daemon.addr());
     wait_long("the disk is full", || {
         let log_text = daemon.server.process.error_text();
         log_text.contains("devices are held back")
@@ -65,12 +65,8 @@ pub(crate) fn prove(arguments: &Arguments) {
     devices.wait_for_acks(1);
     let outcomes = devices.finish();
     daemon.stop();
-    let audit = SessionAudit::of(disk.path());
-    let mut pushed = 0;
-    for outcome in &outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-        pushed += outcome.pushed;
-    }
+    SessionOracle::of(disk.path()).assert_outcomes(&outcomes);
+    let pushed: u64 = outcomes.iter().map(|outcome| outcome.pushed).sum();
     println!(
         "{} s with a full disk: {} devices, no acknowledgement, {more} heartbeats, no connection lost; afterwards all {pushed} messages are recorded once",
         arguments.seconds, arguments.devices,

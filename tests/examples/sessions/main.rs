@@ -13,8 +13,7 @@ mod kill;
 mod plain;
 mod rate;
 
-use std::path::PathBuf;
-
+use blocksd_tests::scratch::ScratchArgs;
 use clap::{Parser, Subcommand};
 
 /// Proves and measures acknowledged sessions.
@@ -23,19 +22,13 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     what: What,
-    /// Folder for recordings, which are removed afterwards
-    #[arg(
-        long,
-        global = true,
-        value_name = "FOLDER",
-        default_value = "target/load"
-    )]
-    dir: PathBuf,
+    #[command(flatten)]
+    scratch: ScratchArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Kills the daemon again and again, and compares what was sent with the recording
+    /// Kills the daemon again and again, and compares the sent messages with the recording
     Kill(kill::Arguments),
     /// Fills the disk for a while
     Full(full::Arguments),
@@ -50,11 +43,8 @@ enum What {
 fn main() {
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit of descriptors can be raised");
     let cli = Cli::parse();
-    std::fs::create_dir_all(&cli.dir).expect("a folder can be created");
-    let scratch = tempfile::Builder::new()
-        .prefix("sessions-")
-        .tempdir_in(&cli.dir)
-        .expect("a folder can be created");
+    let scratch = cli.scratch.make("sessions-");
+    let scratch = scratch.expect("a folder can be created");
     match &cli.what {
         What::Kill(arguments) => kill::prove(scratch.path(), arguments),
         What::Full(arguments) => full::prove(arguments),

@@ -69,7 +69,7 @@ fn run(folder: &Path, arguments: &Arguments, is_session: bool) -> (f64, f64) {
             ..DevicePlan::default()
         };
         let devices = SessionDevices::start("boiler", arguments.devices, plan);
-        devices.connect_to(Some(daemon.addr()));
+        devices.connect_to(daemon.addr());
         wait_long("all are connected", || {
             devices.seen().all(DeviceSeen::is_connected)
         });

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use blocksd::config::ConfigError;
-use blocksd::error::{CommandError, SessionEnd, SessionError, SpoolFault};
+use blocksd::error::{CommandError, KeptIn, SessionEnd, SessionError, SpoolFault};
 use blocksd::sinks::console::NotShown;
 use blocksd_engine::event::Dropped;
 use blocksd_recording::{Error as RecordingError, LogError};
@@ -183,7 +183,7 @@ fn errors() -> Vec<CommandError> {
     errors
 }
 
-/// At least one error of each kind of [`SessionError`] and what it contains.
+/// At least one error of each kind of [`SessionError`] and of the errors in it.
 fn session_errors() -> Vec<SessionError> {
     let unacknowledged = |cause| SessionError::Unacknowledged {
         messages: 3,
@@ -192,7 +192,11 @@ fn session_errors() -> Vec<SessionError> {
         spool: None,
         cause,
     };
-    let refused = |code| SessionError::Refused { code, messages: 1 };
+    let refused = |code| SessionError::Refused {
+        code,
+        messages: 0,
+        acknowledged: 0,
+    };
     let spool = |fault| SessionError::Spool {
         path: PathBuf::from("spool"),
         fault,
@@ -203,7 +207,10 @@ fn session_errors() -> Vec<SessionError> {
             messages: 5,
             untaken: 2,
             acknowledged: 1,
-            spool: Some(PathBuf::from("spool")),
+            spool: Some(KeptIn {
+                path: PathBuf::from("spool"),
+                address: "127.0.0.1:1060".to_owned(),
+            }),
             cause: SessionEnd::Silent { timeout_s: 30 },
         },
         SessionError::Unacknowledged {
@@ -222,6 +229,12 @@ fn session_errors() -> Vec<SessionError> {
         unacknowledged(SessionEnd::Unanswered { timeout_s: 10 }),
         unacknowledged(SessionEnd::Protocol(HeardError::Unsent)),
         too_long(),
+        SessionError::Required,
+        SessionError::NotRecorded {
+            messages: 2,
+            longest: 300,
+            max: 200,
+        },
         SessionError::Line {
             number: 7,
             error: Box::new(too_long()),

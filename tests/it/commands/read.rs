@@ -110,9 +110,9 @@ fn a_recording_is_read_in_every_form_by_device_and_time() {
         directory,
         &["--output", "csv", "--from", "2026-01-01T01:00:00Z"],
     );
-    let want = "time,device,seq,len,text,base64,conn,part\n\
-        2026-01-01T01:00:00.000000000Z,d1,2,15,\"later, \"\"quoted\"\"\",,,\n\
-        2026-01-01T01:00:00.010000000Z,d1,3,2,,/wA=,,\n";
+    let want = "time,device,seq,len,text,base64,conn,part,session\n\
+        2026-01-01T01:00:00.000000000Z,d1,2,15,\"later, \"\"quoted\"\"\",,,,\n\
+        2026-01-01T01:00:00.010000000Z,d1,3,2,,/wA=,,,\n";
     assert_eq!((ended.code, ended.stdout_text().as_str()), (Some(0), want));
 
     // Time ranges that begin or end in the middle of a chunk.

@@ -8,6 +8,7 @@ use std::thread;
 
 use blocksd_tests::process::{Ended, Process, Server, blocksd, run};
 use blocksd_tests::recording::{BEGIN, File, STEP, put};
+use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use blocksd_tests::session_peer::SessionPeer;
 use framing_core::session::wire::{ClosingCode, MAGIC};
@@ -99,15 +100,11 @@ fn assert_recorded(host: &mut dyn RecordingHost, count: usize) {
 #[test]
 fn every_message_is_recorded_once_under_its_device() {
     let (_folder, path) = recording(60);
-    let cut = |cut_after, loses_acks| ConnectionPlan {
-        cut_after: Some(cut_after),
+    let cut = |after, loses_acks| ConnectionPlan {
         loses_acks,
-        ..ConnectionPlan::default()
+        ..ConnectionPlan::cut(after)
     };
-    let again = ConnectionPlan {
-        close_after: Some((3, ClosingCode::Again, 0)),
-        ..ConnectionPlan::default()
-    };
+    let again = ConnectionPlan::close(3, ClosingCode::Again);
     for plans in [
         Vec::new(),
         vec![
@@ -130,19 +127,15 @@ fn every_message_is_recorded_once_under_its_device() {
 #[test]
 fn a_refused_or_interrupted_session_ends_the_replay_with_an_error() {
     let (_folder, path) = recording(60);
-    let refusing = ConnectionPlan {
-        close_after: Some((0, ClosingCode::NoSession, 0)),
-        ..ConnectionPlan::default()
-    };
+    let refusing = ConnectionPlan::close(0, ClosingCode::NoSession);
     let host = SessionHost::start(4, vec![refusing; 20]);
     let ended = over_session(&path, &host);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     let last = ended.stderr.lines().last().unwrap();
     assert!(last.contains("it has no sessions here"), "{ended:?}");
     // Nothing listens there.
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap().to_string();
-    drop(closed);
+    let closed = ReservedPort::take();
+    let address = closed.address().to_string();
     let ended = replay(&path, &address, &["--session"]);
     assert_eq!(ended.code, Some(75), "{ended:?}");
     let both = ["--session", "--framing", "blocks"];
@@ -152,11 +145,7 @@ fn a_refused_or_interrupted_session_ends_the_replay_with_an_error() {
 #[test]
 fn an_interrupt_ends_a_replay_to_a_host_that_acknowledges_nothing() {
     let (_folder, path) = recording(60);
-    let stalling = ConnectionPlan {
-        stall_after: Some(1),
-        ..ConnectionPlan::default()
-    };
-    let host = SessionHost::start(9, vec![stalling; 20]);
+    let host = SessionHost::start(9, vec![ConnectionPlan::stall(1); 20]);
     let address = host.address().to_string();
     let path = path.to_str().unwrap();
     let args = [

@@ -220,7 +220,7 @@ fn a_selection_that_matches_nothing_is_explained() {
         let ended = with(&["--device", "nosuch"]);
         ended.assert_refused(
             2,
-            "device `nosuch` is not in the recording, which has d0, d1",
+            "device `nosuch` has no messages in the recording, which has d0, d1",
         );
         with(&["--device", "d11"]).assert_refused(2, "did you mean `d1`?");
         with(&["--from", "04:00", "--until", "03:00"])
@@ -294,7 +294,8 @@ fn a_follower_without_a_match_reports_that_it_waits() {
     put(folder.path(), 1, "mcap", &Sample::default().sealed().0);
     let path = folder.path().to_str().unwrap();
     let follower = Process::start(blocksd(&["read", path, "--follow", "--device", "d9"]));
-    follower.wait_for_error("device `d9` is not in the recording, which has d0, d1; waiting");
+    follower
+        .wait_for_error("device `d9` has no messages in the recording, which has d0, d1; waiting");
     follower.signal("INT");
     follower.end();
 }

@@ -1,4 +1,4 @@
-//! `blocksd send --session`: everything is recorded once and in order, whatever happens to the host or to the sender.
+//! `blocksd send --session`: every message is recorded once and in order, through failures of the host and of the sender.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use blocksd_tests::cutting_proxy::{Cut, CuttingProxy};
 use blocksd_tests::process::{Ended, Process, blocksd, finish, run};
 use blocksd_tests::recording_daemon::RecordingDaemon;
+use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use framing_core::session::wire::ClosingCode;
 
@@ -65,21 +66,6 @@ pub(crate) fn assert_recorded(host: &mut dyn RecordingHost, messages: &[String])
     );
 }
 
-/// A plan that closes with this code after so many messages.
-fn closing(after: u64, code: ClosingCode) -> ConnectionPlan {
-    ConnectionPlan {
-        close_after: Some((after, code, 0)),
-        ..ConnectionPlan::default()
-    }
-}
-
-fn cut(after: u64) -> ConnectionPlan {
-    ConnectionPlan {
-        cut_after: Some(after),
-        ..ConnectionPlan::default()
-    }
-}
-
 /// Sends arguments, lines and a file to any host.
 fn send_everything(host: &mut dyn RecordingHost) {
     let folder = tempfile::tempdir().unwrap();
@@ -110,8 +96,11 @@ fn arguments_lines_and_files_are_acknowledged() {
 #[test]
 fn a_cut_after_any_message_is_survived() {
     let messages = texts(0..12);
-    let each: Vec<_> = messages.iter().flat_map(|_| [cut(1), cut(0)]).collect();
-    let more: Vec<_> = (0..=12).map(cut).collect();
+    let each: Vec<_> = messages
+        .iter()
+        .flat_map(|_| [ConnectionPlan::cut(1), ConnectionPlan::cut(0)])
+        .collect();
+    let more: Vec<_> = (0..=12).map(ConnectionPlan::cut).collect();
     for (sync_every, plans) in [(1, each), (1, more.clone()), (5, more)] {
         let mut host = SessionHost::start(sync_every, plans);
         let sent = finish(session(host.address(), &[]), &lines(&messages));
@@ -150,9 +139,8 @@ fn a_cut_at_any_byte_is_survived() {
 fn lost_acknowledgements_cause_no_second_copy() {
     let messages = texts(0..50);
     let plans = [7, 20, 10].map(|after| ConnectionPlan {
-        cut_after: Some(after),
         loses_acks: true,
-        ..ConnectionPlan::default()
+        ..ConnectionPlan::cut(after)
     });
     let mut host = SessionHost::start(3, plans);
     let sent = finish(session(host.address(), &[]), &lines(&messages));
@@ -170,7 +158,11 @@ fn a_host_that_closes_for_now_is_sent_the_rest_later() {
         ClosingCode::Protocol,
         ClosingCode::Full,
     ] {
-        let plans = [closing(0, code), closing(7, code), closing(9, code)];
+        let plans = [
+            ConnectionPlan::close(0, code),
+            ConnectionPlan::close(7, code),
+            ConnectionPlan::close(9, code),
+        ];
         let mut host = SessionHost::start(4, plans);
         let sent = finish(session(host.address(), &[]), &lines(&messages));
         assert_done(&sent);
@@ -208,11 +200,11 @@ fn a_host_that_refuses_sessions_is_an_error_with_the_fix() {
         (ClosingCode::Unsupported, "feature"),
         (ClosingCode::Forbidden, "permit it"),
     ] {
-        let host = SessionHost::start(1, [closing(0, code)]);
+        let host = SessionHost::start(1, [ConnectionPlan::close(0, code)]);
         let sent = finish(session(host.address(), &["one"]), b"");
         assert_eq!(sent.code, Some(2), "{sent:?}");
         assert!(sent.stderr.contains(what), "{sent:?}");
-        let host = SessionHost::start(9, [closing(2, code)]);
+        let host = SessionHost::start(9, [ConnectionPlan::close(2, code)]);
         let sent = finish(session(host.address(), &["one", "two", "three"]), b"");
         assert_eq!(sent.code, Some(2), "{sent:?}");
         assert!(
@@ -225,13 +217,12 @@ fn a_host_that_refuses_sessions_is_an_error_with_the_fix() {
 #[test]
 fn a_host_that_is_gone_for_too_long_is_an_error_with_the_number_of_messages() {
     // Nothing was sent: the error is that of a connection.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap();
-    drop(closed);
+    let closed = ReservedPort::take();
+    let address = closed.address();
     let more = ["--connect-timeout", "0.2", "one"];
     finish(session(address, &more), b"").assert_refused(75, &address.to_string());
     // It never acknowledges, and closes each connection.
-    let plans = std::iter::repeat_n(cut(0), 100);
+    let plans = std::iter::repeat_n(ConnectionPlan::cut(0), 100);
     let host = SessionHost::start(9, plans);
     let more = ["--connect-timeout", "0.5", "one", "two"];
     let sent = finish(session(host.address(), &more), b"");
@@ -325,7 +316,7 @@ fn messages_that_exceed_the_ring_are_sent() {
 
 #[test]
 fn much_more_than_the_ring_is_sent_in_bounded_memory() {
-    let mut host = SessionHost::start(100, [cut(20_000)]);
+    let mut host = SessionHost::start(100, [ConnectionPlan::cut(20_000)]);
     let messages: Vec<_> = (0..60_000).map(|number| format!("{number:0100}")).collect();
     let mut sending = Process::start(session(host.address(), &[]));
     sending.write(&lines(&messages));

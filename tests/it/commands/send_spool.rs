@@ -1,4 +1,4 @@
-//! `blocksd send --session --spool`: what is not acknowledged survives the end of the sender at any moment.
+//! `blocksd send --session --spool`: unacknowledged messages survive the end of the sender at any moment.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -7,7 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use blocksd_tests::process::{Process, finish, run};
+use blocksd_tests::disk::Chance;
+use blocksd_tests::process::{Process, Server, finish, run};
 use blocksd_tests::recording_daemon::RecordingDaemon;
 use blocksd_tests::session_host::{ConnectionPlan, RecordingHost, SessionHost};
 use blocksd_tests::small_disk::SmallDisk;
@@ -76,8 +77,8 @@ fn a_spool_is_sent_by_the_next_command() {
     run(&other, b"").assert_refused(2, "it is that of device boiler-7");
 }
 
-/// Kills a sender of 400 lines when `is_due` says so, restarts the host or not, and sends what the spool has. All that any host
-/// has recorded then is the messages from the first on, each once. Returns how many there are.
+/// Kills a sender of 400 lines when `is_due` returns, restarts the host if `restarts`, and sends the messages of the spool. Asserts
+/// that the host has recorded the first messages of all rounds, each once. Returns their number.
 fn kill_and_resume(
     host: &mut dyn RecordingHost,
     spool: &Path,
@@ -101,26 +102,13 @@ fn kill_and_resume(
     count
 }
 
-/// Numbers that depend on a seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % bound
-    }
-}
-
 /// Kills senders at random moments.
 fn kill_at_random(host: &mut dyn RecordingHost) {
     let folder = tempfile::tempdir().unwrap();
     let (mut chance, mut count) = (Chance(7), 0);
     for _ in 0..30 {
-        let pause = Duration::from_micros(chance.below(40_000));
-        let restarts = chance.below(2) == 0;
+        let pause = Duration::from_micros(chance.of(0..=40_000) as u64);
+        let restarts = chance.of(0..=1) == 0;
         let spool = folder.path().join("spool");
         count = kill_and_resume(host, &spool, count, restarts, |_| thread::sleep(pause));
     }
@@ -140,14 +128,11 @@ fn a_sender_that_is_killed_after_any_number_of_messages_is_continued_from_its_sp
     for round in 0..40 {
         let stall_after = match round {
             0..5 => round,
-            _ => chance.below(400),
+            _ => chance.of(0..=399) as u64,
         };
         let shared = host.clone();
-        shared.plan([ConnectionPlan {
-            stall_after: Some(stall_after),
-            ..ConnectionPlan::default()
-        }]);
-        let restarts = chance.below(2) == 0;
+        shared.plan([ConnectionPlan::stall(stall_after)]);
+        let restarts = chance.of(0..=1) == 0;
         // A spool that is new, so that its session is, or that of the last round.
         let spool = folder.path().join((round / 3).to_string());
         let hellos = shared.hellos().len();
@@ -170,11 +155,7 @@ fn the_session_of_a_spool_outlives_a_kill_before_the_first_acknowledgement() {
         b"",
     );
     assert_eq!(sent.code, Some(1), "{sent:?}");
-    let stalling = ConnectionPlan {
-        stall_after: Some(1),
-        ..ConnectionPlan::default()
-    };
-    let mut host = SessionHost::start(10, [stalling]);
+    let mut host = SessionHost::start(10, [ConnectionPlan::stall(1)]);
     let sending = Process::start(spooled(host.address(), &spool, &[]));
     host.wait_for_messages(1);
     drop(sending);
@@ -259,19 +240,43 @@ fn a_session_that_another_ring_has_continued_is_begun_anew() {
 }
 
 #[test]
-fn a_spooled_message_that_the_host_does_not_take_is_an_error_and_is_kept() {
+fn a_spooled_message_that_the_host_does_not_take_is_an_error_and_the_rest_is_sent() {
     let folder = tempfile::tempdir().unwrap();
-    let spool = folder.path().join("spool");
-    let (nowhere, offline) = ("127.0.0.1:1", ["--connect-timeout", "0", "longer"]);
-    let sent = finish(spooled(nowhere.parse().unwrap(), &spool, &offline), b"");
+    let (spool, record) = (folder.path().join("spool"), folder.path().join("record"));
+    let nowhere: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let offline = [
+        "--connect-timeout",
+        "0",
+        "one",
+        "longest",
+        "two",
+        "longer",
+        "three",
+    ];
+    let sent = finish(spooled(nowhere, &spool, &offline), b"");
     assert_eq!(sent.code, Some(1), "{sent:?}");
-    let mut host = SessionHost::start(1, []);
-    host.set_block_max(5);
-    let sent = finish(spooled(host.address(), &spool, &["six"]), b"");
-    sent.assert_refused(1, "a message of 6 bytes is longer");
-    host.set_block_max(100);
-    assert_done(&finish(spooled(host.address(), &spool, &["seven"]), b""));
-    assert_recorded(&mut host, &["longer", "seven"].map(str::to_owned));
+    let record = record.to_str().unwrap();
+    let server = Server::start(&["--record", record, "--output", "none", "--max-block", "5"]);
+    let sent = finish(spooled(server.addr(), &spool, &[]), b"four\nfive\n");
+    let refused = "2 messages of up to 7 bytes were refused as too long, and are not recorded, since the daemon takes 5 bytes";
+    sent.assert_refused(1, refused);
+    // They are counted once, and a new message that is too long is refused before it is sent.
+    assert_done(&finish(spooled(server.addr(), &spool, &["six"]), b""));
+    let offline = ["--connect-timeout", "0", "longer", "seven"];
+    finish(spooled(nowhere, &spool, &offline), b"");
+    let sent = finish(spooled(server.addr(), &spool, &[]), b"eight\nlonger\n");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    for error in [
+        "1 message of 6 bytes was refused",
+        "line 2 of standard input: a message of 6 bytes",
+    ] {
+        assert!(sent.stderr.contains(error), "{sent:?}");
+    }
+    server.stop();
+    let read = run(&["read", record, "--output", "raw"], b"");
+    assert_eq!(read.stdout_text(), "onetwothreefourfivesixseveneight");
+    let verified = run(&["verify", record], b"");
+    assert_eq!(verified.code, Some(0), "{verified:?}");
 }
 
 #[test]

@@ -102,6 +102,24 @@ fn verify_audits_sessions() {
 }
 
 #[test]
+fn a_folder_that_is_given_twice_is_checked_once_and_a_copy_is_named() {
+    let folder = recorded();
+    let other = TempDir::new().unwrap();
+    std::os::unix::fs::symlink(folder.path(), other.path().join("link")).unwrap();
+    let once = on("verify", &[folder.path()], &[]).stdout_text();
+    let again = [folder.path(), folder.path(), &other.path().join("link")];
+    assert_eq!(on("verify", &again, &[]).stdout_text(), once);
+    let listed = on("sessions", &again, &[]).stdout_text();
+    assert_eq!(listed, on("sessions", &[folder.path()], &[]).stdout_text());
+    let mut log = SessionLog::new(other.path());
+    log.messages("a", 7, 0, &[b"a0", b"a1"]);
+    log.seal();
+    let verified = on("verify", &[folder.path(), other.path()], &[]);
+    let line = "gap of 3 messages (device), nothing missing; 2 twice, in two folders: 0 to 1\n";
+    assert!(verified.stdout_text().contains(line), "{verified:?}");
+}
+
+#[test]
 fn a_message_of_a_session_has_its_number() {
     let folder = recorded();
     let shown = objects(&on("read", &[folder.path()], &["--output", "json"]));
@@ -117,6 +135,73 @@ fn a_message_of_a_session_has_its_number() {
         (&session, &numbers[2], "a5"),
     ];
     assert!(shown.clone().eq(want), "{:?}", shown.collect::<Vec<_>>());
+}
+
+#[test]
+fn gaps_are_events_and_a_device_with_nothing_else_is_known() {
+    let folder = recorded();
+    let mut log = SessionLog::new(folder.path());
+    log.gap("refused", 3, (0, 1), GapCause::Refused);
+    log.seal();
+    let gaps = |more: &[&str]| {
+        let args = [&["--output", "json"], more].concat();
+        let shown = objects(&on("read", &[folder.path()], &args));
+        let mut gaps: Vec<_> = shown
+            .into_iter()
+            .filter(|it| it["event"] == "gap")
+            .collect();
+        for gap in &mut gaps {
+            assert!(gap.as_object_mut().unwrap().remove("time").is_some());
+        }
+        gaps
+    };
+    let a = json!({
+        "event": "gap", "device": "a", "session": "0000000000000007", "from": 2, "to": 5, "cause": "device",
+    });
+    let refused = json!({
+        "event": "gap", "device": "refused", "session": "0000000000000003", "from": 0, "to": 1, "cause": "refused",
+    });
+    assert_eq!(gaps(&[]), [a.clone(), refused.clone()]);
+    assert_eq!(gaps(&["--device", "a"]), [a]);
+    assert_eq!(gaps(&["--device", "refused"]), [refused]);
+    let shown = on("read", &[folder.path()], &["--device", "refused"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(
+        shown
+            .stdout_text()
+            .contains("gap: 1 block from 0 to 0: refused, because it is too long"),
+        "{shown:?}"
+    );
+    for output in ["csv", "raw"] {
+        let shown = on(
+            "read",
+            &[folder.path()],
+            &["--device", "refused", "--output", output],
+        );
+        assert_eq!(shown.code, Some(0), "{shown:?}");
+    }
+}
+
+#[test]
+fn a_csv_row_has_the_session_of_its_message() {
+    let folder = recorded();
+    let shown = on("read", &[folder.path()], &["--output", "csv"]);
+    let text = shown.stdout_text();
+    let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let rows: Vec<_> = text.lines().map(cells).collect();
+    assert_eq!(rows[0].last().unwrap(), "session");
+    let shown: Vec<_> = rows[1..]
+        .iter()
+        .map(|row| (&*row[2], &*row[4], &*row[8]))
+        .collect();
+    let want = [
+        ("0", "a0", "0000000000000007"),
+        ("1", "a1", "0000000000000007"),
+        ("0", "p0", ""),
+        ("1099511627776", "b0", "9f3a5c7711d2e4b6"),
+        ("5", "a5", "0000000000000007"),
+    ];
+    assert_eq!(shown, want);
 }
 
 #[test]
@@ -137,7 +222,7 @@ fn a_message_is_unique_by_device_session_and_number() {
     };
     assert_eq!(raw(&[]), "a0a1p0b0a5x1c1p0againa2");
     assert_eq!(raw(&["--unique"]), "a0a1p0b0a5x1c1p0a2");
-    // Only what was printed counts.
+    // Only printed messages count.
     let later = ["--unique", "--from", "2027-01-15T08:00:04Z"];
     assert_eq!(raw(&later), "p0b0a5againa2");
 }

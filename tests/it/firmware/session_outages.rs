@@ -16,7 +16,7 @@ const SECONDS: u64 = 8;
 /// The ring takes about 37 samples, so 7 s of them.
 const PERIOD_MS: u64 = 200;
 /// Time between two outages.
-const CALM: Duration = Duration::from_millis(1500);
+const CALM: Duration = Duration::from_secs(3);
 /// Length of a cut of the link, and of the time without a daemon.
 const OUTAGE: Duration = Duration::from_millis(700);
 

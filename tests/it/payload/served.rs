@@ -230,7 +230,7 @@ fn a_recording_of_hostile_payloads_is_read_in_a_limited_address_space() {
             "hex",
             "  00000000  a1 61 61 01                                       |.aa.|",
         ),
-        ("csv", ",oWFhAQ==,,"),
+        ("csv", ",oWFhAQ==,,,"),
         ("raw", "\u{fffd}aa\u{1}"),
     ] {
         let printed = read(&["--output", output]);

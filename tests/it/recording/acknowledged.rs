@@ -25,7 +25,7 @@ const MOMENTS: usize = 60;
 /// Number of messages that are acknowledged in the end.
 const MESSAGES: u64 = 800;
 
-/// The writer of a session: it continues after what was acknowledged when a sync fails.
+/// The writer of a session: after a failed sync, it continues with the first unacknowledged message.
 struct Session {
     log: Log,
     /// Channels of messages, of entries about sessions, and of messages without a number.
@@ -106,10 +106,10 @@ impl Session {
             let channel = self.log.channel(&mut self.channels[at], spec);
             let channel = channel.expect("a disk that works in the end");
             let origin = MessageOrigin::new(1, first).filter(|_| at == 0);
-            let messages = messages.iter().map(Vec::as_slice);
-            let messages = messages.take(if at == 0 { messages_max(count) } else { 1 });
+            let len = if at == 0 { messages.len() } else { 1 };
+            let payloads = messages[..len].iter().map(Vec::as_slice);
             self.log
-                .append_all(channel, origin, first as u32, 1, messages)
+                .append_all(channel, origin, first as u32, 1, payloads)
                 .expect("a disk that works in the end");
         }
         self.written += count;
@@ -117,10 +117,6 @@ impl Session {
         let commit = (self.log.next_commit(), self.written);
         self.commits.lock().unwrap().push_back(commit);
     }
-}
-
-fn messages_max(count: u64) -> usize {
-    usize::try_from(count).expect("few")
 }
 
 /// Records a session until all messages are acknowledged. Returns how many syncs failed.

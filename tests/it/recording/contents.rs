@@ -106,7 +106,7 @@ fn two_connections_of_one_device_are_read_as_they_were_served() {
         let csv = run(&["read", text(&record), "--output", "csv"], b"");
         let mut rows = csv::Reader::from_reader(csv.stdout.as_slice());
         let names = [
-            "time", "device", "seq", "len", "text", "base64", "conn", "part",
+            "time", "device", "seq", "len", "text", "base64", "conn", "part", "session",
         ];
         assert_eq!(rows.headers().unwrap(), names.as_slice());
         let numbers = messages

@@ -55,11 +55,11 @@ fn expected_json(name: &str) -> String {
 }
 
 /// The CSV output of that version, with the connection and the number of each message from its JSON output. Its CSV
-/// output had no connection, and another number for pieces.
+/// output had no connection and no session, and another number for pieces.
 fn expected_csv(name: &str) -> String {
     let text = fs::read_to_string(case(name).join("read.csv")).unwrap();
     let mut rows = text.lines();
-    let mut expected = format!("{},conn,part\n", rows.next().unwrap());
+    let mut expected = format!("{},conn,part,session\n", rows.next().unwrap());
     let events = events(name).into_iter();
     let mut messages = events.filter(|it| it["event"] == "block" || it["event"] == "piece");
     for row in rows {
@@ -80,7 +80,7 @@ fn expected_csv(name: &str) -> String {
             (_, Value::Bool(true)) => "last",
             _ => "piece",
         };
-        expected += &format!("{time},{device},{seq},{rest},{conn},{part}\n");
+        expected += &format!("{time},{device},{seq},{rest},{conn},{part},\n");
     }
     assert_eq!(messages.next(), None);
     expected

@@ -1,4 +1,4 @@
-//! The audit of sessions: what is missing or stands twice, and what is not the fault of the recording.
+//! The audit of sessions: messages that are missing or recorded twice, and those with a cause outside of the recording.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -152,7 +152,18 @@ fn a_message_in_two_folders_is_not_a_fault() {
     record(other.path(), &[&[2, 3, 5]]);
     assert_eq!(
         line(&[one.path(), other.path()]),
-        "0 to 5, 1 missing: 4, nothing twice; 1 twice, in two folders: 2"
+        "0 to 5, 1 missing: 4; 1 twice, in two folders: 2"
+    );
+    // The file of the first folder is being written.
+    let open = folder();
+    let mut log = SessionLog::new(open.path());
+    for number in 0..3 {
+        log.messages("a", 7, number, &[b"message"]);
+    }
+    log.tear();
+    assert_eq!(
+        line(&[open.path(), other.path()]),
+        "0 to 5, 1 missing: 4; 1 twice, in two folders: 2"
     );
     // The messages between may be at a third host.
     let third = folder();
@@ -173,8 +184,11 @@ fn messages_that_wait_for_a_repair_are_not_a_fault() {
     // The entry may not be durable.
     log.snapshot(Snapshot::End, &[("a", 7, 9, 0)]);
     log.tear();
-    let sound = "nothing missing, nothing twice";
-    assert_eq!(line(&[folder.path()]), format!("0 to 5, {sound}"));
+    let sound = "nothing missing";
+    assert_eq!(
+        line(&[folder.path()]),
+        format!("0 to 5, {sound}, nothing twice")
+    );
     log.snapshot(Snapshot::Head, &[("a", 7, 1, 0)]);
     log.messages("a", 7, 1, &[b"1"]);
     log.seal();
@@ -198,7 +212,7 @@ fn a_session_that_the_host_had_forgotten_may_begin_anywhere() {
     log.seal();
     assert_eq!(
         line(&[folder.path()]),
-        "0 to 9, nothing missing, nothing twice; 1 twice, since the host had forgotten the session: 1; 6 not here, since \
+        "0 to 9, nothing missing; 1 twice, since the host had forgotten the session: 1; 6 not here, since \
          the host had forgotten the session: 3 to 8"
     );
 }

@@ -1,5 +1,5 @@
-//! Sessions after crashes of a host that follows the rules: a start finds what is durable, and perhaps more of what was
-//! written.
+//! Sessions after crashes of a host that follows the rules: a start finds all durable messages, and perhaps some
+//! that were only written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,16 +29,16 @@ impl Session {
     }
 }
 
-/// What a host does.
+/// A step of a host.
 #[derive(Clone, Debug)]
 enum Act {
     Messages(usize, usize, usize),
     Gap(usize, usize),
     Commit,
     Seal,
-    /// The host forgets a session of which everything is durable, and later takes it up again at a larger number.
+    /// The host forgets a session whose messages are all durable, and later continues it at a larger number.
     Forget(usize),
-    /// Everything is lost but what is durable and this part of the rest.
+    /// The durable bytes and this part of the others are left.
     Crash(f64),
 }
 
@@ -161,7 +161,7 @@ impl Host<'_> {
         self.check();
     }
 
-    /// The fold has what is durable, and perhaps more of what was written.
+    /// The fold has all durable messages, and perhaps some that were only written.
     fn check(&mut self) {
         let folded = folded(self.folder);
         let mut known = BTreeMap::new();

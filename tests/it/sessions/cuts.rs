@@ -4,13 +4,13 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use blocksd_tests::disk::Chance;
 use blocksd_tests::process::DEADLINE;
+use blocksd_tests::recording_daemon::RecordingDaemon;
 
-use super::peer_host::{DaemonHost, PythonHost, SessionHost};
+use super::peer_host::{PeerHost, PythonHost};
 use super::senders::{Language, Setup, messages};
 
 /// Hosts, each with other cuts.
@@ -26,7 +26,7 @@ fn each_message_is_recorded_once_after_cuts_at_any_byte() {
     Language::each(name, |language| {
         for seed in 0..SEEDS {
             cut(PythonHost::start(&[]), language, seed);
-            cut(DaemonHost::start(), language, seed);
+            cut(RecordingDaemon::start(), language, seed);
         }
     });
 }
@@ -36,13 +36,13 @@ fn each_message_is_recorded_once_after_kills_of_the_host() {
     let name = "each_message_is_recorded_once_after_kills_of_the_host";
     Language::each(name, |language| {
         kill(PythonHost::start(&[]), language);
-        kill(DaemonHost::start(), language);
+        kill(RecordingDaemon::start(), language);
     });
 }
 
 /// Cuts each of the first connections after a number of bytes in one direction.
 #[track_caller]
-fn cut(host: impl SessionHost, language: &Language, seed: u64) {
+fn cut(host: impl PeerHost, language: &Language, seed: u64) {
     let mut chance = Chance(seed);
     // Messages have about 15 bytes, frames of the host up to 48.
     let mut limit = || match chance.of(0..=1) {
@@ -51,8 +51,7 @@ fn cut(host: impl SessionHost, language: &Language, seed: u64) {
     };
     let limits: Vec<_> = (0..CUTS).map(|_| limit()).collect();
     eprintln!("{language:?}: {limits:?}");
-    let to = Arc::new(Mutex::new(Some(host.addr())));
-    let relay = relay(to, limits, None);
+    let relay = relay(host.address(), limits, None);
     let messages = messages(300);
     let sending = language.start(relay, &messages, Setup::default());
     sending.assert_acknowledged();
@@ -61,7 +60,7 @@ fn cut(host: impl SessionHost, language: &Language, seed: u64) {
 
 /// Kills the host while a sender sends.
 #[track_caller]
-fn kill(mut host: impl SessionHost, language: &Language) {
+fn kill(mut host: impl PeerHost, language: &Language) {
     let messages = messages(200);
     // The ring takes a few messages, so the sender waits for acknowledgements all the time.
     let setup = Setup {
@@ -70,38 +69,27 @@ fn kill(mut host: impl SessionHost, language: &Language) {
     };
     // The relay stops after a part of the messages, in the middle of one.
     let (stopped, is_stopped) = mpsc::channel();
-    let to = Arc::new(Mutex::new(Some(host.addr())));
     let limits = vec![[800, usize::MAX]; KILLS];
-    let relay = relay(Arc::clone(&to), limits, Some(stopped));
+    let relay = relay(host.address(), limits, Some(stopped));
     let sending = language.start(relay, &messages, setup);
     for _ in 0..KILLS {
         let stopped = is_stopped.recv_timeout(DEADLINE);
         stopped.expect("the sender sends as much");
-        // The port of a killed host can be taken by any other connection.
-        *to.lock().expect("no panic") = None;
         host.restart();
-        *to.lock().expect("no panic") = Some(host.addr());
     }
     sending.assert_acknowledged();
     host.end().assert_once(&messages);
 }
 
-/// Forwards connections to a host, if there is one, and ends each of the first ones after this many bytes up or down. With
+/// Forwards connections to a host, if it runs, and ends each of the first ones after this many bytes up or down. With
 /// `stopped`, it reports that, and leaves the end to the host. Runs until the test ends.
-fn relay(
-    to: Arc<Mutex<Option<SocketAddr>>>,
-    limits: Vec<[usize; 2]>,
-    stopped: Option<Sender<()>>,
-) -> SocketAddr {
+fn relay(to: SocketAddr, limits: Vec<[usize; 2]>, stopped: Option<Sender<()>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {
         let mut limits = limits.into_iter();
         for sender in listener.incoming() {
             let sender = sender.expect("a connection");
-            let Some(to) = *to.lock().expect("no panic") else {
-                continue;
-            };
             let Ok(host) = TcpStream::connect(to) else {
                 continue;
             };

@@ -3,38 +3,40 @@
 use std::time::Duration;
 
 use blocksd_tests::process::{Server, wait_until};
-use blocksd_tests::session_audit::SessionAudit;
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_devices::{DevicePlan, DeviceSeen, SessionDevices};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::small_disk::SmallDisk;
 
 const DEVICES: usize = 2;
 
 /// A daemon on a small disk.
 fn start(disk: &SmallDisk) -> Server {
-    Server::start(&[
-        "--record",
-        disk.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
+    let more = [
         "--record-compression",
         "none",
         "--ack-interval",
         "0",
         "--heartbeat",
         "1",
-    ])
+    ];
+    Server::start(&recording_args(disk.path(), &more))
 }
 
-/// Devices that fill the small disk soon.
-fn devices() -> SessionDevices {
+/// Starts a daemon on a full disk, and devices that soon fill its queue. Waits until the devices are held back.
+#[track_caller]
+fn hold_back(disk: &SmallDisk) -> (Server, SessionDevices) {
+    disk.fill();
+    let server = start(disk);
     let plan = DevicePlan {
         pause: Duration::from_millis(5),
         message_len: 1000,
         ..DevicePlan::default()
     };
-    SessionDevices::start("boiler", DEVICES, plan)
+    let devices = SessionDevices::start("boiler", DEVICES, plan);
+    devices.connect_to(server.addr());
+    server.process.wait_for_error("devices are held back");
+    (server, devices)
 }
 
 /// Ends the devices and the daemon, and asserts that each message is recorded once.
@@ -43,11 +45,9 @@ fn end(devices: SessionDevices, server: Server, disk: &SmallDisk) {
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(disk.path());
-    for outcome in &outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
-    assert_eq!(audit.sessions.len(), DEVICES);
+    let oracle = SessionOracle::of(disk.path());
+    oracle.assert_outcomes(&outcomes);
+    assert_eq!(oracle.sessions.len(), DEVICES);
 }
 
 #[test]
@@ -56,12 +56,8 @@ fn a_full_disk_stops_acknowledgements_and_no_heartbeat() {
     let Some(disk) = SmallDisk::mount(name) else {
         return;
     };
-    disk.fill();
-    let server = start(&disk);
-    let devices = devices();
-    devices.connect_to(Some(server.addr()));
-    server.process.wait_for_error("devices are held back");
-    // The last acknowledgements are of what was durable before.
+    let (server, devices) = hold_back(&disk);
+    // The last acknowledgements are of messages that were durable before.
     let heartbeats = |more: u64| {
         let before: Vec<_> = devices.seen().map(DeviceSeen::heartbeats).collect();
         wait_until("heartbeats arrive", || {
@@ -91,21 +87,16 @@ fn a_daemon_that_ends_with_a_full_disk_takes_nothing_from_a_session() {
         let Some(disk) = SmallDisk::mount(name) else {
             return;
         };
-        disk.fill();
-        let server = start(&disk);
-        let devices = devices();
-        devices.connect_to(Some(server.addr()));
-        server.process.wait_for_error("devices are held back");
+        let (server, devices) = hold_back(&disk);
         server.process.signal(signal);
         let (ended, _) = server.end();
-        // A stop reports what is not recorded. Devices with sessions have all of it.
+        // A stop reports messages that are not recorded. Devices with sessions still have them.
         let code = (signal == "TERM").then_some(1);
         assert_eq!(ended.code, code, "{ended:?}");
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
         disk.make_room();
         let server = start(&disk);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         devices.wait_for_acks(1);
         end(devices, server, &disk);
     }

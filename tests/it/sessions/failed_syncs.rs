@@ -1,4 +1,4 @@
-//! Syncs that fail and lose what was written since the one before: devices send it again, and it is recorded once.
+//! Syncs that fail and lose everything since the last one: devices send the messages again, and each is recorded once.
 
 use std::fs;
 use std::path::Path;
@@ -9,15 +9,16 @@ use std::time::Duration;
 use blocksd_tests::bad_disk::BadDisk;
 use blocksd_tests::disk::Chance;
 use blocksd_tests::process::{Ended, Process, Server, run, wait_until};
-use blocksd_tests::session_audit::SessionAudit;
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_devices::{DeviceOutcome, DevicePlan, DeviceSeen, SessionDevices};
+use blocksd_tests::session_oracle::SessionOracle;
 use framing_core::session::wire::ClosingCode;
 use tempfile::TempDir;
 
 /// Number of failed syncs; `BLOCKSD_TEST_KILLS` overrides it.
 const FAILURES: usize = 8;
 const DEVICES: usize = 4;
-/// What fails.
+/// The variable for failing syncs.
 const SYNCS: &str = "BAD_DATA_SYNCS";
 const AGAIN: u8 = ClosingCode::Again as u8;
 
@@ -26,7 +27,7 @@ fn failures() -> usize {
     given.map_or(FAILURES, |given| given.parse().expect("a number"))
 }
 
-/// How often devices were told to send again.
+/// Number of times that devices had to send again.
 fn again(devices: &SessionDevices) -> usize {
     let closings = devices.seen().flat_map(DeviceSeen::closings);
     closings.filter(|code| *code == AGAIN).count()
@@ -34,18 +35,8 @@ fn again(devices: &SessionDevices) -> usize {
 
 /// Starts a daemon on a disk.
 fn start(folder: &Path, on: impl FnOnce(Command) -> Command) -> Server {
-    let args = [
-        "--record",
-        folder.to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
-        "--record-rotate-size",
-        "300000",
-        "--ack-interval",
-        "0",
-    ];
+    let more = ["--record-rotate-size", "300000", "--ack-interval", "0"];
+    let args = recording_args(folder, &more);
     Server::of(Process::start(on(Server::command(&args))), &args)
 }
 
@@ -65,7 +56,7 @@ fn what_a_failed_sync_takes_is_sent_again_and_recorded_once() {
     let devices = SessionDevices::start("boiler", DEVICES, plan);
     let mut chance = Chance(failures() as u64);
     let mut server = start(&switch);
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     for failure in 0..failures() {
         devices.wait_for_acks(chance.of(1..=300) as u64);
         let before = again(&devices);
@@ -81,14 +72,11 @@ fn what_a_failed_sync_takes_is_sent_again_and_recorded_once() {
             _ => server.process.signal("KILL"),
         }
         drop(server.end());
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
         server = start(&switch);
-        let audit = SessionAudit::of(folder.path());
-        for seen in devices.seen() {
-            audit.assert_acked(&seen.id, seen.acked());
-        }
-        devices.connect_to(Some(server.addr()));
+        let oracle = SessionOracle::of(folder.path());
+        oracle.assert_acked(&devices);
+        devices.connect_to(server.addr());
     }
     let outcomes = devices.finish();
     server.stop();
@@ -121,7 +109,7 @@ fn a_sync_that_fails_at_the_end_of_the_daemon_takes_nothing_from_a_session() {
             ..DevicePlan::default()
         };
         let devices = SessionDevices::start("boiler", DEVICES, plan);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         devices.wait_for_acks(50);
         fs::write(&switch, "").unwrap();
         wait_until("the sync has begun", || !switch.exists());
@@ -131,10 +119,9 @@ fn a_sync_that_fails_at_the_end_of_the_daemon_takes_nothing_from_a_session() {
         wait_until("another file is begun", || before < files());
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
         let server = start(folder.path(), |daemon| daemon);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         let outcomes = devices.finish();
         assert_recorded(&server.stop().0, folder.path(), &outcomes);
     }
@@ -144,11 +131,9 @@ fn a_sync_that_fails_at_the_end_of_the_daemon_takes_nothing_from_a_session() {
 #[track_caller]
 fn assert_recorded(ended: &Ended, folder: &Path, outcomes: &[DeviceOutcome]) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder);
-    for outcome in outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
-    assert_eq!((audit.sessions.len(), audit.plain), (DEVICES, 0));
+    let oracle = SessionOracle::of(folder);
+    oracle.assert_outcomes(outcomes);
+    assert_eq!((oracle.sessions.len(), oracle.plain), (DEVICES, 0));
     let verified = run(&["verify", folder.to_str().unwrap()], b"");
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }

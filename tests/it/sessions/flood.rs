@@ -3,9 +3,10 @@
 use std::fs;
 
 use blocksd_tests::process::{Server, wait_until};
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::scrape::sample;
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::{HostFrame, SessionPeer};
 use tempfile::TempDir;
 
@@ -22,13 +23,7 @@ const RECORDING_MAX: u64 = 600_000;
 fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let folder = TempDir::new().unwrap();
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
+    let more = [
         "--ack-interval",
         "0",
         "--record-compression",
@@ -36,12 +31,11 @@ fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
         "--metrics",
         "127.0.0.1:0",
     ];
-    let server = Server::start(&args);
+    let server = Server::start(&recording_args(folder.path(), &more));
     let honest = SessionDevices::start("honest", 1, DevicePlan::default());
-    honest.connect_to(Some(server.addr()));
+    honest.connect_to(server.addr());
     honest.wait_for_acks(1);
-    honest.connect_to(None);
-    honest.wait_until_gone();
+    honest.leave();
     let mut resident = Vec::new();
     for flood in 0..FLOODS {
         let mut peers: Vec<_> = (0..CONNECTIONS)
@@ -67,14 +61,14 @@ fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
         "{resident:?} kB"
     );
     // The session of the honest device is still known.
-    honest.connect_to(Some(server.addr()));
+    honest.connect_to(server.addr());
     honest.wait_for_acks(1);
     let outcomes = honest.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    audit.assert_all(&outcomes[0].id, outcomes[0].pushed);
-    assert_eq!(audit.sessions.len(), 1, "{:?}", audit.sessions.keys());
+    let oracle = SessionOracle::of(folder.path());
+    oracle.assert_outcomes(&outcomes);
+    assert_eq!(oracle.sessions.len(), 1, "{:?}", oracle.sessions.keys());
     let payload = outcomes[0].pushed * (64 + 31);
     let files = fs::read_dir(folder.path()).unwrap();
     let len: u64 = files

@@ -1,8 +1,8 @@
 //! A device that waits gets its commit long before the interval of commits has passed.
 
 use blocksd_tests::process::Server;
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices, numbered_payload};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::SessionPeer;
 use tempfile::TempDir;
 
@@ -34,12 +34,9 @@ fn a_ring_that_is_half_full_hastens_a_commit() {
         ..DevicePlan::default()
     };
     let devices = SessionDevices::start("boiler", 2, plan);
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     devices.wait_for_acks(15);
     let outcomes = devices.finish();
     drop(server.stop());
-    let audit = SessionAudit::of(folder.path());
-    for outcome in outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
+    SessionOracle::of(folder.path()).assert_outcomes(&outcomes);
 }

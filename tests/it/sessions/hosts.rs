@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use blocksd_tests::process::{Server, run};
-use blocksd_tests::session_audit::{Numbers, SessionAudit};
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_devices::{DeviceOutcome, DevicePlan, SessionDevices};
+use blocksd_tests::session_oracle::{Numbers, SessionOracle};
 use tempfile::TempDir;
 
 const DEVICES: usize = 3;
@@ -17,9 +18,7 @@ fn text(path: &Path) -> &str {
 }
 
 fn start(folder: &Path) -> Server {
-    let sync = ["--record-sync", "10", "--ack-interval", "0"];
-    let output = ["--record", text(folder), "--output", "none"];
-    Server::start(&[output, sync].concat())
+    Server::start(&recording_args(folder, &["--ack-interval", "0"]))
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -31,12 +30,12 @@ fn copy(from: &Path, to: &Path) {
 
 /// Asserts that each number of a device has a message or a gap of unknown cause. Returns the messages.
 #[track_caller]
-fn explained(audit: &SessionAudit, device: &DeviceOutcome, gaps: usize) -> Numbers {
-    audit.assert_sound();
-    audit.assert_once(&device.id);
-    let messages = audit.messages_of(&device.id);
+fn explained(oracle: &SessionOracle, device: &DeviceOutcome, gaps: usize) -> Numbers {
+    oracle.assert_sound();
+    oracle.assert_once(&device.id);
+    let messages = oracle.messages_of(&device.id);
     let mut all = messages.clone();
-    let found = audit.gaps_of(&device.id);
+    let found = oracle.gaps_of(&device.id);
     assert_eq!(found.len(), gaps, "{found:?}");
     for (from, to, cause) in found {
         assert_eq!(cause, "unknown", "{from}..{to}");
@@ -52,7 +51,7 @@ fn a_second_daemon_is_refused_while_sessions_are_recorded() {
     let folder = TempDir::new().unwrap();
     let server = start(folder.path());
     let devices = SessionDevices::start("boiler", 1, DevicePlan::default());
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     devices.wait_for_acks(MESSAGES);
     let args = ["serve", "--listen", "127.0.0.1:0", "--record"];
     let second = run(&[&args[..], &[text(folder.path())]].concat(), b"");
@@ -60,8 +59,8 @@ fn a_second_daemon_is_refused_while_sessions_are_recorded() {
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    audit.assert_all(&outcomes[0].id, outcomes[0].pushed);
+    let oracle = SessionOracle::of(folder.path());
+    oracle.assert_outcomes(&outcomes);
 }
 
 #[test]
@@ -70,7 +69,7 @@ fn a_device_that_moves_between_hosts_loses_nothing() {
     let servers = folders.each_ref().map(|folder| start(folder.path()));
     let devices = SessionDevices::start("boiler", DEVICES, DevicePlan::default());
     for server in [&servers[0], &servers[1], &servers[0]] {
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         devices.wait_for_acks(MESSAGES);
     }
     // It keeps its session.
@@ -84,16 +83,20 @@ fn a_device_that_moves_between_hosts_loses_nothing() {
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
-    let audits = folders.each_ref().map(|it| SessionAudit::of(it.path()));
-    for audit in &audits {
-        assert!(audit.sessions.keys().eq(&sessions), "{:?}", audit.sessions);
+    let oracles = folders.each_ref().map(|it| SessionOracle::of(it.path()));
+    for oracle in &oracles {
+        assert!(
+            oracle.sessions.keys().eq(&sessions),
+            "{:?}",
+            oracle.sessions
+        );
     }
     for device in &outcomes {
-        // The first host reports what the second has acknowledged.
-        let mut all = explained(&audits[0], device, 1);
-        audits[1].assert_once(&device.id);
-        assert_eq!(audits[1].gaps_of(&device.id), []);
-        let others = audits[1].messages_of(&device.id);
+        // The first host reports the messages that the second has acknowledged.
+        let mut all = explained(&oracles[0], device, 1);
+        oracles[1].assert_once(&device.id);
+        assert_eq!(oracles[1].gaps_of(&device.id), []);
+        let others = oracles[1].messages_of(&device.id);
         assert!(MESSAGES <= others.len());
         for (from, to) in others.ranges() {
             all.add_all(from, to);
@@ -108,14 +111,13 @@ fn a_restored_backup_continues_and_reports_what_it_does_not_have() {
     let (folder, backup) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let server = start(folder.path());
     let devices = SessionDevices::start("boiler", DEVICES, DevicePlan::default());
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     devices.wait_for_acks(MESSAGES);
+    let acked: Vec<_> = devices.seen().map(|seen| seen.acked()).collect();
     // While the daemon writes.
     copy(folder.path(), backup.path());
-    let copied: Vec<_> = devices.seen().map(|seen| seen.acked()).collect();
     devices.wait_for_acks(MESSAGES);
-    devices.connect_to(None);
-    devices.wait_until_gone();
+    devices.leave();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for entry in fs::read_dir(folder.path()).unwrap() {
@@ -124,17 +126,18 @@ fn a_restored_backup_continues_and_reports_what_it_does_not_have() {
     copy(backup.path(), folder.path());
 
     let server = start(folder.path());
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     devices.wait_for_acks(MESSAGES);
     let welcomes: Vec<_> = devices.seen().map(|seen| seen.welcomes()).collect();
     assert_eq!(welcomes, [2; DEVICES]);
     let outcomes = devices.finish();
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    assert_eq!(audit.sessions.len(), DEVICES);
-    for (device, copied) in outcomes.iter().zip(copied) {
-        let messages = explained(&audit, device, 1);
-        assert!(messages.len() < device.pushed && copied <= device.pushed);
+    let oracle = SessionOracle::of(folder.path());
+    assert_eq!(oracle.sessions.len(), DEVICES);
+    for (device, acked) in outcomes.iter().zip(acked) {
+        let messages = explained(&oracle, device, 1);
+        assert!(acked <= messages.end_of_first(), "{device:?}");
+        assert!(messages.len() < device.pushed, "{device:?}");
     }
 }

@@ -1,73 +1,32 @@
 //! `kill -9` of the daemon under the load of sessions: devices continue, and each message is recorded once.
 
-use std::thread::sleep;
 use std::time::Duration;
 
-use blocksd_tests::disk::Chance;
-use blocksd_tests::process::{Server, run};
-use blocksd_tests::session_audit::SessionAudit;
-use blocksd_tests::session_devices::{DevicePlan, SessionDevices};
+use blocksd_tests::process::run;
+use blocksd_tests::session_kills::{KillPlan, survive};
 use tempfile::TempDir;
 
 /// Number of kills; `BLOCKSD_TEST_KILLS` overrides it.
 const KILLS: usize = 10;
-const DEVICES: usize = 4;
-
-fn kills() -> usize {
-    let given = std::env::var("BLOCKSD_TEST_KILLS").ok();
-    given.map_or(KILLS, |given| given.parse().expect("a number"))
-}
 
 #[test]
 fn each_message_is_recorded_once_whenever_the_daemon_is_killed() {
+    let given = std::env::var("BLOCKSD_TEST_KILLS").ok();
+    let kills = given.map_or(KILLS, |given| given.parse().expect("a number"));
     let folder = TempDir::new().unwrap();
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
-        "--record-rotate-size",
-        "1000000",
-        "--ack-interval",
-        "0",
-    ];
-    let plan = DevicePlan {
+    let plan = KillPlan {
+        kills,
+        devices: 4,
         pause: Duration::from_micros(200),
-        ..DevicePlan::default()
+        acks_max: 300,
+        delay_max_ms: 20,
+        seed: kills as u64,
     };
-    let devices = SessionDevices::start("boiler", DEVICES, plan);
-    let mut audit = SessionAudit::default();
-    let mut chance = Chance(kills() as u64);
-    for _ in 0..kills() {
-        let server = Server::start(&args);
-        // The repair of the start has sealed all files that the daemons before have left.
-        audit.add_sealed(folder.path());
-        for seen in devices.seen() {
-            audit.assert_acked(&seen.id, seen.acked());
-        }
-        devices.connect_to(Some(server.addr()));
-        devices.wait_for_acks(chance.of(1..=300) as u64);
-        sleep(Duration::from_millis(chance.of(0..=20) as u64));
-        server.process.signal("KILL");
-        drop(server.process.end());
-        devices.connect_to(None);
-        devices.wait_until_gone();
-    }
-    let server = Server::start(&args);
-    devices.connect_to(Some(server.addr()));
-    let outcomes = devices.finish();
-    let (ended, _) = server.stop();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    audit.add(folder.path());
-    for outcome in &outcomes {
-        assert!(kills() as u64 <= outcome.pushed, "{outcome:?}");
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
+    let outcome = survive(folder.path(), &plan);
+    assert!(
+        (kills * plan.devices) as u64 <= outcome.messages,
+        "{outcome:?}"
+    );
     let verified = run(&["verify", folder.path().to_str().unwrap()], b"");
     assert_eq!(verified.code, Some(0), "{verified:?}");
-    // No session was forgotten, and none was replaced.
-    assert_eq!(audit.sessions.len(), DEVICES);
-    assert_eq!(audit.plain, 0);
 }

@@ -1,10 +1,11 @@
-//! Many sessions in small files: the states of all sessions at the begin and the end of each file do not multiply.
+//! Many sessions in small files: the states of all sessions, at the beginning and at the end of each file, do not multiply files.
 
 use std::fs;
 
 use blocksd_tests::process::Server;
-use blocksd_tests::session_audit::SessionAudit;
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_devices::numbered_payload;
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::SessionPeer;
 use tempfile::TempDir;
 
@@ -14,18 +15,8 @@ const MESSAGES: u64 = 20;
 #[test]
 fn states_that_exceed_the_size_of_a_file_do_not_begin_a_file_for_each_message() {
     let folder = TempDir::new().unwrap();
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
-        "--ack-interval",
-        "0",
-        "--record-rotate-size",
-        "50000",
-    ];
+    let more = ["--ack-interval", "0", "--record-rotate-size", "50000"];
+    let args = recording_args(folder.path(), &more);
     let server = Server::start(&args);
     for number in 0..SESSIONS {
         let id = format!("device-{number}");
@@ -49,12 +40,12 @@ fn states_that_exceed_the_size_of_a_file_do_not_begin_a_file_for_each_message() 
     assert_eq!((welcome.session, welcome.acked), (session, MESSAGES));
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    audit.assert_all("last", MESSAGES);
+    let oracle = SessionOracle::of(folder.path());
+    oracle.assert_all("last", MESSAGES);
     for number in 0..SESSIONS {
-        audit.assert_once(&format!("device-{number}"));
+        oracle.assert_once(&format!("device-{number}"));
     }
-    assert_eq!(audit.plain, 0);
+    assert_eq!(oracle.plain, 0);
     // The states of all sessions are some files of 50,000 bytes long, and are written twice for each file.
     let files = fs::read_dir(folder.path()).unwrap().count();
     assert!(files < MESSAGES as usize, "{files} files");

@@ -1,12 +1,14 @@
-//! Hosts of sessions for these tests. Start with [`SessionHost`]; [`PythonHost`] is one that can misbehave, and [`DaemonHost`]
-//! the daemon.
+//! Hosts of sessions for these tests: [`PythonHost`], which can misbehave, and the daemon, both as a [`PeerHost`].
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 
-use blocksd_tests::process::{Process, Server, run, wait_until};
+use blocksd_tests::process::{Process, wait_until};
 use blocksd_tests::programs::python;
+use blocksd_tests::recording_daemon::{NumberedMessage, RecordingDaemon};
+use blocksd_tests::reserved_port::ReservedPort;
+use blocksd_tests::session_host::RecordingHost;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -14,11 +16,11 @@ use tempfile::TempDir;
 const RECORDS: &str = "records";
 
 /// A host that records sessions, in a process.
-pub(super) trait SessionHost {
-    /// Its address: another one after a restart.
-    fn addr(&self) -> SocketAddr;
+pub(super) trait PeerHost {
+    /// Its address.
+    fn address(&self) -> SocketAddr;
 
-    /// Kills it, and starts it again with its disk.
+    /// Kills it, and starts it again with its disk and its address.
     fn restart(&mut self);
 
     /// Ends it. Returns its records.
@@ -28,8 +30,7 @@ pub(super) trait SessionHost {
 /// The records of a host, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
-    /// Session, number and payload.
-    pub(super) messages: Vec<(u64, u64, Vec<u8>)>,
+    pub(super) messages: Vec<NumberedMessage>,
     /// Session, and the range of numbers: gaps.
     pub(super) gaps: Vec<(u64, u64, u64)>,
     /// Session and number of messages that were longer than the host takes.
@@ -86,7 +87,7 @@ impl Recorded {
 #[derive(Debug)]
 pub(super) struct PythonHost {
     process: Process,
-    addr: SocketAddr,
+    port: ReservedPort,
     folder: TempDir,
 }
 
@@ -101,10 +102,10 @@ impl PythonHost {
     #[track_caller]
     pub(super) fn with(args: &[&str]) -> Self {
         let folder = TempDir::new().expect("a folder for temporary files");
-        let (process, addr) = start(&folder, args);
+        let port = ReservedPort::take();
         Self {
-            process,
-            addr,
+            process: start(&folder, &port, args),
+            port,
             folder,
         }
     }
@@ -124,15 +125,15 @@ impl PythonHost {
     }
 }
 
-impl SessionHost for PythonHost {
-    fn addr(&self) -> SocketAddr {
-        self.addr
+impl PeerHost for PythonHost {
+    fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     fn restart(&mut self) {
         self.process.signal("KILL");
         wait_until("the host is killed", || !self.process.runs());
-        (self.process, self.addr) = start(&self.folder, &[]);
+        self.process = start(&self.folder, &self.port, &[]);
     }
 
     fn end(self) -> Recorded {
@@ -140,60 +141,21 @@ impl SessionHost for PythonHost {
     }
 }
 
-/// The daemon, with a recording.
-#[derive(Debug)]
-pub(super) struct DaemonHost {
-    server: Server,
-    folder: TempDir,
-}
-
-impl DaemonHost {
-    #[track_caller]
-    pub(super) fn start() -> Self {
-        let folder = TempDir::new().expect("a folder for temporary files");
-        let server = Self::server(&folder);
-        Self { server, folder }
-    }
-
-    #[track_caller]
-    fn server(folder: &TempDir) -> Server {
-        let folder = folder.path().to_str().expect("a path in UTF-8");
-        Server::start(&["--record", folder, "--output", "none"])
-    }
-}
-
-impl SessionHost for DaemonHost {
-    fn addr(&self) -> SocketAddr {
-        self.server.addr()
+/// A daemon, whose gaps and refused messages are not read.
+impl PeerHost for RecordingDaemon {
+    fn address(&self) -> SocketAddr {
+        RecordingHost::address(self)
     }
 
     fn restart(&mut self) {
-        self.server.process.signal("KILL");
-        wait_until("the daemon is killed", || !self.server.process.runs());
-        self.server = Self::server(&self.folder);
+        RecordingHost::restart(self);
     }
 
     fn end(self) -> Recorded {
-        let (ended, _) = self.server.stop();
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        let folder = self.folder.path().to_str().expect("a path in UTF-8");
-        let verified = run(&["verify", folder], b"");
-        assert_eq!(verified.code, Some(0), "{verified:?}");
-        let read = run(&["read", folder, "--output", "json"], b"");
-        let mut recorded = Recorded::default();
-        for line in read.stdout_text().lines() {
-            let event: Value = serde_json::from_str(line).expect("an event");
-            if event["event"] == "block" {
-                let session = event["session"].as_str().expect("a session");
-                let session = u64::from_str_radix(session, 16).expect("a session");
-                let number = event["seq"].as_u64().expect("a number");
-                let payload = event["text"].as_str().expect("a text");
-                recorded
-                    .messages
-                    .push((session, number, payload.as_bytes().to_vec()));
-            }
+        Recorded {
+            messages: self.finish(),
+            ..Recorded::default()
         }
-        recorded
     }
 }
 
@@ -205,11 +167,12 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 #[track_caller]
-fn start(folder: &TempDir, args: &[&str]) -> (Process, SocketAddr) {
+fn start(folder: &TempDir, port: &ReservedPort, args: &[&str]) -> Process {
     let path = folder.path().join(RECORDS);
     let path = path.to_str().expect("a path in UTF-8");
-    let args = [&["--record", path], args].concat();
+    let address = port.address().to_string();
+    let args = [&["--record", path, "--listen", &address], args].concat();
     let process = Process::start(python("session_host.py", &args));
-    let addr = process.line("127.0.0.1:").parse().expect("an address");
-    (process, addr)
+    process.line(&address);
+    process
 }

@@ -1,8 +1,8 @@
-//! What sessions refuse: messages that are too long, listeners without sessions, and settings that exclude them.
+//! Refusals: messages that are too long, listeners without sessions, and settings that exclude sessions.
 
 use blocksd_tests::process::{Server, run};
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::numbered_payload;
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::{HostFrame, SessionPeer};
 use framing_core::session::wire::ClosingCode;
 use tempfile::TempDir;
@@ -41,11 +41,11 @@ fn a_message_that_is_too_long_is_acknowledged_and_not_sent_again() {
     assert_eq!((welcome.acked, welcome.resume), (4, 4));
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let audit = SessionAudit::of(folder.path());
-    audit.assert_once("boiler");
-    let gaps = audit.gaps_of("boiler");
+    let oracle = SessionOracle::of(folder.path());
+    oracle.assert_once("boiler");
+    let gaps = oracle.gaps_of("boiler");
     assert_eq!(gaps, [(1, 2, "refused"), (3, 4, "refused")]);
-    let messages: Vec<_> = audit.messages_of("boiler").ranges().collect();
+    let messages: Vec<_> = oracle.messages_of("boiler").ranges().collect();
     assert_eq!(messages, [(0, 1), (2, 3)]);
 }
 
@@ -73,6 +73,9 @@ fn a_listener_without_sessions_refuses_a_hello_and_takes_plain_messages() {
         plain.message(b"plain");
         plain.end();
         if listen == required {
+            let required = "sessions required".to_owned();
+            let refused = HostFrame::Closing(ClosingCode::Protocol as u8, required);
+            assert_eq!(plain.read(), refused);
             assert_eq!(plain.read(), HostFrame::End);
         }
         drop(plain);
@@ -90,6 +93,30 @@ fn a_listener_without_sessions_refuses_a_hello_and_takes_plain_messages() {
 }
 
 #[test]
+fn plain_messages_to_a_listener_that_requires_sessions_are_an_error_of_the_sender() {
+    let folder = TempDir::new().unwrap();
+    let args = [&record(&folder)[..], &["--session", "required"]].concat();
+    let mut server = Server::start(&args);
+    let to = server.addr().to_string();
+    let what = "this listener requires sessions; use --session";
+    let refused = |more: &[&str], input: &[u8]| {
+        run(&[&["send", "--to", &to], more].concat(), input).assert_refused(2, what);
+    };
+    refused(&["one", "two"], b"");
+    refused(&["--wait-reply", "one"], b"");
+    // More than the daemon has read when it answers.
+    refused(&[], &b"a line of some length\n".repeat(400_000));
+    server.wait_for("close", 3);
+    let sent = run(&["send", "--session", "--to", &to, "one"], b"");
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    let (ended, _) = server.stop();
+    assert!(
+        ended.stderr.contains("0 refused, 3 sessions refused"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn settings_that_exclude_sessions_are_refused_with_their_reason() {
     let folder = TempDir::new().unwrap();
     let refused = |args: &[&str], what: &str| {
@@ -98,6 +125,10 @@ fn settings_that_exclude_sessions_are_refused_with_their_reason() {
     refused(
         &["--listen", "127.0.0.1:0", "--session", "required"],
         "--session",
+    );
+    refused(
+        &["--listen", "127.0.0.1:0,session=required"],
+        "sessions need --record",
     );
     for (args, what) in [
         (

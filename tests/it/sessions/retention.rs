@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use blocksd_tests::process::{Server, wait_until};
-use blocksd_tests::session_audit::SessionAudit;
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices, numbered_payload};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::SessionPeer;
 use tempfile::TempDir;
 
@@ -13,13 +14,7 @@ use tempfile::TempDir;
 const MESSAGES: u64 = 5;
 
 fn start(folder: &Path) -> Server {
-    Server::start(&[
-        "--record",
-        folder.to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
+    let more = [
         "--ack-interval",
         "0",
         "--record-max-bytes",
@@ -28,7 +23,8 @@ fn start(folder: &Path) -> Server {
         "200000",
         "--record-compression",
         "none",
-    ])
+    ];
+    Server::start(&recording_args(folder, &more))
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -61,18 +57,17 @@ fn a_session_outlives_the_files_with_its_messages() {
             ..DevicePlan::default()
         };
         let devices = SessionDevices::start("busy", 2, plan);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         wait_until("the first files are deleted", || {
             let left = files(folder.path());
             !left.iter().any(|name| name.starts_with(&first))
         });
         server.process.signal(signal);
         drop(server.end());
-        devices.connect_to(None);
-        devices.wait_until_gone();
+        devices.leave();
 
         let server = start(folder.path());
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         // It has the last two messages still, since it has not heard all acknowledgements.
         let (_peer, welcome) = SessionPeer::open(server.addr(), "silent", session, 3, 2);
         assert_eq!((welcome.session, welcome.flags), (session, 0), "{signal}");
@@ -80,11 +75,11 @@ fn a_session_outlives_the_files_with_its_messages() {
         let outcomes = devices.finish();
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let audit = SessionAudit::of(folder.path());
+        let oracle = SessionOracle::of(folder.path());
         for outcome in &outcomes {
-            audit.assert_once(&outcome.id);
-            // What is left is the end, without a hole.
-            let left: Vec<_> = audit.messages_of(&outcome.id).ranges().collect();
+            oracle.assert_once(&outcome.id);
+            // The last messages are left, without a hole.
+            let left: Vec<_> = oracle.messages_of(&outcome.id).ranges().collect();
             assert!(
                 matches!(left[..], [(_, end)] if end == outcome.pushed),
                 "{left:?}"

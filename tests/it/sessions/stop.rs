@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use blocksd_tests::process::Server;
+use blocksd_tests::recording_daemon::recording_args;
 use blocksd_tests::scrape;
-use blocksd_tests::session_audit::SessionAudit;
 use blocksd_tests::session_devices::{DevicePlan, SessionDevices, numbered_payload};
+use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::{HostFrame, SessionPeer};
 use framing_core::session::wire::ClosingCode;
 use tempfile::TempDir;
@@ -15,14 +16,7 @@ const SHUTDOWN: u8 = ClosingCode::Shutdown as u8;
 #[test]
 fn a_stop_under_load_is_announced_and_keeps_what_was_acknowledged() {
     let folder = TempDir::new().unwrap();
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--output",
-        "none",
-        "--record-sync",
-        "10",
-    ];
+    let args = recording_args(folder.path(), &[]);
     let plan = DevicePlan {
         pause: Duration::from_micros(500),
         ..DevicePlan::default()
@@ -30,45 +24,30 @@ fn a_stop_under_load_is_announced_and_keeps_what_was_acknowledged() {
     let devices = SessionDevices::start("boiler", 4, plan);
     for stops in 1..=3 {
         let server = Server::start(&args);
-        devices.connect_to(Some(server.addr()));
+        devices.connect_to(server.addr());
         devices.wait_for_acks(100);
         let (ended, _) = server.stop();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        devices.connect_to(None);
-        devices.wait_until_gone();
-        let audit = SessionAudit::of(folder.path());
+        devices.leave();
         for seen in devices.seen() {
             assert_eq!(seen.closings(), vec![SHUTDOWN; stops], "{}", seen.id);
-            audit.assert_acked(&seen.id, seen.acked());
         }
+        SessionOracle::of(folder.path()).assert_acked(&devices);
     }
     let server = Server::start(&args);
-    devices.connect_to(Some(server.addr()));
+    devices.connect_to(server.addr());
     let outcomes = devices.finish();
     server.stop();
-    let audit = SessionAudit::of(folder.path());
-    for outcome in &outcomes {
-        audit.assert_all(&outcome.id, outcome.pushed);
-    }
+    SessionOracle::of(folder.path()).assert_outcomes(&outcomes);
 }
 
 #[test]
 fn what_is_durable_at_a_stop_is_acknowledged_before_the_end() {
     let folder = TempDir::new().unwrap();
     // No acknowledgement is due until the stop.
-    let args = [
-        "--record",
-        folder.path().to_str().unwrap(),
-        "--record-sync",
-        "10",
-        "--ack-interval",
-        "3600",
-        "--heartbeat",
-        "off",
-        "--metrics",
-        "127.0.0.1:0",
-    ];
-    let server = Server::start(&args);
+    let silent = ["--ack-interval", "3600", "--heartbeat", "off"];
+    let more = [&silent[..], &["--metrics", "127.0.0.1:0"]].concat();
+    let server = Server::start(&recording_args(folder.path(), &more));
     let (mut peer, welcome) = SessionPeer::open(server.addr(), "boiler", 0, 0, 10);
     peer.cont(welcome.session, 0);
     // The answer to the ping of the CONT.
@@ -87,5 +66,5 @@ fn what_is_durable_at_a_stop_is_acknowledged_before_the_end() {
     assert_eq!(peer.read(), HostFrame::End);
     let (ended, _) = server.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    SessionAudit::of(folder.path()).assert_all("boiler", 10);
+    SessionOracle::of(folder.path()).assert_all("boiler", 10);
 }

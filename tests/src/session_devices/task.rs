@@ -78,7 +78,7 @@ impl Task {
                 continue;
             };
             if let Ok(stream) = TcpStream::connect(host).await {
-                // It is over, whatever the reason.
+                // Every reason leads to the next attempt.
                 let _ = self.connection(stream).await;
                 self.sender.closed();
                 self.seen.is_connected.store(false, Ordering::SeqCst);

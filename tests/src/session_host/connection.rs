@@ -4,13 +4,12 @@ use std::io::{self, BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use framing_core::session::crc32;
 use framing_core::session::wire::{Ack, Closing, ClosingCode, Cont, Hello};
 
 use super::state::{Key, State};
 use super::{ConnectionPlan, Shared};
 
-/// Reads the messages of a connection, and answers, as its plan says.
+/// Reads and answers the messages of a connection by its plan.
 pub(super) fn converse(shared: &Shared, stream: TcpStream) {
     let (conn, plan) = shared.lock().accept(&stream);
     let mut connection = Connection {
@@ -109,7 +108,7 @@ impl Connection<'_> {
                     self.acknowledge(state, &key, true)?;
                 }
             }
-            (Some(key), false) => return self.payload(state, &key, message),
+            (Some(key), false) => return self.payload(state, &key, &message),
         }
         Ok(true)
     }
@@ -118,7 +117,7 @@ impl Connection<'_> {
         if let Some(answer) = self.plan.answer.take() {
             state.hello(self.conn, hello);
             self.stream.write_all(&answer)?;
-            // Whatever comes is not read.
+            // No further bytes are read.
             return Ok(false);
         }
         if let Some((0, code, retry_s)) = self.plan.close_after {
@@ -135,19 +134,14 @@ impl Connection<'_> {
         Ok(self.plan.cut_after != Some(0))
     }
 
-    fn payload(&mut self, state: &mut State, key: &Key, message: Vec<u8>) -> io::Result<bool> {
+    fn payload(&mut self, state: &mut State, key: &Key, message: &[u8]) -> io::Result<bool> {
         if state.block_max < message.len() as u32 {
             return Err(wrong("a message that is too long"));
         }
         let sync_every = state.sync_every;
         let session = state.session(key);
-        let check = crc32(message.iter().copied());
-        let counted = session.receiver.take(self.conn, &mut self.next, 1, check);
-        let Ok(counted) = counted else {
+        if !session.take(self.conn, &mut self.next, message) {
             return Ok(false);
-        };
-        if counted.skip == 0 {
-            session.write(counted.first, message);
         }
         self.messages += 1;
         if self.messages.is_multiple_of(sync_every) {
@@ -177,7 +171,7 @@ impl Connection<'_> {
         self.stream.write_all(&bytes[..len])
     }
 
-    /// Sends CLOSING, and reads what comes, so that it is not lost to a reset.
+    /// Sends CLOSING, and shuts this side down.
     fn close(&mut self, code: ClosingCode, retry_s: u16) -> io::Result<()> {
         let closing = Closing {
             code: code as u8,

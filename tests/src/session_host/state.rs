@@ -1,12 +1,13 @@
-//! The sessions of a host, and what it would have on its disk: [`State`].
+//! The sessions of a host, and its recording in memory: [`State`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Shutdown, TcpStream};
 
+use framing_core::session::Unresumable;
 use framing_core::session::wire::{Hello, NEW, Welcome};
-use framing_core::session::{Gap, SessionReceiver, Unresumable, Written, crc32};
 
 use super::{ConnectionPlan, ReceivedHello};
+use crate::recorded_session::RecordedSession;
 
 /// Device id and session.
 pub(super) type Key = (String, u64);
@@ -18,7 +19,7 @@ pub(super) struct State {
     pub(super) plans: VecDeque<ConnectionPlan>,
     pub(super) block_max: u32,
     pub(super) hellos: Vec<ReceivedHello>,
-    /// What a sender did wrong.
+    /// Violations of the protocol by senders.
     pub(super) errors: Vec<String>,
     sessions: BTreeMap<Key, Session>,
     /// Connections by number.
@@ -27,11 +28,9 @@ pub(super) struct State {
 }
 
 #[derive(Debug)]
-pub(super) struct Session {
-    pub(super) receiver: SessionReceiver,
-    /// Messages and gaps, in the order in which they were written; a gap has no payload.
-    log: Vec<(u64, u64, Option<Vec<u8>>)>,
-    /// In the order of the last HELLO.
+struct Session {
+    recorded: RecordedSession,
+    /// Number of the connection of the last HELLO.
     used: u64,
 }
 
@@ -59,7 +58,7 @@ impl State {
     pub(super) fn closed(&mut self, conn: u64) {
         self.open.remove(&conn);
         for session in self.sessions.values_mut() {
-            session.receiver.closed(conn);
+            session.recorded.receiver.closed(conn);
         }
     }
 
@@ -80,14 +79,14 @@ impl State {
             let (first, held, lost) = (hello.first, hello.held, hello.lost);
             let session = self.sessions.entry(key.clone());
             let session = session.or_insert_with(|| Session {
-                receiver: SessionReceiver::new(first, lost),
-                log: Vec::new(),
+                recorded: RecordedSession::new(first, lost),
                 used: 0,
             });
             session.used = conn;
-            match session.receiver.hello(conn, first, held, lost) {
+            let recorded = &mut session.recorded;
+            match recorded.receiver.hello(conn, first, held, lost) {
                 Ok(resumed) => {
-                    session.gap(resumed.gap);
+                    recorded.gap(resumed.gap);
                     let welcome = Welcome {
                         acked: resumed.acked,
                         resume: resumed.resume,
@@ -106,40 +105,24 @@ impl State {
         }
     }
 
-    pub(super) fn session(&mut self, key: &Key) -> &mut Session {
-        self.sessions.get_mut(key).expect("a session of the host")
+    pub(super) fn session(&mut self, key: &Key) -> &mut RecordedSession {
+        let session = self.sessions.get_mut(key);
+        &mut session.expect("a session of the host").recorded
     }
 
-    /// The process ends: what is not durable is lost.
+    /// The process ends: messages that are not durable are lost.
     pub(super) fn crash(&mut self) {
         for stream in std::mem::take(&mut self.open).into_values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
         for session in self.sessions.values_mut() {
-            session.forget_unsynced();
-            let receiver = &mut session.receiver;
-            let check = session
-                .log
-                .last()
-                .and_then(|(_, _, message)| message.as_deref());
-            let check = check.map_or(0, |message| crc32(message.iter().copied()));
-            *receiver = SessionReceiver::recovered(receiver.durable(), check);
+            session.recorded.crash();
         }
     }
 
     pub(super) fn record_foreign(&mut self, device: &str, session: u64, messages: &[&[u8]]) {
         let session = self.session(&(device.to_owned(), session));
-        let (first, count) = (session.receiver.taken(), messages.len() as u64);
-        session.log.retain(|(from, _, _)| *from < first);
-        for (number, message) in (first..).zip(messages) {
-            session
-                .log
-                .push((number, number + 1, Some(message.to_vec())));
-        }
-        let check = messages
-            .last()
-            .map_or(0, |message| crc32(message.iter().copied()));
-        session.receiver = SessionReceiver::recovered(first + count, check);
+        session.record_foreign(messages);
     }
 
     pub(super) fn session_of(&self, device: &str) -> u64 {
@@ -149,14 +132,10 @@ impl State {
     }
 
     pub(super) fn message_count(&self) -> usize {
-        let messages = |session: &Session| {
-            let messages = session
-                .log
-                .iter()
-                .filter(|(_, _, message)| message.is_some());
-            messages.count()
-        };
-        self.sessions.values().map(messages).sum()
+        let sessions = self.sessions.values();
+        sessions
+            .map(|session| session.recorded.message_count())
+            .sum()
     }
 
     /// The messages of a device, session by session.
@@ -164,51 +143,9 @@ impl State {
         let mut sessions: Vec<_> = self.sessions.iter().collect();
         sessions.retain(|((of, _), _)| of == device);
         sessions.sort_by_key(|((_, number), _)| *number);
-        let messages = sessions.iter().flat_map(|(_, session)| session.messages());
+        let messages = sessions
+            .iter()
+            .flat_map(|(_, session)| session.recorded.recorded().0);
         messages.collect()
-    }
-}
-
-impl Session {
-    /// Writes a message that the receiver has counted, unless it is there.
-    pub(super) fn write(&mut self, number: u64, message: Vec<u8>) {
-        if self.receiver.write(number, 1) == (Written::Write { skip: 0 }) {
-            self.log.push((number, number + 1, Some(message)));
-        }
-    }
-
-    pub(super) fn gap(&mut self, gap: Option<Gap>) {
-        if let Some(gap) = gap
-            && self.receiver.write(gap.from, gap.to - gap.from) == (Written::Write { skip: 0 })
-        {
-            self.log.push((gap.from, gap.to, None));
-        }
-    }
-
-    pub(super) fn sync(&mut self) {
-        self.receiver.synced(self.receiver.written());
-    }
-
-    /// A sync fails.
-    pub(super) fn fail_sync(&mut self) {
-        self.receiver.reset();
-        self.forget_unsynced();
-    }
-
-    fn forget_unsynced(&mut self) {
-        let durable = self.receiver.durable();
-        self.log.retain(|(from, _, _)| *from < durable);
-    }
-
-    /// The messages, which have each number once.
-    fn messages(&self) -> Vec<Vec<u8>> {
-        let mut next = self.log.first().map_or(0, |(from, _, _)| *from);
-        let mut messages = Vec::new();
-        for (from, to, message) in &self.log {
-            assert_eq!(*from, next, "the numbers are contiguous");
-            next = *to;
-            messages.extend(message.clone());
-        }
-        messages
     }
 }

@@ -75,7 +75,7 @@ fn policy() -> Policy {
     }
 }
 
-/// Reads the sessions from the disk. What was written survives the daemon, and is written anew and synced at a start.
+/// Reads the sessions from the disk. Everything that was written survives the daemon, and a start syncs it.
 fn recovered(world: &World) -> Vec<Recovered> {
     let mut known = known(world);
     known.lives += 1;

@@ -8,7 +8,7 @@ use framing_core::session::{Full, PushError, Retained, Saved, SessionSender};
 /// The sender of the application's session.
 pub(super) type Sender<'m> = SessionSender<&'m mut [u8], Retained>;
 
-/// The ring of a session and its state. Any bytes are valid: what is not the state of this ring begins a new session.
+/// The ring of a session and its state. Any bytes are valid: bytes that are not the state of this ring begin a new session.
 ///
 /// Place it where a soft reset leaves the memory as it is (`.uninit` of cortex-m-rt), and the session continues after the
 /// reset. In other memory, the session ends with a reset.

@@ -19,6 +19,10 @@ pub(super) struct Outbox<'m> {
     estimated_us: u64,
     /// Whether the WELCOME of the connection has come.
     pub(super) is_welcome: bool,
+    /// Whether the connection has acknowledged a message.
+    pub(super) has_progress: bool,
+    /// Whether a sync of the host has failed, and nothing was acknowledged since.
+    pub(super) is_stuck: bool,
     pub(super) report: SessionReport,
 }
 
@@ -29,6 +33,8 @@ impl<'m> Outbox<'m> {
             host: HostClock::new(),
             estimated_us: 0,
             is_welcome: false,
+            has_progress: false,
+            is_stuck: false,
             report: SessionReport {
                 restored,
                 ..SessionReport::default()
@@ -78,6 +84,8 @@ impl<'m> Outbox<'m> {
     /// A frame acknowledged this many messages, and had this time of the host.
     pub(super) fn heard(&mut self, acknowledged: u32, time_ns: Option<u64>, now_us: u64) {
         self.report.acknowledged = self.report.acknowledged.saturating_add(acknowledged);
+        self.has_progress |= acknowledged != 0;
+        self.is_stuck &= acknowledged == 0;
         let Some(time_ns) = time_ns else { return };
         if self.estimated_us.saturating_add(ESTIMATE_US) <= now_us {
             self.host.restart();

@@ -1,4 +1,4 @@
-//! What a session reports: [`SessionReport`], and why a connection of it is over, [`SessionError`].
+//! Reports of a session: the outcome of its messages, [`SessionReport`], and the end of a connection, [`SessionError`].
 
 use embedded_io_async::ErrorKind;
 use framing_core::session::{HeardError, LinkError};

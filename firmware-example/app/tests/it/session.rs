@@ -224,16 +224,45 @@ fn a_host_that_refuses_is_tried_after_its_delay() {
 }
 
 #[test]
-fn a_host_whose_sync_failed_is_tried_at_once() {
+fn a_host_whose_sync_failed_is_tried_at_once_unless_it_acknowledges_nothing() {
     let time = Time::default();
     let again = Failure::Closing(ClosingCode::Again as u8);
-    let host = Host::new(&time, &[Course::Up(300, again); 2], Course::Lives);
+    // The fourth connection acknowledges messages before its sync fails.
+    let courses = [300, 300, 300, 600].map(|len| Course::Up(len, again));
+    let host = Host::new(&time, &courses, Course::Lives);
     let report = application(&time, PLAN, &mut Memory::new(), &host);
-    assert_eq!((report.acknowledged, report.connections), (8, 3));
-    let [_, second_ms, third_ms] = host.attempts_ms.borrow()[..] else {
-        panic!("three attempts");
+    assert_eq!((report.acknowledged, report.connections), (8, 5));
+    let attempts_ms = host.attempts_ms.borrow();
+    let waits_ms: Vec<_> = attempts_ms.windows(2).map(|it| it[1] - it[0]).collect();
+    let [_, second_ms, third_ms, fourth_ms] = waits_ms[..] else {
+        panic!("five attempts");
     };
-    assert!(third_ms <= second_ms + 40, "{second_ms}, {third_ms}");
+    let least_ms = u64::from(Backoff::FIRST_MS) / 2;
+    assert!(least_ms <= second_ms, "{waits_ms:?}");
+    assert!(least_ms <= third_ms, "{waits_ms:?}");
+    assert!(fourth_ms <= 40, "{waits_ms:?}");
+}
+
+#[test]
+fn a_short_connection_that_acknowledges_messages_resets_the_back_off() {
+    let time = Time::default();
+    let courses = [(); 6].map(|()| Course::Up(600, Failure::Close));
+    let host = Host::new(&time, &courses, Course::Lives);
+    let plan = Plan {
+        period_ms: 100,
+        samples: Some(60),
+        ..PLAN
+    };
+    let report = application(&time, plan, &mut Memory::new(), &host);
+    assert_eq!((report.acknowledged, report.connections), (60, 7));
+    let attempts_ms = host.attempts_ms.borrow();
+    // A connection, and the wait after it.
+    let mut waits_ms = attempts_ms.windows(2).map(|it| it[1] - it[0]);
+    let most_ms = u64::from(Backoff::FIRST_MS) + 400;
+    assert!(
+        waits_ms.all(|wait_ms| wait_ms <= most_ms),
+        "{attempts_ms:?}"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the connection of a session does with a batch: takes off what ended it, and what was received before.
+//! Operations on a batch of a session: removal of the item that ended it, and of messages that were received before.
 
 use crate::batch::{Batch, Item};
 

@@ -161,7 +161,7 @@ impl Default for SessionPolicy {
 /// Whether devices may open sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SessionMode {
-    /// A device that tries to is told that there are none here.
+    /// Devices may not open sessions. An attempt is answered with the code `no_session`.
     #[default]
     Off,
     /// Devices may open a session, or send plain messages.

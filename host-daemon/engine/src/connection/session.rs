@@ -21,14 +21,14 @@ use crate::peer_log::{Kind, warn_peer};
 use crate::pool::Buffer;
 use crate::reason::CloseReason;
 
-/// What a connection sends to its device.
+/// The sending side of a connection.
 #[derive(Debug)]
 pub(in crate::connection) enum SendingSide {
     /// A reply.
     Reply(Box<dyn Responder>),
     /// The frames of a session.
     Session(Attached),
-    /// Why no session was opened.
+    /// The CLOSING of a session that was not opened.
     Refused(LastFrame),
 }
 
@@ -140,7 +140,7 @@ impl Connection {
         self.pass_numbered(None, None)
     }
 
-    /// Handles what ended a batch, after the batch was passed on.
+    /// Handles the item that ended a batch, after the batch was passed on.
     fn after_batch(&mut self, after: After, buffer: Buffer) -> Step {
         let is_last = buffer.bytes().is_empty();
         self.keep_rest(buffer, 0);

@@ -137,8 +137,11 @@ impl SessionCounters {
     }
 }
 
+/// Adds to a counter, which stays at its greatest value: a device can name any gap of numbers.
 fn add(counters: &[AtomicU64], index: usize, count: u64) {
     if let Some(counter) = counters.get(index) {
-        counter.fetch_add(count, Ordering::Relaxed);
+        let sum = |value: u64| Some(value.saturating_add(count));
+        // It always returns a sum.
+        let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
     }
 }

@@ -12,13 +12,13 @@ use hashbrown::HashTable;
 use crate::session::counts::HelloKind;
 use crate::session::{GapCause, Session, SessionCounters, SessionGap};
 
-/// Part of the sessions that are forgotten together, so that a flood of new ones does not look through all for each.
+/// One session in this many is forgotten at once, so that a flood of new sessions does not search the table for each.
 const FORGOTTEN_PART: usize = 64;
 
 /// The sessions of all devices.
 ///
-/// A session is forgotten only if everything received of it is durable, no connection owns it, and there are too many: then
-/// those go first that were not opened for the longest time.
+/// A session is forgotten only if there are too many, everything received of it is durable, and no connection owns it. Sessions
+/// that have only gaps are forgotten first, and then those that were opened least recently.
 ///
 /// # Examples
 /// ```
@@ -34,7 +34,7 @@ pub struct Sessions {
     /// The largest number for which there is room in the files that repeat their states.
     max_of_room: AtomicUsize,
     counters: SessionCounters,
-    /// Sessions cannot be continued, because a recording could not be repaired.
+    /// No session can be opened, because the sessions of the recording are not known.
     is_closed: AtomicBool,
     /// The clock of the host is synchronised.
     is_clock_synced: AtomicBool,
@@ -48,7 +48,7 @@ pub struct Recovered {
     pub device: Arc<str>,
     /// Number of the session.
     pub session: u64,
-    /// Number of the next message: all before it are decided and durable.
+    /// Number of the next message. All numbers before it are decided and durable.
     pub next: u64,
     /// CRC-32 of message `next - 1`; 0 if unknown.
     pub check: u32,
@@ -73,7 +73,7 @@ pub(crate) struct OpenedSession {
 /// Why a session cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HelloRefused {
-    /// A connection that was accepted later continues it. The sender may connect after so many seconds.
+    /// A connection that was accepted later continues it. The sender may connect again after this delay.
     Superseded { retry_s: u16 },
     /// There are too many sessions.
     Full { max: usize },
@@ -127,12 +127,12 @@ impl Sessions {
         }
     }
 
-    /// Refuses all sessions from now on: what they have acknowledged is not known.
+    /// Refuses all sessions from now on, because the acknowledged numbers are not known.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// Sets whether the clock of the host is synchronised, which devices are told. At first, it is not.
+    /// Sets whether the clock of the host is synchronised, as reported to devices. At first, it is not.
     pub fn set_clock_synced(&self, is_synced: bool) {
         self.is_clock_synced.store(is_synced, Ordering::Relaxed);
     }
@@ -159,7 +159,7 @@ impl Sessions {
         &self.counters
     }
 
-    /// Calls a function for each session that has something in the recording.
+    /// Calls a function for each session with a message or a gap in the recording.
     pub fn for_each(&self, mut each: impl FnMut(&Arc<Session>)) {
         let sessions: Vec<_> = self.all().table.iter().cloned().collect();
         for session in sessions
@@ -170,9 +170,9 @@ impl Sessions {
         }
     }
 
-    /// A sync failed: makes each session forget what is not durable. Called by the sink that writes, before it writes
-    /// anything more, and after it has reported everything that was durable before. Connections close with the code
-    /// `again`.
+    /// Resets each session to its durable number after a failed sync. The sink that writes calls this after it has reported
+    /// everything that became durable before the failure, and before it writes anything more. Connections close with the
+    /// code `again`.
     pub fn reset(&self) {
         let sessions: Vec<_> = self.all().table.iter().cloned().collect();
         for session in sessions {
@@ -267,21 +267,34 @@ impl Sessions {
         Ok(resumed)
     }
 
-    /// Whether a connection owns this session.
-    pub(crate) fn is_owned(&self, device: &str, number: u64) -> bool {
-        let known = self.all().find(device, number);
-        known.is_some_and(|session| session.state().receiver.owner().is_some())
+    /// Whether this HELLO would take the session over from another connection.
+    pub(crate) fn would_supersede(&self, conn: u64, hello: &Hello<'_>) -> bool {
+        let Hello {
+            first, held, lost, ..
+        } = *hello;
+        let known = self.all().find(hello.device, hello.session);
+        known.is_some_and(|session| {
+            let mut receiver = session.state().receiver;
+            let resumed = receiver.hello(conn, first, held, lost);
+            resumed.is_ok_and(|resumed| resumed.superseded.is_some())
+        })
     }
 
-    /// A connection of a session has ended. A session of which nothing was received is forgotten.
+    /// Ends a connection of a session. Forgets the session if nothing was received of it; of a session of the recording, a
+    /// gap without a series.
     pub(crate) fn closed(&self, session: &Arc<Session>, conn: u64) {
         let mut all = self.all();
         let mut state = session.state();
         state.receiver.closed(conn);
+        if state.is_used || state.receiver.owner().is_some() {
+            return;
+        }
         // The gap of a HELLO comes again with the next one.
-        let is_unused = !state.is_recorded && !state.is_used && state.receiver.owner().is_none();
+        state.gaps.clear();
+        state.receiver.reset();
+        let is_recorded = state.is_recorded;
         drop(state);
-        if is_unused {
+        if !is_recorded {
             all.remove(session);
         }
     }
@@ -322,7 +335,7 @@ impl All {
         }
     }
 
-    /// Forgets the sessions that were not opened for the longest time, as far as that is allowed.
+    /// Forgets the sessions that were opened least recently, of those that may be forgotten.
     fn forget(&mut self, max: usize) {
         let surplus = (self.table.len() + 1).saturating_sub(max) + max / FORGOTTEN_PART;
         let mut idle: Vec<_> = self
@@ -331,11 +344,12 @@ impl All {
             .filter_map(|session| {
                 let state = session.state();
                 let is_idle = state.receiver.is_forgettable() && state.gaps.is_empty();
-                is_idle.then(|| (state.used, Arc::clone(session)))
+                is_idle.then(|| (state.has_messages, state.used, Arc::clone(session)))
             })
             .collect();
-        idle.sort_unstable_by_key(|(used, _)| *used);
-        for (_, session) in idle.iter().take(surplus) {
+        // Those without messages first: a repeated gap costs nothing.
+        idle.sort_unstable_by_key(|(has_messages, used, _)| (*has_messages, *used));
+        for (.., session) in idle.iter().take(surplus) {
             self.remove(session);
         }
     }
@@ -378,7 +392,7 @@ impl fmt::Display for HelloRefused {
     }
 }
 
-/// The parts of a gap: what is not known here, and what the sender gave up.
+/// The parts of a gap: numbers that are not known here, and numbers that the sender gave up.
 fn split(gap: Gap) -> impl Iterator<Item = SessionGap> {
     let unknown = SessionGap {
         from: gap.from,

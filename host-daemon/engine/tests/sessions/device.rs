@@ -1,4 +1,6 @@
-//! A device of which a test decides each frame: [`Device`].
+//! A device whose frames a test chooses: [`Device`].
+
+use std::time::Duration;
 
 use framing_core::session::wire::{Cont, Extensions, Hello};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,8 +36,14 @@ pub(crate) enum Down {
     Closed,
 }
 
+/// A HELLO on the wire.
 pub(crate) fn hello(session: u64, first: u64, held: u32, lost: u32) -> Vec<u8> {
-    let hello = Hello {
+    encoded(&hello_fields(session, first, held, lost))
+}
+
+/// The fields of a HELLO of the device `boiler`.
+pub(crate) fn hello_fields(session: u64, first: u64, held: u32, lost: u32) -> Hello<'static> {
+    Hello {
         flags: 0,
         heartbeat: 255,
         room: 0,
@@ -46,8 +54,7 @@ pub(crate) fn hello(session: u64, first: u64, held: u32, lost: u32) -> Vec<u8> {
         uptime_us: 0,
         device: "boiler",
         extensions: Extensions::default(),
-    };
-    encoded(&hello)
+    }
 }
 
 pub(crate) fn encoded(hello: &Hello<'_>) -> Vec<u8> {
@@ -72,9 +79,40 @@ pub(crate) fn message(payload: &[u8]) -> Vec<u8> {
     [&len.to_be_bytes(), payload].concat()
 }
 
+impl Down {
+    /// An ACK without the time.
+    pub(crate) const fn ack(acked: u64) -> Self {
+        let has_time = false;
+        Self::Ack { acked, has_time }
+    }
+
+    /// The answer to a ping: an ACK with the time.
+    pub(crate) const fn ping_answer(acked: u64) -> Self {
+        let has_time = true;
+        Self::Ack { acked, has_time }
+    }
+
+    /// A CLOSING with the number 0.
+    pub(crate) const fn closing(code: u8, retry_s: u16) -> Self {
+        Self::Closing {
+            code,
+            retry_s,
+            number: 0,
+        }
+    }
+}
+
 impl Device {
     pub(crate) async fn send(&mut self, parts: &[&[u8]]) {
         self.stream.write_all(&parts.concat()).await.unwrap();
+    }
+
+    /// Sends bytes in two pieces, which the host usually reads apart.
+    pub(crate) async fn send_in_two(&mut self, bytes: &[u8], split: usize) {
+        self.stream.set_nodelay(true).unwrap();
+        self.send(&[&bytes[..split]]).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.send(&[&bytes[split..]]).await;
     }
 
     pub(crate) async fn read(&mut self) -> Down {

@@ -20,7 +20,7 @@ use crate::device::Device;
 /// Longest wait for anything.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-/// An engine, and what its only sink has got.
+/// An engine with one sink, and the events that the sink has received.
 pub(crate) struct Host {
     pub(crate) handle: EngineHandle,
     pub(crate) sessions: Arc<Sessions>,
@@ -81,6 +81,14 @@ impl Host {
         Self::start(SessionMode::Auto, |_| {}).await
     }
 
+    /// A host and a device whose connection has a new session. Returns the session, too.
+    pub(crate) async fn with_session(held: u32) -> (Self, Device, u64) {
+        let host = Self::auto().await;
+        let mut device = host.connect().await;
+        let session = device.open(0, 0, held).await;
+        (host, device, session)
+    }
+
     pub(crate) async fn connect(&self) -> Device {
         let listening = self.handle.listening();
         let stream = TcpStream::connect(&*listening[0].name).await.unwrap();
@@ -96,6 +104,21 @@ impl Host {
                 _ => panic!("the engine has ended"),
             }
         }
+    }
+
+    /// Takes events until this number of messages are written.
+    pub(crate) async fn until_messages(&mut self, count: usize) {
+        self.until(|host| host.log.len() == count).await;
+    }
+
+    /// Takes events until a series has ended.
+    pub(crate) async fn until_ended(&mut self) {
+        self.until(|host| host.ends == 1).await;
+    }
+
+    /// Takes events until this number of connections are closed.
+    pub(crate) async fn until_closed(&mut self, count: usize) {
+        self.until(|host| host.closed.len() == count).await;
     }
 
     pub(crate) fn take(&mut self, event: &Event) {

@@ -13,42 +13,24 @@ use crate::host::Host;
 
 #[tokio::test]
 async fn messages_are_acknowledged_when_they_are_durable() {
-    let mut host = Host::auto().await;
-    let mut device = host.connect().await;
-    let session = device.open(0, 0, 2).await;
+    let (mut host, mut device, session) = Host::with_session(2).await;
     device
         .send(&[&cont(session, 0), &message(b"one"), &message(b"two")])
         .await;
-    host.until(|host| host.log.len() == 2).await;
+    host.until_messages(2).await;
     assert_eq!(host.opened, [("boiler".to_owned(), HelloKind::Began)]);
     // A ping is answered at once, and nothing is durable.
     device.send(&[&END, &cont(session, 2)]).await;
-    let ping = Down::Ack {
-        acked: 0,
-        has_time: true,
-    };
     // The first CONT names the expected number, too.
-    assert_eq!(device.read().await, ping);
-    assert_eq!(device.read().await, ping);
+    assert_eq!(device.read().await, Down::ping_answer(0));
+    assert_eq!(device.read().await, Down::ping_answer(0));
     host.sync();
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 2,
-            has_time: false
-        }
-    );
+    assert_eq!(device.read().await, Down::ack(2));
     assert_eq!(host.ends, 0, "an end before a CONT only makes room for it");
     device.send(&[&message(b"three"), &END]).await;
-    host.until(|host| host.ends == 1).await;
+    host.until_ended().await;
     host.sync();
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 3,
-            has_time: false
-        }
-    );
+    assert_eq!(device.read().await, Down::ack(3));
     assert_eq!(host.numbers(), [0, 1, 2]);
 }
 
@@ -65,14 +47,9 @@ async fn a_broken_protocol_is_answered_and_costs_nothing_else() {
         let mut device = host.connect().await;
         device.send(&[&bytes.concat()]).await;
         assert!(matches!(device.read().await, Down::Welcome { .. }));
-        let answer = Down::Closing {
-            code: 9,
-            retry_s: 0,
-            number: 0,
-        };
-        assert_eq!(device.read().await, answer);
+        assert_eq!(device.read().await, Down::closing(9, 0));
         drop(device);
-        host.until(|host| !host.closed.is_empty()).await;
+        host.until_closed(1).await;
         assert_eq!(host.closed, [CloseReason::Protocol]);
         assert!(host.log.is_empty() && host.plain.is_empty());
     }
@@ -80,12 +57,10 @@ async fn a_broken_protocol_is_answered_and_costs_nothing_else() {
 
 #[tokio::test]
 async fn the_newest_connection_continues_the_session() {
-    let mut host = Host::auto().await;
-    let mut old = host.connect().await;
-    let session = old.open(0, 0, 2).await;
+    let (mut host, mut old, session) = Host::with_session(2).await;
     old.send(&[&cont(session, 0), &message(b"zero"), &message(b"one")])
         .await;
-    host.until(|host| host.log.len() == 2).await;
+    host.until_messages(2).await;
     assert!(matches!(old.read().await, Down::Ack { .. }));
     let mut new = host.connect().await;
     new.send(&[&hello(session, 0, 3, 0)]).await;
@@ -99,13 +74,9 @@ async fn the_newest_connection_continues_the_session() {
         check,
     };
     assert_eq!(welcome, expected);
-    let superseded = Down::Closing {
-        code: 5,
-        retry_s: 1,
-        number: 0,
-    };
+    let superseded = Down::closing(5, 1);
     assert_eq!(old.read().await, superseded);
-    // It begins with its first message again: the host skips what it has.
+    // It begins with its first message again: the host skips the messages that it has.
     new.send(&[
         &cont(session, 0),
         &message(b"zero"),
@@ -114,16 +85,10 @@ async fn the_newest_connection_continues_the_session() {
         &END,
     ])
     .await;
-    host.until(|host| host.ends == 1).await;
+    host.until_ended().await;
     host.sync();
     // The CONT names another number than the expected one, so it is no ping.
-    assert_eq!(
-        new.read().await,
-        Down::Ack {
-            acked: 3,
-            has_time: false
-        }
-    );
+    assert_eq!(new.read().await, Down::ack(3));
     assert_eq!(host.numbers(), [0, 1, 2]);
     // A HELLO of a connection that was accepted earlier changes nothing.
     let mut late = host.connect().await;
@@ -135,25 +100,12 @@ async fn the_newest_connection_continues_the_session() {
     newest
         .send(&[&cont(session, 3), &message(b"three"), &END])
         .await;
-    assert_eq!(
-        newest.read().await,
-        Down::Ack {
-            acked: 3,
-            has_time: true
-        }
-    );
-    host.until(|host| host.log.len() == 4).await;
+    assert_eq!(newest.read().await, Down::ping_answer(3));
+    host.until_messages(4).await;
     // The third time in a minute, the sender is sent away for longer.
     let mut third = host.connect().await;
     third.open(session, 4, 0).await;
-    assert_eq!(
-        newest.read().await,
-        Down::Closing {
-            code: 5,
-            retry_s: 60,
-            number: 0
-        }
-    );
+    assert_eq!(newest.read().await, Down::closing(5, 60));
 }
 
 #[tokio::test]
@@ -166,39 +118,21 @@ async fn a_message_over_the_limit_uses_its_number_when_its_last_byte_has_come() 
         .send(&[&cont(session, 0), &message(b"zero"), &long[..4999]])
         .await;
     host.until(|host| host.faults == 1).await;
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 0,
-            has_time: true
-        }
-    );
+    assert_eq!(device.read().await, Down::ping_answer(0));
     host.sync();
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 1,
-            has_time: false
-        }
-    );
+    assert_eq!(device.read().await, Down::ack(1));
     assert!(host.gaps.is_empty());
     device.send(&[&long[4999..], &message(b"two"), &END]).await;
-    host.until(|host| host.ends == 1).await;
+    host.until_ended().await;
     assert_eq!(host.gaps, [(1, 2, GapCause::Refused)]);
     assert_eq!(host.numbers(), [0, 2]);
     host.sync();
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 3,
-            has_time: false
-        }
-    );
+    assert_eq!(device.read().await, Down::ack(3));
     // It is cut: its number is not used.
     device.send(&[&cont(session, 3), &long[..2000]]).await;
     host.until(|host| host.faults == 2).await;
     drop(device);
-    host.until(|host| !host.closed.is_empty()).await;
+    host.until_closed(1).await;
     assert_eq!(host.session.as_ref().unwrap().written(), 3);
 }
 
@@ -232,7 +166,7 @@ async fn gaps_are_passed_with_their_cause() {
             &message(b"27"),
         ])
         .await;
-    host.until(|host| host.log.len() == 2).await;
+    host.until_messages(2).await;
     let gaps = [
         (10, 20, GapCause::Unknown),
         (20, 25, GapCause::Device),
@@ -261,39 +195,18 @@ async fn gaps_are_passed_with_their_cause() {
 
 #[tokio::test]
 async fn a_failed_sync_makes_devices_send_again() {
-    let mut host = Host::auto().await;
-    let mut device = host.connect().await;
-    let session = device.open(0, 0, 2).await;
+    let (mut host, mut device, session) = Host::with_session(2).await;
     device.send(&[&cont(session, 0), &message(b"zero")]).await;
-    host.until(|host| host.log.len() == 1).await;
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 0,
-            has_time: true
-        }
-    );
+    host.until_messages(1).await;
+    assert_eq!(device.read().await, Down::ping_answer(0));
     host.sync();
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 1,
-            has_time: false
-        }
-    );
+    assert_eq!(device.read().await, Down::ack(1));
     device.send(&[&message(b"one")]).await;
-    host.until(|host| host.log.len() == 2).await;
+    host.until_messages(2).await;
     host.sessions.reset();
-    assert_eq!(
-        device.read().await,
-        Down::Closing {
-            code: 7,
-            retry_s: 0,
-            number: 0
-        }
-    );
+    assert_eq!(device.read().await, Down::closing(7, 0));
     drop(device);
-    host.until(|host| !host.closed.is_empty()).await;
+    host.until_closed(1).await;
     assert_eq!(host.closed, [CloseReason::SyncFailed]);
     assert_eq!(host.received, 2);
     let mut device = host.connect().await;
@@ -309,72 +222,43 @@ async fn a_failed_sync_makes_devices_send_again() {
     device
         .send(&[&cont(session, 1), &message(b"one"), &END])
         .await;
-    host.until(|host| host.log.len() == 3).await;
+    host.until_messages(3).await;
     assert_eq!(host.numbers(), [0, 1, 1]);
 }
 
 #[tokio::test]
 async fn after_a_fin_everything_is_acknowledged_before_the_close() {
-    let mut host = Host::auto().await;
-    let mut device = host.connect().await;
-    let session = device.open(0, 0, 1).await;
+    let (mut host, mut device, session) = Host::with_session(1).await;
     device.send(&[&cont(session, 0), &message(b"zero")]).await;
     device.stream.shutdown().await.unwrap();
-    host.until(|host| host.log.len() == 1).await;
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 0,
-            has_time: true
-        }
-    );
+    host.until_messages(1).await;
+    assert_eq!(device.read().await, Down::ping_answer(0));
     host.sync();
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 1,
-            has_time: false
-        }
-    );
+    assert_eq!(device.read().await, Down::ack(1));
     assert_eq!(device.read().await, Down::Closed);
-    host.until(|host| !host.closed.is_empty()).await;
+    host.until_closed(1).await;
     assert_eq!(host.closed, [CloseReason::Eof]);
 }
 
 #[tokio::test]
 async fn a_shutdown_waits_briefly_for_the_last_commit() {
-    let mut host = Host::auto().await;
-    let mut device = host.connect().await;
-    let session = device.open(0, 0, 1).await;
+    let (mut host, mut device, session) = Host::with_session(1).await;
     device.send(&[&cont(session, 0), &message(b"zero")]).await;
-    host.until(|host| host.log.len() == 1).await;
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 0,
-            has_time: true
-        }
-    );
+    host.until_messages(1).await;
+    assert_eq!(device.read().await, Down::ping_answer(0));
+    // All tasks run in this thread, and the clock stands still while they run.
+    tokio::time::pause();
     host.handle.stop();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    for _ in 0..40 {
+        tokio::time::advance(Duration::from_millis(10)).await;
+        yield_to_others().await;
+    }
+    tokio::time::resume();
     host.sync();
-    assert_eq!(
-        device.read().await,
-        Down::Ack {
-            acked: 1,
-            has_time: false
-        }
-    );
-    assert_eq!(
-        device.read().await,
-        Down::Closing {
-            code: 8,
-            retry_s: 1,
-            number: 0
-        }
-    );
+    assert_eq!(device.read().await, Down::ack(1));
+    assert_eq!(device.read().await, Down::closing(8, 1));
     drop(device);
-    host.until(|host| !host.closed.is_empty()).await;
+    host.until_closed(1).await;
     assert_eq!(host.closed, [CloseReason::Shutdown]);
 }
 
@@ -387,19 +271,19 @@ async fn numbers_end_below_two_to_the_56th() {
     device
         .send(&[&cont(session, last), &message(b"two"), &message(b"one")])
         .await;
-    host.until(|host| host.log.len() == 2).await;
+    host.until_messages(2).await;
     host.sync();
-    let ack = |acked, has_time| Down::Ack { acked, has_time };
-    assert_eq!(device.read().await, ack(last, true));
-    assert_eq!(device.read().await, ack(NUMBER_MAX, false));
+    assert_eq!(device.read().await, Down::ping_answer(last));
+    assert_eq!(device.read().await, Down::ack(NUMBER_MAX));
     device.send(&[&message(b"none")]).await;
-    let protocol = Down::Closing {
-        code: 9,
-        retry_s: 0,
-        number: 0,
-    };
-    assert_eq!(device.read().await, protocol);
+    assert_eq!(device.read().await, Down::closing(9, 0));
     drop(device);
-    host.until(|host| !host.closed.is_empty()).await;
+    host.until_closed(1).await;
     assert_eq!(host.log.len(), 2);
+}
+
+async fn yield_to_others() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }

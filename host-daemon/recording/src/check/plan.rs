@@ -1,4 +1,4 @@
-//! What the files of a folder say about its torn ones, before any of them is repaired: [`Plan::of`].
+//! The statements of the files of a folder about its torn files, before any of them is repaired: [`Plan::of`].
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,8 @@ const PARTS_MAX: usize = 3;
 pub(super) struct Plan {
     /// In the order of their names.
     pub torn: Vec<(PathBuf, Confirmed)>,
-    /// The last file must be repaired first: that an earlier one is not whole decides about its messages, and can be seen only
-    /// until that file is repaired.
+    /// The last file must be repaired first. An earlier file that is not whole decides about the messages of a later one, and
+    /// is whole after its own repair.
     pub is_backwards: bool,
 }
 

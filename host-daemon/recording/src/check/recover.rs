@@ -44,8 +44,8 @@ pub(super) fn recover_file(
     rewrite(input, to, ranges, Confirmed::Unknown, false)
 }
 
-/// As [`recover`], with what other files say about the messages. Writes a file of this library also if it is sound: what a
-/// failed sync has left may be sound in memory, and not on the disk.
+/// As [`recover`], with the statements of other files about the messages. Writes a file of this library also if it is sound:
+/// after a failed sync, a file may be sound in the memory of the system and not on the disk.
 pub(super) fn recover_anew(
     from: &Path,
     to: &Path,

@@ -10,6 +10,7 @@ use crate::read::loss::LostRange;
 pub const LOST_MAX: usize = 100;
 /// Largest number of nonces that [`Recovered::hints`] lists.
 const HINTS_MAX: usize = 10;
+
 /// The result of a recovery: the content that was kept, and the losses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -68,9 +69,7 @@ impl Recovered {
             )
         })
     }
-}
 
-impl Recovered {
     /// Describes what is wrong with the order of the chunks. Empty if nothing is.
     #[must_use]
     pub fn disorder(&self) -> String {

@@ -19,7 +19,7 @@ use crate::read::loss::LostRange;
 use crate::read::summary::is_torn_name;
 use crate::read::window::WindowedFile;
 
-/// What other files say about the messages of a torn file.
+/// The statement of other files about the messages of a torn file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Confirmed {
     /// Nothing.
@@ -36,7 +36,7 @@ pub(super) enum Confirmed {
 pub(super) struct SetAside {
     /// Messages of chunks from this offset on are set aside.
     from: u64,
-    /// Length that is known to be synced. A hole before it is damage, and not the end of what was written.
+    /// Length that is known to be synced. A hole before it is damage, and not an interrupted write.
     synced_len: u64,
     /// A hole may be the work of a power failure.
     has_holes: bool,

@@ -1,4 +1,4 @@
-//! What a failed sync makes void: an [`Epoch`] is the time between two failed syncs that the writer has noticed.
+//! The extent of a failed sync: an [`Epoch`] is the time between two failed syncs that the writer has noticed.
 //!
 //! After a failed sync, messages of the same file may be lost, and numbered messages of later files would follow a hole. So no
 //! file of the epoch becomes durable any further, until the writer begins a new one.

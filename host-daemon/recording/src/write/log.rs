@@ -315,7 +315,7 @@ impl Log {
         !self.sync.is_idle()
     }
 
-    /// Returns the number of the commit that will make durable what is appended now. Commits, and the seals of files, are
+    /// Returns the number of the commit that will make the next appended message durable. Commits, and the seals of files, are
     /// numbered from 1.
     #[must_use]
     pub const fn next_commit(&self) -> u64 {

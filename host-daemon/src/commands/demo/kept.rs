@@ -1,4 +1,4 @@
-//! What the recordings of the demo have kept. [`recording`] records the demo's daemon, and [`read`] reads a recording.
+//! The recordings of the demo. [`recording`] records the demo's daemon, and [`read`] reads a recording.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ pub(super) struct Compared {
     pub(super) twice: u64,
 }
 
-/// Compares messages that are all different with what was kept of them.
+/// Compares messages that are all different with the kept ones.
 pub(super) fn compare(sent: &[Vec<u8>], kept: &[Vec<u8>]) -> Compared {
     let distinct: HashSet<_> = kept.iter().collect();
     Compared {

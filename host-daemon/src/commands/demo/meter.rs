@@ -61,7 +61,7 @@ pub(super) async fn run(folder: &Path, duration: Duration) -> Result<Vec<Vec<u8>
     Ok(samples)
 }
 
-/// What happens when.
+/// The times of the samples and of the interruptions.
 struct Timeline {
     begin: Instant,
     duration: Duration,

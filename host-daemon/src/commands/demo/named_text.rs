@@ -1,4 +1,4 @@
-//! What the demo shows of its daemon: [`NamedText`] prints events as text, with the names of the devices, and counts them.
+//! The output of the demo's daemon: [`NamedText`] prints events as text, with the names of the devices, and counts them.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,7 +12,7 @@ use crate::commands::demo::{BOARD, Names, lock};
 use crate::output::{Format, Out, Text};
 use crate::recorded::lifecycle::Lifecycle;
 
-/// What was received from each device.
+/// Counts of the messages that were received, by device.
 type Received = Arc<Mutex<HashMap<&'static str, Tally>>>;
 
 /// Formats events as text with the names of the devices, and counts them by device.

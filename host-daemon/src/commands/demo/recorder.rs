@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::commands::demo::POLL_INTERVAL;
 use crate::error::CommandError;
 
-/// What the daemon prints before the address of a listener.
+/// The text before the address of a listener in the log of the daemon.
 const LISTENING: &str = "listening on ";
 
 /// A running recorder. It is killed when this is dropped.

@@ -9,7 +9,7 @@ use blocksd_engine::stdio;
 
 use crate::commands::demo::meter::METER;
 
-/// Counts of what a device sent, or of what was received and kept of it.
+/// Counts of the messages that a device sent, or of those that were received and kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) blocks: u64,
@@ -48,7 +48,7 @@ impl Tally {
     }
 }
 
-/// A row of the table: a device, what it sent, and what was kept of it.
+/// A row of the table: a device, the counts that it sent, and the counts that were kept.
 pub(super) type Row = (&'static str, Tally, Tally);
 
 /// Prints the table, in which `twice` messages of the session are left out because they were kept before. Returns whether

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::replay::sender::{LINGER, Queued, SendCommand};
 use crate::commands::replay::totals::ReplayTotals;
-use crate::commands::session::client::{CONNECT_TIMEOUT, SessionClient};
+use crate::commands::send::session::not_recorded as of_refused;
+use crate::commands::session::client::{CONNECT_TIMEOUT, RefusedMessages, SessionClient};
 use crate::commands::session::device::mapped_id;
 use crate::commands::session::queue::Queue;
 use crate::error::SessionError;
@@ -69,14 +70,35 @@ impl SessionTask {
         let (to, input) = mpsc::channel(1);
         let mut queue = Queue::new(input).leaving_out();
         let feeding = feed(commands, to, &totals, &label, &stop);
-        let delivering = client.deliver(&device, &mut queue);
+        let delivering = async {
+            // A connection without messages needs no session.
+            queue.fill().await;
+            match queue.is_done() {
+                true => Ok(()),
+                false => client.deliver(&device, &mut queue).await,
+            }
+        };
         let delivered = tokio::select! {
             delivered = delivering => Some(delivered),
             () = async { feeding.await; std::future::pending().await } => None,
             () = async { stop.cancelled().await; sleep(LINGER).await } => None,
         };
         let ((messages, bytes), (left, left_bytes)) = (queue.taken(), client.unacknowledged());
-        totals.sent(messages - left, bytes - left_bytes);
+        let not_recorded = client.refused();
+        let RefusedMessages {
+            messages: refused,
+            bytes: refused_bytes,
+            ..
+        } = not_recorded.unwrap_or_default();
+        totals.sent(
+            messages - left - refused,
+            bytes - left_bytes - refused_bytes,
+        );
+        if let Some(refused) = not_recorded {
+            (0..refused.messages).for_each(|_| totals.unsent());
+            let error = of_refused(refused);
+            totals.print(format_args!("blocksd: {label}: {error}"));
+        }
         if let Some(refused) = queue.refused() {
             (0..queue.left_out()).for_each(|_| totals.unsent());
             totals.print(format_args!(

@@ -11,7 +11,9 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
 
 use crate::cli::Send;
-use crate::commands::session::client::{CONNECT_TIMEOUT, HEADER_LEN, SessionClient};
+use crate::commands::session::client::{
+    CONNECT_TIMEOUT, HEADER_LEN, RefusedMessages, SessionClient,
+};
 use crate::commands::session::device::local_id;
 use crate::commands::session::queue::{Queue, RefusedMessage};
 use crate::commands::session::spool::{Spool, Spooled};
@@ -56,15 +58,38 @@ pub(crate) fn send(arguments: &Send, runtime: &Runtime) -> Result<(), CommandErr
     }
     let device = Device::new(&device).map_err(io::Error::other)?;
     let mut queue = Queue::new(input.messages);
-    runtime
-        .block_on(client.deliver(&device, &mut queue))
-        .map_err(of_session)?;
-    if let Some(refused) = queue.refused() {
-        return Err(input.origin.error(refused));
+    let delivered = runtime.block_on(client.deliver(&device, &mut queue));
+    let sent = delivered.map_err(of_session).and_then(|()| {
+        if let Some(refused) = queue.refused() {
+            return Err(input.origin.error(refused));
+        }
+        let failed = input.failed.and_then(|mut failed| failed.try_recv().ok());
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    });
+    let Some(refused) = client.refused().map(not_recorded) else {
+        return sent;
+    };
+    match sent {
+        Ok(()) => Err(refused.into()),
+        Err(error) => {
+            print_status(format_args!("blocksd: {refused}"));
+            Err(error)
+        }
     }
-    match input.failed.and_then(|mut failed| failed.try_recv().ok()) {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
+}
+
+/// The error of messages that were acknowledged and not recorded.
+pub(crate) const fn not_recorded(refused: RefusedMessages) -> SessionError {
+    let RefusedMessages {
+        messages,
+        longest,
+        max,
+        ..
+    } = refused;
+    SessionError::NotRecorded {
+        messages,
+        longest,
+        max,
     }
 }
 
@@ -129,7 +154,7 @@ impl Input {
             let (failing, failed) = oneshot::channel();
             input.failed = Some(failed);
             let read = move || {
-                // Nobody waits for the error of an input that is not read to its end.
+                // The receiver is gone if a message was refused before the end of the input.
                 if let Err(error) = read_lines(stdio::stdin(), &to) {
                     let _ = failing.send(error);
                 }
@@ -195,7 +220,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, CommandError> {
     Ok(message)
 }
 
-/// Passes lines on as soon as they can be read. Ends with the input, or when nobody takes them.
+/// Passes lines on as soon as they can be read. Ends with the input, or when the receiver is gone.
 fn read_lines(input: impl Read, to: &Sender<Vec<Vec<u8>>>) -> io::Result<()> {
     let mut input = BufReader::with_capacity(CHUNK, input);
     let (mut lines, mut len) = (Vec::new(), 0);

@@ -6,7 +6,6 @@ mod keeper;
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -17,11 +16,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::conversation::{Conversation, converse};
+pub(crate) use self::keeper::RefusedMessages;
 use self::keeper::{Keeper, RetainedSender};
 use crate::commands::session::queue::Queue;
 use crate::commands::session::reconnect::{Achieved, Reconnect};
 use crate::commands::session::spool::{Spool, Spooled};
-use crate::error::{SessionEnd, SessionError};
+use crate::error::{KeptIn, SessionEnd, SessionError};
 use crate::service::log::print_status;
 
 /// How long an attempt to connect may take, at least and at most.
@@ -42,7 +42,7 @@ pub(crate) struct SessionClient {
     keeper: Keeper,
     reconnect: Reconnect,
     begin: Instant,
-    /// What is printed before a report.
+    /// The text before each report.
     label: String,
     /// The end of the last connection was reported.
     is_reported: bool,
@@ -103,8 +103,14 @@ impl SessionClient {
         )
     }
 
+    /// Messages that were acknowledged and not recorded. They came from a spool, or were in the ring when the daemon
+    /// began to take shorter ones only.
+    pub(crate) fn refused(&mut self) -> Option<RefusedMessages> {
+        self.keeper.refused(&self.sender)
+    }
+
     /// Sends everything in the queue, and returns when each message is acknowledged. A message that is
-    /// [refused](Queue::refused), and those after it, are not sent.
+    /// [refused](Queue::refused) before it is sent, and those after it, are not sent.
     ///
     /// # Errors
     /// [`SessionError`].
@@ -156,7 +162,7 @@ impl SessionClient {
         self.reconnect.next(Instant::now(), achieved, jitter())
     }
 
-    /// The error of a session that is given up. Takes what the input has at once into the spool before.
+    /// Returns the error of a session that is given up. Before, takes the input that is available at once into the spool.
     async fn give_up(
         &mut self,
         end: SessionEnd,
@@ -175,13 +181,20 @@ impl SessionClient {
         if let SessionEnd::Closing { code } = end
             && let Some(code) = refusal(code)
         {
-            return Ok(SessionError::Refused { code, messages });
+            return Ok(SessionError::Refused {
+                code,
+                messages,
+                acknowledged,
+            });
         }
         Ok(SessionError::Unacknowledged {
             messages,
             untaken,
             acknowledged,
-            spool: self.keeper.spool_path().map(Path::to_owned),
+            spool: self.keeper.spool_path().map(|path| KeptIn {
+                path: path.to_owned(),
+                address: self.address.clone(),
+            }),
             cause: end,
         })
     }

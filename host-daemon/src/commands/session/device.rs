@@ -11,7 +11,7 @@ pub(crate) fn local_id() -> String {
     id_of_host(&system.nodename().to_string_lossy())
 }
 
-/// A text as a device id: each other character becomes a hyphen, and what is too long is cut. Empty if the text is.
+/// A text as a device id: each other character becomes a hyphen, and a longer text is cut. Empty if the text is.
 pub(crate) fn mapped_id(text: &str) -> String {
     let allowed = |char: char| char.is_ascii_alphanumeric() || "._:-".contains(char);
     let chars = text.chars().take(DEVICE_MAX);

@@ -101,22 +101,22 @@ impl Queue {
     }
 
     /// Number of messages that were received and are not in the ring.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.waiting.len() as u64
     }
 
     /// Whether [`fill`](Self::fill) can receive something.
-    pub(super) fn wants_more(&self) -> bool {
+    pub(crate) fn wants_more(&self) -> bool {
         self.waiting.is_empty() && !self.is_ended
     }
 
     /// Whether all messages are in the ring.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.is_ended
     }
 
     /// Waits for the next messages, or for the end. Cancel-safe.
-    pub(super) async fn fill(&mut self) {
+    pub(crate) async fn fill(&mut self) {
         match self.input.recv().await {
             Some(messages) => self.waiting.extend(messages),
             None => self.is_ended = true,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const DELAY: Duration = Duration::from_millis(100);
 /// The longest delay.
 const DELAY_MAX: Duration = Duration::from_secs(5);
-/// A connection that lasted so long is one, even without an acknowledgement.
+/// A connection that lasted this long counts as progress, even without an acknowledgement.
 const LASTING: Duration = Duration::from_secs(10);
 
 /// The attempts to connect.
@@ -23,7 +23,7 @@ pub(super) struct Reconnect {
     failures: u32,
 }
 
-/// What a connection, or an attempt to connect, has achieved.
+/// The progress of a connection, or of an attempt to connect.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Achieved {
     /// How long it has lasted after the WELCOME.

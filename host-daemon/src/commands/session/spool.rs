@@ -5,7 +5,7 @@ mod format;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use blocksd_recording::{FileNonce, parent, sync_directory};
@@ -51,7 +51,7 @@ pub(crate) struct Spooled {
 }
 
 impl Spool {
-    /// Opens a spool, or creates it for `default`. `device` is what the command line says.
+    /// Opens a spool, or creates it for the device `default`. `device` is the one of the command line.
     ///
     /// # Errors
     /// [`SessionError::Spool`].
@@ -154,7 +154,6 @@ impl Spool {
         // The process before may have ended between a write, or a rename, and its sync.
         file.sync_all()?;
         sync_directory(parent(&path)).map_err(io::Error::other)?;
-        file.seek(SeekFrom::End(0))?;
         let kept = parsed.messages.iter().map(|it| it.len() as u64).sum();
         let spool = Self {
             path,
@@ -179,7 +178,8 @@ impl Spool {
     fn append(&mut self, state: RecordState) -> io::Result<()> {
         let messages = self.pending.iter().map(Vec::as_slice);
         let record = format::encode(self.header.nonce, self.records + 1, state, messages);
-        let written = self.file.write_all(&record);
+        // Not at the position of the last read, which a failed compaction leaves anywhere.
+        let written = self.file.write_all_at(&record, self.len);
         if let Err(error) = written.and_then(|()| self.file.sync_data()) {
             // What the system keeps after a failed sync may be lost later. If this fails too, the record is torn, or
             // was not sent.

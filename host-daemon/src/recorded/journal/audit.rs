@@ -53,10 +53,10 @@ enum Excuse {
     Forgotten,
 }
 
-/// What was found of a session.
+/// The findings about a session.
 #[derive(Debug, Default)]
 struct AuditState {
-    /// Messages of earlier folders, of sealed files of this folder, and of unsealed files.
+    /// Messages of earlier folders, and those of sealed and of unsealed files of this one.
     earlier: NumberSet,
     sealed: NumberSet,
     unsealed: NumberSet,
@@ -108,7 +108,7 @@ impl SessionAudit {
         self.malformed
     }
 
-    /// Returns what was found of each session, ordered by device and number.
+    /// Returns the findings about each session, ordered by device and number.
     #[must_use]
     pub fn finish(self) -> Vec<AuditedSession> {
         let sessions = self.sessions.into_sorted().into_iter();
@@ -124,7 +124,8 @@ impl SessionAudit {
         for row in self.sessions.iter_mut() {
             let state = &mut row.value;
             state.earlier.add(&state.sealed);
-            state.sealed = NumberSet::default();
+            state.earlier.add(&state.unsealed);
+            (state.sealed, state.unsealed) = Default::default();
             (state.excuse, state.is_of_folder) = (Some(Excuse::Elsewhere), false);
         }
     }
@@ -171,22 +172,15 @@ impl SessionVisitor for SessionAudit {
 
     fn entry(&mut self, entry: &Entry<'_>, _: u64) {
         match entry {
-            Entry::Session {
-                snapshot,
-                device,
-                session,
-                next,
-                check,
-                ..
-            } => {
-                let place = self.sessions.place(device, *session);
-                let (next, check) = (*next, *check);
-                let state = SnapshotState { place, next, check };
+            Entry::Session { snapshot, .. } => {
+                let Some(state) = SnapshotState::of(entry, &mut self.sessions) else {
+                    return;
+                };
                 self.snapshot.state(*snapshot, state);
-                if let Some(state) = self.sessions.get_mut(place) {
-                    state.is_of_folder = true;
+                if let Some(session) = self.sessions.get_mut(state.place) {
+                    session.is_of_folder = true;
                     if *snapshot == Snapshot::Head {
-                        state.claim(next);
+                        session.claim(state.next);
                     }
                 }
             }

@@ -8,7 +8,7 @@ use blocksd_engine::session::GapCause;
 /// Ranges that a line lists.
 const LISTED_MAX: usize = 3;
 
-/// What an audit found of a session.
+/// The findings of an audit about a session.
 #[derive(Clone, Debug, Default)]
 pub struct AuditedSession {
     /// The device.
@@ -99,8 +99,19 @@ impl fmt::Display for AuditedSession {
                 )?;
             }
         }
-        for (set, what) in [(&self.missing, "missing"), (&self.twice, "twice")] {
+        let explained = [
+            &self.twice_unrepaired,
+            &self.twice_elsewhere,
+            &self.twice_forgotten,
+        ];
+        let is_explained = explained.iter().any(|set| !set.is_empty());
+        for (set, what, is_elsewhere) in [
+            (&self.missing, "missing", false),
+            (&self.twice, "twice", is_explained),
+        ] {
             match set.is_empty() {
+                // What follows says which.
+                true if is_elsewhere => {}
                 true => write!(f, ", nothing {what}")?,
                 false => write!(f, ", {} {what}: {}", set.count(), listed(set))?,
             }
@@ -180,7 +191,7 @@ mod tests {
         session.twice_unrepaired = set(&[(90, 100)]);
         assert!(!session.is_sound());
         assert!(session.to_string().ends_with(
-            ", 6 missing: 40, 50 to 51, 60, and 2 more, nothing twice; 10 twice, not repaired yet: 90 to 99"
+            ", 6 missing: 40, 50 to 51, 60, and 2 more; 10 twice, not repaired yet: 90 to 99"
         ));
     }
 }

@@ -11,15 +11,8 @@ use serde::Deserialize;
 use crate::escape::json::write_string;
 use crate::recorded::time::Time;
 use blocksd_engine::session::GapCause;
+use blocksd_recording::topic::{FIRST_KEY, SESSION_KEY, SESSIONS_TOPIC};
 use blocksd_recording::{ChannelSpec, SchemaSpec};
-
-/// Topic of the entries.
-pub const SESSIONS_TOPIC: &str = "/blocksd/sessions";
-/// Key in the metadata of a channel with the session of its messages: 16 hexadecimal digits. A channel with this key is
-/// *numbered*: its messages have the numbers of the session.
-pub const SESSION_KEY: &str = "session";
-/// Key in the metadata of a numbered channel with the number of its first message in the file.
-pub const FIRST_KEY: &str = "first";
 
 /// Numbers of messages are below this.
 const NUMBER_END: u64 = 1 << 56;
@@ -231,7 +224,8 @@ pub fn sessions_channel() -> ChannelSpec {
     }
 }
 
-/// Returns the session and the first number of a channel with this metadata. `None` if it is not numbered.
+/// Returns the session and the first number of a channel with this metadata. `None` if the channel is not *numbered*: its
+/// messages do not have the numbers of a session.
 #[must_use]
 pub fn numbering(metadata: &BTreeMap<String, String>) -> Option<(u64, u64)> {
     let session = parse_session(metadata.get(SESSION_KEY)?)?;

@@ -25,7 +25,7 @@ use blocksd_recording::{Error, LostRange};
 pub struct Folded {
     /// The state of each session.
     pub sessions: Vec<FoldedSession>,
-    /// What could not be read. The sessions may have more messages there.
+    /// Parts that could not be read. The sessions may have more messages there.
     pub unread: Vec<Unread>,
 }
 
@@ -61,7 +61,7 @@ pub enum UnreadCause {
     Lost(LostRange),
     /// The file is not sealed. It was folded, but may have messages that are not durable.
     Unsealed,
-    /// So many entries or channels are malformed, or of a later version. The rest was folded.
+    /// Number of entries or channels that are malformed, or of a later version. The rest was folded.
     Malformed(u64),
 }
 
@@ -135,11 +135,11 @@ pub fn fold(folder: &Path) -> Result<Folded, Error> {
     })
 }
 
-/// So many sealed files in a row without any record of a session say that there was none when they were written: the head of
-/// a file has the state of each session. One such file may have lost its head in a crash.
+/// Number of sealed files in a row without a record of a session that show that no session precedes them: the head of a file
+/// has the state of each session. A single such file may have lost its head in a crash.
 const FILES_WITHOUT: usize = 2;
 
-/// What a file says of the sessions before it.
+/// The statement of a file about the sessions before it.
 enum Base {
     /// The state of all sessions at its end.
     Snapshot(SessionTable<FoldState>),
@@ -252,20 +252,15 @@ impl Fold {
 
     fn take(&mut self, entry: &Entry<'_>) {
         match entry {
-            Entry::Session {
-                snapshot,
-                device,
-                session,
-                next,
-                check,
-                ..
-            } => {
-                let place = self.sessions.place(device, *session);
-                let (next, check) = (*next, *check);
-                let state = SnapshotState { place, next, check };
+            Entry::Session { snapshot, .. } => {
+                let Some(state) = SnapshotState::of(entry, &mut self.sessions) else {
+                    return;
+                };
                 self.snapshot.state(*snapshot, state);
                 // An entry at the head is true without the others.
-                if let (Snapshot::Head, Some(session)) = (snapshot, self.sessions.get_mut(place)) {
+                if *snapshot == Snapshot::Head
+                    && let Some(session) = self.sessions.get_mut(state.place)
+                {
                     session.reach(&state);
                 }
             }

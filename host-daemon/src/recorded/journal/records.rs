@@ -3,10 +3,10 @@
 
 use mcap::records::{Channel, Record, op};
 
-use crate::recorded::journal::entry::{Entry, SESSION_KEY, SESSIONS_TOPIC, numbering};
+use crate::recorded::journal::entry::{Entry, numbering};
 use blocksd_recording::catalog::RecordingFile;
 use blocksd_recording::scan::{Found, Origins, Raw, Scan, Summary};
-use blocksd_recording::topic::device;
+use blocksd_recording::topic::{SESSION_KEY, SESSIONS_TOPIC, device};
 use blocksd_recording::{Error, LostRange, MessageOrigin, WindowedFile};
 
 /// Receives the records about sessions of a file, in their order.

@@ -1,6 +1,7 @@
 //! The entries of a snapshot while they are read: [`SnapshotReader`] says which snapshots are whole.
 
-use crate::recorded::journal::entry::Snapshot;
+use crate::recorded::journal::entry::{Entry, Snapshot};
+use crate::recorded::journal::table::SessionTable;
 
 /// The next number of a session in a snapshot, and the check of the message before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,31 @@ pub(crate) struct SnapshotState {
     pub(crate) place: usize,
     pub(crate) next: u64,
     pub(crate) check: u32,
+}
+
+impl SnapshotState {
+    /// Returns the state that an entry has, and adds its session to the table of the reader. `None` if the entry is not
+    /// about the state of a session.
+    pub(crate) fn of<T: Default>(
+        entry: &Entry<'_>,
+        sessions: &mut SessionTable<T>,
+    ) -> Option<Self> {
+        let Entry::Session {
+            device,
+            session,
+            next,
+            check,
+            ..
+        } = entry
+        else {
+            return None;
+        };
+        Some(Self {
+            place: sessions.place(device, *session),
+            next: *next,
+            check: *check,
+        })
+    }
 }
 
 /// Collects the entries of snapshots. A snapshot is whole if its end follows its entries, and states their number.

@@ -12,10 +12,11 @@ use blocksd_engine::session::{Session, SessionGap, Sessions};
 use blocksd_recording::{Channel, LogError};
 use framing_core::session::Written;
 
-/// A step of the numbers by so much begins another channel: a message has the lower 32 bits of its number.
+/// A step of the numbers by this much or more begins another channel, because a message has only the lower 32 bits of its
+/// number.
 const STEP_MAX: u64 = 1 << 31;
 
-/// A file has at least so many times the length of the states that it begins with.
+/// The least length of a file, in lengths of the states at its head.
 const HEAD_PARTS: u64 = 8;
 
 /// The channel of a session in the current file.
@@ -28,8 +29,8 @@ pub(super) struct FileChannel {
 }
 
 impl EventWriter {
-    /// Before anything else is written: if a sync has failed, makes the sessions forget what is not durable. Then writes the
-    /// states of the sessions, if the file does not have them yet.
+    /// Prepares the file before anything else is written. Resets the sessions if a sync has failed. Writes the states of the
+    /// sessions if the file does not have them yet.
     pub(super) fn prepare_sessions(&mut self) -> Result<(), LogError> {
         let Some(sessions) = self.sessions.clone() else {
             return Ok(());
@@ -42,14 +43,14 @@ impl EventWriter {
         self.snapshot(&sessions, Snapshot::Head)
     }
 
-    /// If the log has noticed a failed sync, makes the sessions forget what is not durable.
+    /// Resets the sessions to their durable numbers if the log has noticed a failed sync.
     pub(super) fn reset_after_failure(&mut self) {
         if self.epoch == self.log.epoch() {
             return;
         }
         self.epoch = self.log.epoch();
         if let Some(sessions) = &self.sessions {
-            // What was durable before the failure stays so.
+            // Commits that ended before the failure stay durable.
             self.commits.apply();
             sessions.reset();
         }
@@ -220,7 +221,8 @@ impl EventWriter {
         Ok(())
     }
 
-    /// Writes where a session begins that was not known: a file may have earlier numbers of it, from before it was forgotten.
+    /// Writes the first number of a session that was not known here. A file may have other numbers of it, from before the
+    /// session was forgotten.
     fn adopted(&mut self, event: &Event, session: &Session) -> Result<(), LogError> {
         if !session.take_adopted() {
             return Ok(());

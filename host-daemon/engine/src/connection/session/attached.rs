@@ -33,7 +33,7 @@ pub(in crate::connection) struct Attached {
     pub(super) messages: u64,
     /// A series was begun.
     pub(super) has_begun: bool,
-    /// Everything that was sent has arrived: an acknowledgement does not wait.
+    /// END was the last item that arrived, so an acknowledgement does not wait.
     pub(super) has_ended: bool,
     /// The device is owed an answer with the time.
     pub(super) is_pinged: bool,
@@ -60,7 +60,7 @@ pub(in crate::connection) struct Attached {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// What comes next on the connection.
+/// The next part of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expects {
     Cont,
@@ -69,7 +69,7 @@ pub(super) enum Expects {
     Skip(u64),
 }
 
-/// What ended a batch.
+/// The item that ended a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     End,

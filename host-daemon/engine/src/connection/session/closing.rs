@@ -29,7 +29,7 @@ impl Connection {
     pub(in crate::connection) fn cut_numbered(&mut self, reason: CloseReason) -> Option<Batch> {
         let is_by_device = !matches!(reason, CloseReason::Superseded | CloseReason::SyncFailed);
         let bytes = std::mem::take(&mut self.remainder);
-        // Whole messages may be left, too: then it is not known what was cut.
+        // If whole messages are left as well, the length of the cut one is not known.
         let is_message =
             self.attached()?.expects == Expects::Message && !std::mem::take(&mut self.undecoded);
         let fault = (is_message && is_by_device && !bytes.is_empty())

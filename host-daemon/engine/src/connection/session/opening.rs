@@ -19,10 +19,11 @@ impl Connection {
     pub(super) fn decode_opening(&mut self, buffer: Buffer) -> Step {
         match Hello::opening(buffer.bytes()) {
             Opening::Undecided => self.wait_for_more(buffer),
+            // A device that reads nothing does not notice the answer.
             Opening::Plain if self.policy.sessions.mode == SessionMode::Required => {
-                let (conn, device) = (self.source.conn, &self.source.device);
-                warn_peer!(Kind::Session, device, conn, %device, "closed: the listener requires sessions, and the device sends plain messages");
-                Step::Close(CloseReason::SessionRefused)
+                let frame = LastFrame::new(ClosingCode::Protocol, 60, "sessions required");
+                let why = "the listener requires sessions, and the device sends plain messages";
+                self.refuse_hello(frame, &why)
             }
             Opening::Plain => {
                 self.beginning = Beginning::Decided;
@@ -42,18 +43,25 @@ impl Connection {
     fn hello(&mut self, payload: &[u8]) -> Step {
         self.beginning = Beginning::Decided;
         self.deadlines.decoded(&self.policy.timeouts, false, true);
-        let sessions = self.context.sessions.clone();
-        let is_off = self.policy.sessions.mode == SessionMode::Off || self.sending.is_some();
-        let sessions = sessions.filter(|_| !is_off);
-        let Some(sessions) = sessions else {
-            let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
-            return self.refuse_hello(frame, &"sessions are off on this listener");
+        let has_reply = self.sending.is_some();
+        let is_off = self.policy.sessions.mode == SessionMode::Off || has_reply;
+        let sessions = match self.context.sessions.clone() {
+            Some(sessions) if !is_off => sessions,
+            sessions => {
+                let frame = LastFrame::new(ClosingCode::NoSession, 60, "no sessions here");
+                let why = match (sessions, has_reply) {
+                    (None, _) => "nothing is recorded, so nothing can be acknowledged",
+                    (Some(_), true) => "the listener has a reply",
+                    (Some(_), false) => "sessions are off on this listener",
+                };
+                return self.refuse_hello(frame, &why);
+            }
         };
         let hello = match Hello::parse(payload) {
             Ok(hello) => hello,
             Err(error) => return self.refuse_frame(&error),
         };
-        let replaces = sessions.is_owned(hello.device, hello.session);
+        let replaces = sessions.would_supersede(self.source.conn, &hello);
         let is_named = *self.source.device == *hello.device;
         if !is_named && !self.permit.rename(&hello.device.into(), replaces) {
             let frame = LastFrame::new(ClosingCode::Full, 60, "too many connections");

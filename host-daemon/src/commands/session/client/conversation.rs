@@ -24,9 +24,9 @@ const ANSWER_S: u64 = 10;
 const HEARTBEAT_TENS: u8 = 1;
 /// Heartbeats after which the daemon is silent.
 const HEARTBEATS: u64 = 3;
-/// How long to read what is left after a failed write.
+/// How long to read frames that are left after a failed write.
 const REST: Duration = Duration::from_secs(1);
-/// TCP keepalive: after so long without data, for a daemon without a heartbeat.
+/// Time without data until TCP probes the daemon, which may send no heartbeat.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How a connection has ended.
@@ -43,7 +43,7 @@ pub(super) enum Conversation {
 /// Sends over one connection.
 ///
 /// # Errors
-/// [`SessionError::Spool`], and [`SessionError::TooLong`].
+/// [`SessionError::Spool`].
 pub(super) async fn converse(
     client: &mut SessionClient,
     mut stream: TcpStream,
@@ -122,7 +122,7 @@ pub(super) async fn converse(
                 Ok(Heard::Welcome { heartbeat_s, flags }) => {
                     welcomed = Some(Instant::now());
                     timeout_s = HEARTBEATS * u64::from(heartbeat_s);
-                    client.keeper.check_len(link.sender())?;
+                    client.keeper.welcomed(link.sender());
                     if flags & NEW != 0 {
                         report_new(&client.label);
                     }

@@ -1,4 +1,4 @@
-//! What is kept until the daemon acknowledges it: [`Keeper`] fills the ring, and the spool before it.
+//! Messages that are not acknowledged: a [`Keeper`] puts them into the ring, and into the spool before they are sent.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -18,14 +18,38 @@ pub(super) type RetainedSender = SessionSender<Vec<u8>, Retained>;
 #[derive(Debug)]
 pub(super) struct Keeper {
     spool: Option<Spool>,
-    longest: LongestHeld,
+    judge: Judge,
+}
+
+/// Messages that were acknowledged and not recorded, because they are longer than the daemon takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RefusedMessages {
+    /// Their number.
+    pub(crate) messages: u64,
+    /// Their length together, in bytes.
+    pub(crate) bytes: u64,
+    /// Length of the longest, in bytes.
+    pub(crate) longest: u64,
+    /// Length of the longest message that the daemon takes, in bytes.
+    pub(crate) max: u32,
+}
+
+/// Tells refused messages from recorded ones: an acknowledgement covers both.
+#[derive(Debug, Default)]
+struct Judge {
+    /// Number of the first message in the ring, and the lengths of all.
+    first: u64,
+    lens: VecDeque<u32>,
+    /// Length of the longest message that the daemon takes, in bytes, once it is known.
+    max: Option<u32>,
+    refused: Option<RefusedMessages>,
 }
 
 impl Keeper {
     pub(super) fn new(spool: Option<Spool>) -> Self {
         Self {
             spool,
-            longest: LongestHeld::default(),
+            judge: Judge::default(),
         }
     }
 
@@ -38,7 +62,7 @@ impl Keeper {
     pub(super) fn restore(&mut self, sender: &mut RetainedSender, message: &[u8]) {
         let number = next_number(sender);
         if sender.push(message).is_ok() {
-            self.longest.push(number, message.len());
+            self.judge.push(number, message.len());
         }
     }
 
@@ -52,6 +76,7 @@ impl Keeper {
         sender: &mut RetainedSender,
         queue: &mut Queue,
     ) -> Result<(), SessionError> {
+        self.judge.acknowledged(sender.unacknowledged().first);
         while let Some(message) = queue.front() {
             let (number, len) = (next_number(sender), message.len());
             let max = sender.block_max().min(u32::MAX - HEADER_LEN as u32);
@@ -61,7 +86,7 @@ impl Keeper {
             }
             match sender.push(message) {
                 Ok(_) => {
-                    self.longest.push(number, len);
+                    self.judge.push(number, len);
                     let message = queue.pop();
                     if let (Some(spool), Some(message)) = (&mut self.spool, message) {
                         spool.add(message);
@@ -92,17 +117,19 @@ impl Keeper {
         }
     }
 
-    /// Checks, after a WELCOME, whether the daemon takes all messages of the ring.
-    ///
-    /// # Errors
-    /// [`SessionError::TooLong`].
-    pub(super) fn check_len(&mut self, sender: &RetainedSender) -> Result<(), SessionError> {
-        let len = self.longest.get(sender.unacknowledged().first) as u64;
-        let max = sender.block_max();
-        match u64::from(max) < len {
-            true => Err(SessionError::TooLong { len, max }),
-            false => Ok(()),
-        }
+    /// A WELCOME has come.
+    pub(super) fn welcomed(&mut self, sender: &RetainedSender) {
+        let Judge { max, .. } = &mut self.judge;
+        // What it acknowledges was received under the WELCOME before, if that was in this run.
+        max.get_or_insert(sender.block_max());
+        self.judge.acknowledged(sender.unacknowledged().first);
+        self.judge.max = Some(sender.block_max());
+    }
+
+    /// Messages that were acknowledged and not recorded.
+    pub(super) fn refused(&mut self, sender: &RetainedSender) -> Option<RefusedMessages> {
+        self.judge.acknowledged(sender.unacknowledged().first);
+        self.judge.refused
     }
 }
 
@@ -112,20 +139,32 @@ pub(super) fn next_number(sender: &RetainedSender) -> u64 {
     held.first + u64::from(held.blocks)
 }
 
-/// The longest message in the ring: the numbers and lengths of those after which none as long comes.
-#[derive(Debug, Default)]
-struct LongestHeld(VecDeque<(u64, usize)>);
-
-impl LongestHeld {
+impl Judge {
+    /// A message has this number.
     fn push(&mut self, number: u64, len: usize) {
-        while self.0.pop_back_if(|(_, shorter)| *shorter <= len).is_some() {}
-        self.0.push_back((number, len));
+        if self.lens.is_empty() {
+            self.first = number;
+        }
+        self.lens.push_back(u32::try_from(len).unwrap_or(u32::MAX));
     }
 
-    /// The length of the longest message from number `first` on.
-    fn get(&mut self, first: u64) -> usize {
-        while self.0.pop_front_if(|(number, _)| *number < first).is_some() {}
-        self.0.front().map_or(0, |(_, len)| *len)
+    /// Counts the acknowledged messages, those below `first`, that the daemon has refused.
+    fn acknowledged(&mut self, first: u64) {
+        let Some(max) = self.max else {
+            return;
+        };
+        while self.first < first
+            && let Some(len) = self.lens.pop_front()
+        {
+            self.first += 1;
+            if max < len {
+                let refused = self.refused.get_or_insert_default();
+                refused.messages += 1;
+                refused.bytes += u64::from(len);
+                refused.longest = refused.longest.max(len.into());
+                refused.max = max;
+            }
+        }
     }
 }
 
@@ -134,16 +173,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_message_from_a_number_on_is_known() {
-        let lens = [3, 9, 4, 4, 7, 1, 2];
-        for first in 0..lens.len() {
-            let mut longest = LongestHeld::default();
-            for (number, len) in (0..).zip(lens) {
-                longest.push(number, len);
-            }
-            let wanted = lens[first..].iter().max();
-            assert_eq!(longest.get(first as u64), *wanted.unwrap());
+    fn messages_are_refused_by_the_length_that_was_in_effect_when_they_were_acknowledged() {
+        let mut judge = Judge::default();
+        for (number, len) in (7..).zip([3, 9, 4, 12, 9]) {
+            judge.push(number, len);
         }
-        assert_eq!(LongestHeld::default().get(0), 0);
+        judge.acknowledged(7);
+        assert_eq!(judge.refused, None);
+        judge.max = Some(9);
+        judge.acknowledged(9);
+        assert_eq!(judge.refused, None);
+        judge.acknowledged(11);
+        judge.max = Some(8);
+        judge.acknowledged(12);
+        judge.push(12, 8);
+        judge.acknowledged(13);
+        let refused = RefusedMessages {
+            messages: 2,
+            bytes: 21,
+            longest: 12,
+            max: 8,
+        };
+        assert_eq!(judge.refused, Some(refused));
     }
 }

@@ -7,7 +7,7 @@ use crate::error::SpoolFault;
 use framing_core::session::Device;
 use framing_core::session::wire::{DEVICE_MAX, NUMBER_MAX};
 
-/// A disk writes so many bytes as a whole, or not at all.
+/// Length in bytes that a disk writes as a whole, or not at all.
 pub(super) const SECTOR: usize = 512;
 
 const MAGIC: [u8; 8] = *b"BLKSPOOL";
@@ -30,7 +30,7 @@ pub(super) struct Header {
     pub(super) nonce: u64,
 }
 
-/// What a record says besides its messages.
+/// The state of the spool in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordState {
     /// The session; 0 before the first WELCOME.
@@ -171,7 +171,7 @@ pub(super) fn parse(file: &[u8]) -> Result<SpoolContent, SpoolFault> {
 }
 
 impl SpoolContent {
-    /// Adds an intact record to what the earlier ones say. `None` if it contradicts them.
+    /// Adds an intact record to the earlier ones. `None` if it contradicts them.
     fn add<'a>(&mut self, record: &Record<'a>, messages: &mut Vec<&'a [u8]>) -> Option<()> {
         let RecordState {
             session,

@@ -231,6 +231,22 @@ fn a_torn_record_is_cut_off_and_the_file_goes_on() {
 }
 
 #[test]
+fn a_record_is_written_at_the_end_wherever_the_file_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let (mut spool, _) = Spool::open(&path, None, "boiler-7").unwrap();
+    spool.add(b"one".to_vec());
+    spool.commit(9, 0, 1).unwrap();
+    // A compaction that failed has read a part of the file.
+    spool.file.seek(SeekFrom::Start(SECTOR as u64)).unwrap();
+    spool.add(b"two".to_vec());
+    spool.commit(9, 0, 2).unwrap();
+    drop(spool);
+    let wanted = [&b"one"[..], b"two"].map(<[u8]>::to_vec);
+    assert_eq!(content(&fs::read(&path).unwrap()), (0, wanted.to_vec()));
+}
+
+#[test]
 fn a_spool_of_another_device_or_in_a_missing_folder_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool");

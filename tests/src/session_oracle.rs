@@ -1,7 +1,7 @@
-//! What a recording has of each session: a [`SessionAudit`], which shares no code with the daemon's own.
+//! The sessions of a recording, checked for tests: a [`SessionOracle`]. It shares no code with the audit of the daemon.
 //!
-//! It reads messages with their numbers, gaps and the states of sessions, in the order of the files, and notes everything
-//! that the format excludes: a number twice, a number that contradicts the payload or the sequence, a hole.
+//! It reads messages with their numbers, gaps and the states of sessions, in the order of the files, and collects
+//! violations of the format: a number twice, a number that contradicts the payload or the sequence, a hole.
 
 mod numbers;
 
@@ -13,17 +13,17 @@ use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 use serde_json::Value;
 
 pub use self::numbers::Numbers;
-use crate::session_devices::parse_payload;
+use crate::session_devices::{DeviceOutcome, SessionDevices, parse_payload};
 
 /// Topic of the entries about sessions.
 const SESSIONS: &str = "/blocksd/sessions";
 
 /// The sessions of a recording.
 #[derive(Clone, Debug, Default)]
-pub struct SessionAudit {
+pub struct SessionOracle {
     /// By device and session.
     pub sessions: BTreeMap<(String, String), SessionRecord>,
-    /// What the format excludes, in words.
+    /// Violations of the format, in words.
     pub faults: Vec<String>,
     /// Number of the entries about sessions.
     pub entries: u64,
@@ -34,7 +34,7 @@ pub struct SessionAudit {
     read: BTreeSet<String>,
 }
 
-/// What is recorded of one session.
+/// The recorded numbers of one session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionRecord {
     /// Numbers with a message.
@@ -45,13 +45,13 @@ pub struct SessionRecord {
     pub next: u64,
 }
 
-impl SessionAudit {
+impl SessionOracle {
     /// Reads all files of a folder.
     #[track_caller]
     pub fn of(folder: &Path) -> Self {
-        let mut audit = Self::default();
-        audit.add(folder);
-        audit
+        let mut oracle = Self::default();
+        oracle.add(folder);
+        oracle
     }
 
     /// Reads the sealed files that were not read before, and then those that are not sealed.
@@ -125,9 +125,24 @@ impl SessionAudit {
         assert_eq!(count, self.messages_of(device).len(), "{device}");
     }
 
-    /// Asserts that all messages of a device below `acked` are recorded.
+    /// Asserts that all messages of devices that have ended are recorded, each once, and no other.
     #[track_caller]
-    pub fn assert_acked(&self, device: &str, acked: u64) {
+    pub fn assert_outcomes(&self, outcomes: &[DeviceOutcome]) {
+        for outcome in outcomes {
+            self.assert_all(&outcome.id, outcome.pushed);
+        }
+    }
+
+    /// Asserts that all messages that were acknowledged to these devices are recorded.
+    #[track_caller]
+    pub fn assert_acked(&self, devices: &SessionDevices) {
+        for seen in devices.seen() {
+            self.assert_acked_to(&seen.id, seen.acked());
+        }
+    }
+
+    #[track_caller]
+    fn assert_acked_to(&self, device: &str, acked: u64) {
         self.assert_sound();
         let has = self.messages_of(device).end_of_first();
         assert!(
@@ -209,7 +224,7 @@ impl SessionRecord {
     }
 }
 
-impl Visitor for SessionAudit {
+impl Visitor for SessionOracle {
     type Error = Error;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
