@@ -103,8 +103,8 @@ fn without_an_option_of_a_table_csv_has_the_payload_as_it_was_received() {
         let ended = csv(folder.path(), more);
         let rows = rows(&ended);
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert_eq!(rows[0], "device|seq|len|text|base64|conn|part");
-        assert_eq!(rows[6], "imu|2|6|broken||4|");
+        assert_eq!(rows[0], "device|seq|len|text|base64|conn|part|session");
+        assert_eq!(rows[6], "imu|2|6|broken||4||");
     }
 }
 
