@@ -1,6 +1,8 @@
 //! The command line, as clap parses it. Start with [`Cli`].
 
+mod condition;
 mod export;
+mod fields;
 mod recordings;
 mod selection;
 mod serve;
@@ -16,7 +18,9 @@ use clap_complete::Shell;
 use framing_core::session::{Device, DeviceError};
 use framing_core::{AnyFraming, Blocks};
 
+pub use self::condition::{Condition, Operand, Operator};
 pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
+pub use self::fields::{FieldNames, TableOptions};
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Sessions, Verify};
 pub use self::selection::Selection;
 pub use self::serve::{Options, Serve};

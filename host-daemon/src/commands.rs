@@ -4,9 +4,11 @@ pub mod check_config;
 mod content;
 pub mod demo;
 pub mod export;
+mod fields;
 mod filter;
 pub mod manual;
 pub mod read;
+mod read_table;
 pub mod recordings;
 pub mod replay;
 pub mod report;
@@ -64,6 +66,9 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             wait_reply: arguments.wait_reply,
             connect_timeout: arguments.connect_timeout.unwrap_or_default(),
         }),
+        Command::Read(arguments) if read_table::is_table(&arguments)? => {
+            read_table::read(&arguments)
+        }
         Command::Read(arguments) => read::read(&arguments),
         Command::Export(arguments) => export::export(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments, &runtime()?),

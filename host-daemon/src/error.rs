@@ -185,6 +185,16 @@ pub enum CommandError {
         /// Number of files that cannot be read.
         unread: u64,
     },
+    /// A format that this build of the program was made without.
+    #[error(
+        "this build of blocksd cannot write {format}; the builds of a release can, and `cargo install blocksd --features {feature}`"
+    )]
+    NotBuilt {
+        /// The format.
+        format: &'static str,
+        /// The feature of the package that adds it.
+        feature: &'static str,
+    },
     /// A file that a command would overwrite.
     #[error("{} exists; choose another --out, or overwrite it with --force", path.display())]
     Exists {

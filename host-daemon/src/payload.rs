@@ -1,4 +1,4 @@
-//! Decodes messages: text, JSON, CBOR and defmt log frames. Start with [`Decoder::read`].
+//! Decodes messages: text, JSON, CBOR, MessagePack, `key=value` and defmt log frames. Start with [`Decoder::read`].
 //!
 //! A message that cannot be decoded is kept as bytes. A decoder writes its text while it reads, and builds no tree: a
 //! message of n bytes takes at most 16 n + 64 KiB of memory, and its line of output at most 8 n + 4 KiB; for defmt,
@@ -10,7 +10,9 @@ mod defmt;
 mod emitter;
 mod inspector;
 mod json;
+mod kv;
 mod members;
+mod msgpack;
 mod shape;
 mod value;
 
@@ -26,6 +28,7 @@ pub use self::defmt::{Defmt, DefmtError, LogFrame};
 pub use self::emitter::{DEPTH_MAX, Style};
 pub use self::inspector::{Inspector, UndecodableReporter};
 pub use self::json::members;
+pub(crate) use self::kv::is_number;
 pub(crate) use self::members::JsonString;
 pub use self::shape::{Shape, ShapeLimits};
 use self::value::Form;
@@ -48,6 +51,10 @@ pub enum Decoding {
     Json,
     /// As one CBOR item (RFC 8949).
     Cbor,
+    /// As one value of MessagePack.
+    MsgPack,
+    /// As text of `key=value`, separated by spaces or commas.
+    Kv,
     /// As one defmt frame, with the formats of a firmware's ELF file. A message that is a build id names the firmware
     /// that sends.
     Defmt(Arc<Defmt>),
@@ -160,6 +167,8 @@ impl Decoding {
             Self::Text => "text",
             Self::Json => "json",
             Self::Cbor => "cbor",
+            Self::MsgPack => "msgpack",
+            Self::Kv => "kv",
             Self::Defmt(_) => "defmt",
         }
     }
@@ -186,6 +195,8 @@ impl Decoding {
             "text" => Self::Text,
             "json" => Self::Json,
             "cbor" => Self::Cbor,
+            "msgpack" => Self::MsgPack,
+            "kv" => Self::Kv,
             _ => return None,
         })
     }
@@ -210,6 +221,8 @@ impl Decoding {
             },
             Self::Json => value(Form::Json),
             Self::Cbor => value(Form::Cbor),
+            Self::MsgPack => value(Form::MsgPack),
+            Self::Kv => value(Form::Kv),
             Self::Defmt(_) => Err(DecodeError::Repeated),
         }
     }

@@ -6,10 +6,13 @@ mod commands {
     mod demo;
     mod error_messages;
     mod export;
+    mod fields;
     mod files;
     mod hostile_text;
     mod nonblocking;
+    mod parquet;
     mod read;
+    mod recipes;
     mod replay;
     mod replay_peers;
     mod replay_round_trip;

@@ -1,7 +1,11 @@
 //! Hostile payloads from a seed: deep, wide, with false counts, truncated, full of characters that need escapes. One
-//! generator for each decoder: [`cbor`], [`json`], [`defmt`](fn@defmt).
+//! generator for each decoder: [`cbor`], [`json`], [`msgpack`], [`kv`], [`defmt`](fn@defmt).
+
+mod packed;
 
 use std::iter::repeat_with;
+
+pub use self::packed::{kv, msgpack};
 
 /// A random number generator with a seed.
 #[derive(Clone, Debug)]

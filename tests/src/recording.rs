@@ -151,7 +151,7 @@ impl File {
         let pairs = [("device", device), ("framing", framing), ("decode", decode)];
         let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let encoding = match decode {
-            "json" | "cbor" => decode,
+            "json" | "cbor" | "msgpack" => decode,
             _ => "raw",
         };
         let id = *self.channels.entry(topic.clone()).or_insert_with(|| {

@@ -19,7 +19,8 @@ pub struct Export {
     #[arg(long, value_enum, value_name = "FORMAT", allow_hyphen_values = true)]
     pub to: ExportFormat,
     /// File to write; for csv, a directory with a file for each device, or a file that ends in .csv if there is one
-    /// device; by default blocksd-export.mcap or the directory blocksd-export.
+    /// device; by default
+    /// blocksd-export.mcap, blocksd-export.parquet or the directory blocksd-export.
     #[arg(long, value_name = "FILE|DIR", value_parser = PathBufValueParser::new().try_map(path_to_write))]
     pub out: Option<PathBuf>,
     /// Overwrite existing files.
@@ -28,9 +29,9 @@ pub struct Export {
     /// Which messages to export.
     #[command(flatten)]
     pub select: Selection,
-    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
-    /// ELF file, or a directory of ELF files.
-    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]
+    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, msgpack, kv (key=value),
+    /// or defmt with the firmware's ELF file, or a directory of ELF files.
+    #[arg(long, value_name = "raw|text|json|cbor|msgpack|kv|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
     /// Take the time of a message from this field, such as t or header.stamp:ms; a number is in the unit ns, us, ms or s
     /// (default) since 1970, a text is RFC 3339. A message without the field keeps its time of reception.
@@ -47,6 +48,8 @@ pub enum ExportFormat {
     Plotjuggler,
     /// CSV files with a column for each field.
     Csv,
+    /// A Parquet file with a column for each field, for DuckDB, pandas and Polars.
+    Parquet,
 }
 
 /// The field of a message that has its time.

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use framing_core::AnyFraming;
 use jiff::Timestamp;
 
+use crate::cli::fields::TableOptions;
 use crate::cli::selection::Selection;
 use crate::cli::time::time;
 use crate::config::value::{Decoding, Timeout, decoding, framing, timeout};
@@ -68,10 +69,13 @@ pub struct Read {
     /// What to write to standard output.
     #[arg(long, value_enum, default_value_t = ReadOutput::Text)]
     pub output: ReadOutput,
-    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, or defmt with the firmware's
-    /// ELF file, or a directory of ELF files.
-    #[arg(long, value_name = "raw|text|json|cbor|defmt:ELF|defmt:DIR", value_parser = decoding)]
+    /// Decode payloads this way, instead of as they were received: raw, text, json, cbor, msgpack, kv (key=value),
+    /// or defmt with the firmware's ELF file, or a directory of ELF files.
+    #[arg(long, value_name = "raw|text|json|cbor|msgpack|kv|defmt:ELF|defmt:DIR", value_parser = decoding)]
     pub decode: Option<Decoding>,
+    /// Columns and rows of a table of fields.
+    #[command(flatten)]
+    pub table: TableOptions,
     /// Wait for more to be recorded and print it, until interrupted.
     #[arg(long)]
     pub follow: bool,
@@ -88,8 +92,10 @@ pub enum ReadOutput {
     Text,
     /// A JSON object for each event, one per line, for programs.
     Json,
-    /// A CSV row for each message, after a header row.
+    /// A CSV row for each message, after a header row; with --decode or --fields, a column for each field.
     Csv,
+    /// A Parquet file with a row for each message and a column for each field.
+    Parquet,
     /// A dump of each message.
     Hex,
     /// The payloads alone, one after the other.

@@ -1,15 +1,13 @@
-//! `blocksd export`: writes decoded messages for analysis, as MCAP for Foxglove or PlotJuggler, or as CSV. Start with
-//! [`export`].
+//! `blocksd export`: writes decoded messages for analysis, as MCAP for Foxglove or PlotJuggler, as CSV or as
+//! Parquet. Start with [`export`].
 //!
 //! The recording is read twice: first to learn the fields of each device, then to write. Memory is bounded by the
 //! number of devices and of different fields, not by the length of the recording.
 
-mod columns;
 mod csv;
 mod mcap;
-mod object;
+mod parquet;
 mod target;
-mod time;
 mod topic;
 
 use std::collections::BTreeSet;
@@ -22,8 +20,10 @@ use serde_json::Value as Tree;
 
 use self::csv::CsvTarget;
 use self::mcap::McapTarget;
-use self::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
+use self::parquet::ParquetTarget;
+use self::target::{Decoded, ExportedTo, Target};
 use crate::cli::{Export, ExportFormat, TimeField, TimeUnit};
+use crate::commands::fields::{DecodedKind, Dialect, put_object, time_of_field};
 use crate::commands::read::{check_losses, report_lost, report_unreadable};
 use crate::commands::selection::Selected;
 use crate::error::CommandError;
@@ -47,7 +47,7 @@ use blocksd_recording::{Error, LostRange, Message, Visitor, Wanted};
 pub fn export(arguments: &Export) -> Result<(), CommandError> {
     let selected = Selected::new(&arguments.paths, &arguments.select)?;
     let wanted = selected.wanted();
-    let mut target = target(arguments);
+    let mut target = target(arguments)?;
     let mut survey = Pass::new(arguments, wanted, &mut *target, None);
     let (lost, matched) = selected.visit(&mut survey)?;
     let surveyed = survey.exporter.counts;
@@ -80,7 +80,7 @@ pub fn export(arguments: &Export) -> Result<(), CommandError> {
     }
 }
 
-fn target(arguments: &Export) -> Box<dyn Target> {
+fn target(arguments: &Export) -> Result<Box<dyn Target>, CommandError> {
     let out = |default: &str| {
         arguments
             .out
@@ -88,21 +88,22 @@ fn target(arguments: &Export) -> Box<dyn Target> {
             .unwrap_or_else(|| PathBuf::from(default))
     };
     let (from, force) = (arguments.paths.clone(), arguments.force);
+    let has_received = arguments.time_field.is_some();
     let dialect = match arguments.to {
         ExportFormat::Csv => {
-            let has_received = arguments.time_field.is_some();
-            return Box::new(CsvTarget::new(
-                out("blocksd-export"),
-                from,
-                force,
-                has_received,
-            ));
+            let out = out("blocksd-export");
+            return Ok(Box::new(CsvTarget::new(out, from, force, has_received)));
+        }
+        ExportFormat::Parquet => {
+            let out = out("blocksd-export.parquet");
+            let target = ParquetTarget::new(out, from, force, has_received)?;
+            return Ok(Box::new(target));
         }
         ExportFormat::Foxglove => Dialect::Foxglove,
         ExportFormat::Plotjuggler => Dialect::Plotjuggler,
     };
     let out = out("blocksd-export.mcap");
-    Box::new(McapTarget::new(out, from, force, dialect))
+    Ok(Box::new(McapTarget::new(out, from, force, dialect)))
 }
 
 /// Reports missing messages, and returns the summary.
@@ -313,7 +314,7 @@ impl Exporter<'_> {
                 Item::End | Item::Fault(_) | Item::Reset | Item::AfterEnd { .. } => continue,
             };
             let object = &mut self.object;
-            let kind = match object::put(decoder, bytes, &source.device, dialect, object) {
+            let kind = match put_object(decoder, bytes, &source.device, dialect, object) {
                 Ok(kind) => kind,
                 Err(error) => {
                     self.counts.undecodable += 1;
@@ -323,7 +324,7 @@ impl Exporter<'_> {
                 }
             };
             let field = self.arguments.time_field.as_ref();
-            let time = field.map(|field| time::of_field(object, field));
+            let time = field.map(|field| time_of_field(object, field));
             self.counts.untimed += u64::from(time == Some(None));
             self.counts.exported += 1;
             if !self.counts.devices.contains(&source.device) {
@@ -334,6 +335,7 @@ impl Exporter<'_> {
                 device: &source.device,
                 conn: source.conn,
                 seq,
+                session: source.session.as_ref().map(|session| session.number()),
                 time: time.flatten().unwrap_or(received),
                 received,
                 object,
@@ -362,6 +364,7 @@ impl Exporter<'_> {
             device: &self.no_device,
             conn: 0,
             seq: message.sequence.into(),
+            session: None,
             time: message.time,
             received: message.time,
             object: text.as_bytes(),

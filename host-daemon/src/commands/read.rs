@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::cli::{Read, ReadOutput};
+use crate::cli::{Read, ReadOutput, Selection};
 use crate::commands::filter::Filtered;
-use crate::commands::selection::Selected;
+use crate::commands::selection::{Matched, Selected};
 use crate::commands::unique::Unique;
 use crate::error::CommandError;
 use crate::escape::{printable, terminal};
@@ -30,30 +30,15 @@ use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Visitor, Want
 /// # Errors
 /// [`CommandError::NotWhole`] if data is lost; the intact data is printed anyway. [`CommandError::Recording`].
 pub fn read(arguments: &Read) -> Result<(), CommandError> {
-    let mut select = arguments.select.clone();
-    if let Some(until) = arguments.to {
-        print_status(format_args!(
-            "blocksd: --to: old name of --until; use the new name"
-        ));
-        select.until = Some(until);
-    }
-    if let (true, [_, _, ..]) = (arguments.follow, arguments.paths.as_slice()) {
-        return Err(CommandError::Conflict {
-            one: "--follow",
-            other: "more than one file or directory",
-        });
-    }
+    let select = selection(arguments)?;
     let selected = Selected::new(&arguments.paths, &select)?;
-    let how = Visit {
-        follow: arguments.follow,
-        unique: arguments.unique,
-    };
+    let how = Visit::new(arguments);
     let reader = EventReader::new(arguments.decode.clone());
     let format: Box<dyn Format> = match arguments.output {
         ReadOutput::Text => Box::new(Text::new(io::stdout().is_terminal())),
         ReadOutput::Json => Box::new(Json::default()),
         ReadOutput::Hex => Box::new(Hex::new()),
-        ReadOutput::Csv => {
+        ReadOutput::Csv | ReadOutput::Parquet => {
             let printed = Csv::new()?;
             return run(&selected, how, &mut EventPrinter { reader, printed });
         }
@@ -73,20 +58,67 @@ pub fn read(arguments: &Read) -> Result<(), CommandError> {
     run(&selected, how, &mut printer)
 }
 
+/// The selected messages, after a check of the other options.
+///
+/// # Errors
+/// [`CommandError::Conflict`].
+pub(super) fn selection(arguments: &Read) -> Result<Selection, CommandError> {
+    let mut select = arguments.select.clone();
+    if let Some(until) = arguments.to {
+        print_status(format_args!(
+            "blocksd: --to: old name of --until; use the new name"
+        ));
+        select.until = Some(until);
+    }
+    if let (true, [_, _, ..]) = (arguments.follow, arguments.paths.as_slice()) {
+        return Err(CommandError::Conflict {
+            one: "--follow",
+            other: "more than one file or directory",
+        });
+    }
+    Ok(select)
+}
+
 /// How messages are visited.
 #[derive(Clone, Copy, Debug)]
-struct Visit {
+pub(super) struct Visit {
     /// Waits for more messages.
     follow: bool,
     /// Passes each message of a session on once.
     unique: bool,
 }
 
+impl Visit {
+    pub(super) const fn new(arguments: &Read) -> Self {
+        Self {
+            follow: arguments.follow,
+            unique: arguments.unique,
+        }
+    }
+}
+
+/// Hands the selected messages to a visitor, and checks that they are whole.
+///
+/// # Errors
+/// Those of the visitor, and [`CommandError::NotWhole`].
 fn run(
+    selected: &Selected<'_>,
+    how: Visit,
+    visitor: &mut dyn Visitor<Error = CommandError>,
+) -> Result<(), CommandError> {
+    let (losses, matched) = visit(selected, how, visitor)?;
+    check_losses(losses).and_then(|()| selected.check(&matched))
+}
+
+/// Hands the selected messages to a visitor.
+///
+/// # Errors
+/// Those of the visitor.
+pub(super) fn visit(
     selected: &Selected<'_>,
     Visit { follow, unique }: Visit,
     visitor: &mut dyn Visitor<Error = CommandError>,
-) -> Result<(), CommandError> {
+) -> Result<(Losses, Matched), CommandError> {
     let mut first_ones;
     let visitor = match unique {
         true => {
@@ -95,11 +127,10 @@ fn run(
         }
         false => visitor,
     };
-    let (losses, matched) = match follow {
-        true => selected.follow(visitor)?,
-        false => selected.visit(visitor)?,
-    };
-    check_losses(losses).and_then(|()| selected.check(&matched))
+    match follow {
+        true => selected.follow(visitor),
+        false => selected.visit(visitor),
+    }
 }
 
 /// Returns the error of a command that read a recording with these losses.
@@ -156,16 +187,20 @@ fn report_formats(reader: &mut EventReader) {
 }
 
 /// Prints events.
-struct EventPrinter<P> {
-    reader: EventReader,
-    printed: P,
+pub(super) struct EventPrinter<P> {
+    pub(super) reader: EventReader,
+    pub(super) printed: P,
 }
 
 /// An output of events.
-trait Printed: EventVisitor<Error = CommandError> {
+pub(super) trait Printed: EventVisitor<Error = CommandError> {
     /// Whether payloads are decoded.
     const DECODES: bool;
 
+    /// Writes what is buffered.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
     fn flush(&mut self) -> Result<(), CommandError>;
 }
 

@@ -59,7 +59,7 @@ type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyFraming>;
 /// If something cannot be read, sent or printed.
 pub fn send(options: &SendOptions) -> Result<(), CommandError> {
     let stream = connect(&options.to, options.connect_timeout)?;
-    let answered = match write_messages(&stream, options) {
+    match write_messages(&stream, options) {
         Ok(()) if options.wait_reply => print_reply(&stream, options.framing),
         Ok(()) => wait_for_close(&stream, options.framing),
         // A daemon that has refused the connection may have said so before.
@@ -68,8 +68,7 @@ pub fn send(options: &SendOptions) -> Result<(), CommandError> {
             _ => Err(CommandError::Connection(error)),
         },
         Err(error) => Err(error),
-    };
-    answered
+    }
 }
 
 /// Writes the messages, the end of the series and that of the connection.

@@ -36,7 +36,7 @@ macro_rules! for_each_option {
 
             /// How payloads are decoded.
             decode: Decoding = "raw", value::decoding, Spec { key: "decode",
-                value: "raw|text|json|cbor|defmt:ELF|defmt:DIR", group: HelpGroup::Decoding, scope: Scope::Listener,
+                value: "raw|text|json|cbor|msgpack|kv|defmt:ELF|defmt:DIR", group: HelpGroup::Decoding, scope: Scope::Listener,
                 reload: Reload::Policies, choices: value::decodings, kind: Kind::Text, ..Spec::BASE };
 
             /// Longest message that is accepted.

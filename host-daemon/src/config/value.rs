@@ -135,6 +135,8 @@ pub(super) fn decodings() -> Vec<Choice> {
         ("text", "UTF-8"),
         ("json", "A JSON value"),
         ("cbor", "A CBOR item"),
+        ("msgpack", "A value of MessagePack"),
+        ("kv", "Text of key=value, separated by spaces or commas"),
         (
             "defmt:ELF",
             "A defmt frame, with the format strings of the firmware's ELF file",

@@ -76,6 +76,7 @@ impl CommandError {
             | Self::FileTooLong { .. }
             | Self::Duplicate { .. }
             | Self::Exists { .. }
+            | Self::NotBuilt { .. }
             | Self::Selection(_)
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }

@@ -15,7 +15,7 @@ const SWEEP_AT_MIN: usize = 16;
 /// id.
 #[derive(Debug)]
 pub struct Decoders {
-    stateless: [Decoder; 4],
+    stateless: [Decoder; 6],
     stateful: HashMap<usize, StatefulDecoder>,
     sweep_at: usize,
 }
@@ -34,11 +34,13 @@ impl Decoders {
         if let Decoding::Defmt(_) = decoding {
             return self.stateful(connection, decoding);
         }
-        let [raw, text, json, cbor] = &self.stateless;
+        let [raw, text, json, cbor, msgpack, kv] = &self.stateless;
         match decoding {
             Decoding::Text => text,
             Decoding::Json => json,
             Decoding::Cbor => cbor,
+            Decoding::MsgPack => msgpack,
+            Decoding::Kv => kv,
             Decoding::Raw | Decoding::Defmt(_) => raw,
         }
     }
@@ -65,6 +67,8 @@ impl Default for Decoders {
             Decoding::Text,
             Decoding::Json,
             Decoding::Cbor,
+            Decoding::MsgPack,
+            Decoding::Kv,
         ];
         Self {
             stateless: stateless.map(Decoder::new),
@@ -79,11 +83,8 @@ impl Decoding {
     #[must_use]
     pub fn of(encoding: &Encoding) -> Self {
         match encoding.name {
-            "text" => Self::Text,
-            "json" => Self::Json,
-            "cbor" => Self::Cbor,
             "defmt" => encoding.schema().map_or(Self::Raw, Self::Defmt),
-            _ => Self::Raw,
+            name => Self::of_name(name).unwrap_or_default(),
         }
     }
 }
@@ -119,7 +120,10 @@ mod tests {
     #[test]
     fn a_decoding_comes_back_from_its_encoding() {
         let defmt = Decoding::Defmt(Arc::new(Defmt::without_formats()));
-        for decoding in [Decoding::Text, Decoding::Json, Decoding::Cbor, defmt] {
+        let plain = Decoders::default()
+            .stateless
+            .map(|it| it.decoding().clone());
+        for decoding in plain.into_iter().chain([defmt]) {
             let name = decoding.as_str();
             let encoding = Encoding::from(decoding);
             assert_eq!(

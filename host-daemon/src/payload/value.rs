@@ -1,9 +1,9 @@
-//! A message that is a structured value, JSON or CBOR. Start with [`Value::write`].
+//! A message that is a structured value: JSON, CBOR, MessagePack or `key=value`. Start with [`Value::write`].
 
 use std::fmt::{self, Write};
 
 use crate::payload::emitter::{Emitter, Style};
-use crate::payload::{DecodeError, cbor, json};
+use crate::payload::{DecodeError, cbor, json, kv, msgpack};
 
 /// A message to be read as a structured value. It is validated while it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Value<'a> {
 pub(super) enum Form {
     Json,
     Cbor,
+    MsgPack,
+    Kv,
 }
 
 impl<'a> Value<'a> {
@@ -48,6 +50,8 @@ impl<'a> Value<'a> {
         match self.form {
             Form::Json => json::copy(self.bytes, &mut emitter),
             Form::Cbor => cbor::copy(self.bytes, &mut emitter),
+            Form::MsgPack => msgpack::copy(self.bytes, &mut emitter),
+            Form::Kv => kv::copy(self.bytes, &mut emitter),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Schemas {
 
 /// Whether the messages of a connection have a schema.
 fn is_described(source: &ConnectionInfo) -> bool {
-    matches!(source.encoding.name, "json" | "cbor")
+    matches!(source.encoding.name, "json" | "cbor" | "msgpack")
 }
 
 /// The number of the first message to read, from `number` on. Numbers begin at 0.
@@ -170,23 +170,27 @@ mod tests {
     }
 
     #[test]
-    fn json_and_cbor_are_described_and_nothing_else() {
+    fn structured_values_are_described_and_nothing_else() {
         let mut schemas = Schemas::default();
         let object = r#"{"type":"object"}"#;
         let temp = r#"{"type":"object","properties":{"temp":{"type":"number"}}}"#;
-        let messages: [(_, &[u8]); 2] = [("json", b"{\"temp\":21}"), ("cbor", b"\xa1\x64temp\x15")];
+        let messages: [(_, &[u8]); 3] = [
+            ("json", b"{\"temp\":21}"),
+            ("cbor", b"\xa1\x64temp\x15"),
+            ("msgpack", b"\x81\xa4temp\x15"),
+        ];
         for (encoding, message) in messages {
             let source = source(encoding, encoding);
             assert_eq!(text(&schemas, &source), object);
             assert!(!schemas.learn(&source, &batch([message])));
             assert_eq!(text(&schemas, &source), temp);
         }
-        for encoding in ["raw", "text", "defmt"] {
+        for encoding in ["raw", "text", "kv", "defmt"] {
             let source = source(encoding, encoding);
             assert!(!schemas.learn(&source, &batch([&b"{}"[..]])));
             assert_eq!(schemas.of(&source), None);
         }
-        assert_eq!(schemas.devices.len(), 2);
+        assert_eq!(schemas.devices.len(), 3);
     }
 
     #[test]

@@ -432,7 +432,7 @@ fn device_channel(source: &ConnectionInfo, kind: Kind) -> ChannelSpec {
     let decode = source.encoding.name;
     let (name, encoding) = match (kind, decode) {
         (Kind::Pieces, _) => ("pieces", "raw"),
-        (_, "cbor" | "json") => ("blocks", decode),
+        (_, "cbor" | "json" | "msgpack") => ("blocks", decode),
         _ => ("blocks", "raw"),
     };
     let metadata = BTreeMap::from([

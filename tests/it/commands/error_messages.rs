@@ -84,6 +84,10 @@ fn errors() -> Vec<CommandError> {
             path: path(),
             error: os(libc::ENOSPC),
         },
+        CommandError::NotBuilt {
+            format: "Parquet",
+            feature: "parquet",
+        },
         CommandError::Exists { path: path() },
         CommandError::NotExported {
             messages: 2,

@@ -39,6 +39,12 @@ fn payloads() -> Vec<(&'static str, Vec<u8>)> {
         ("json", b"{\"a\":\"\xff\x1b[2J\"}".into()),
         ("cbor", cbor(EVIL.as_bytes())),
         ("cbor", cbor(b"\xff\x1b[2J")),
+        ("kv", format!("a=\"{EVIL}\"").into()),
+        ("kv", b"\xff\x1b[2J=1".into()),
+        (
+            "msgpack",
+            [&[0x81, 0xa1, 1, 0xd9, EVIL.len() as u8], EVIL.as_bytes()].concat(),
+        ),
     ]
 }
 
@@ -94,12 +100,15 @@ fn payloads_are_escaped_on_a_terminal_and_unchanged_in_a_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let path = record(folder.path());
     let path = path.to_str().unwrap();
-    for output in ["text", "json", "hex", "csv", "raw"] {
-        let args = ["read", "--output", output, path];
+    for output in ["text", "json", "hex", "csv", "raw", "fields"] {
+        let args = match output {
+            "fields" => vec!["read", "--output", "csv", "--fields", "all", path],
+            output => vec!["read", "--output", output, path],
+        };
         let ended = on_terminal(&args);
         let shown = ended.stdout_text();
         match output {
-            "csv" | "raw" => assert_escaped(&shown, &args),
+            "csv" | "raw" | "fields" => assert_escaped(&shown, &args),
             _ => assert_on_lines(&shown, &args),
         }
         assert!(!shown.is_empty(), "{ended:?}");
@@ -133,9 +142,10 @@ fn every_command_escapes_the_texts_of_a_recording() {
     let (path, inside) = (path.to_str().unwrap(), folder.path().to_str().unwrap());
     let out = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (table, panel, plot) = (out("table"), out("panel.mcap"), out("plot.mcap"));
+    let columns = out("columns.parquet");
     let mut server = Server::start(&["--output", "json"]);
     let address = server.addr().to_string();
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &["read", path],
         &["read", "--output", "json", path],
         &["read", "--output", "hex", path],
@@ -144,6 +154,7 @@ fn every_command_escapes_the_texts_of_a_recording() {
         &["recordings", "--json", inside],
         &["verify", path],
         &["export", path, "--to", "csv", "--out", &table],
+        &["export", path, "--to", "parquet", "--out", &columns],
         &["export", path, "--to", "foxglove", "--out", &panel],
         &["export", path, "--to", "plotjuggler", "--out", &plot],
         &["replay", path, "--to", &address],
@@ -168,13 +179,13 @@ fn every_command_escapes_the_texts_of_a_recording() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name());
     let tables: Vec<_> = tables.map(|name| name.into_string().unwrap()).collect();
-    let decodable = 5;
+    let decodable = 7;
     assert_eq!(tables.len(), decodable, "{tables:?}");
     for name in &tables {
         assert!(!name.contains(acts_on_a_terminal), "{name:?}");
     }
     let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(names.len(), 5, "{names:?}");
     for file in [panel, plot] {
         assert_eq!(exported(Path::new(&file)).len(), decodable);
     }

@@ -88,7 +88,16 @@ fn every_option_is_listed_under_the_heading_of_its_group() {
 
 #[test]
 fn help_manual_and_completions_name_the_framings_and_decodings() {
-    let decodings = ["raw", "text", "json", "cbor", "defmt:ELF", "defmt:DIR"];
+    let decodings = [
+        "raw",
+        "text",
+        "json",
+        "cbor",
+        "msgpack",
+        "kv",
+        "defmt:ELF",
+        "defmt:DIR",
+    ];
     let names: Vec<_> = AnyFraming::SPECS.iter().copied().chain(decodings).collect();
     // The help wraps a long list, and roff escapes hyphens.
     let words = |text: &str| {

@@ -1,4 +1,4 @@
-//! Valid payloads: the decoders agree with libraries that build trees (serde_json, ciborium).
+//! Valid payloads: the decoders agree with libraries that build trees (serde_json, ciborium, rmpv).
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use blocksd::payload::{Decoder, Decoding, Meaning, Style};
 use blocksd_tests::hostile::{self, Chance};
 use ciborium::Value as Cbor;
+use rmpv::ValueRef;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -148,6 +149,80 @@ fn cbor_is_decoded_like_ciborium() {
         compared += 1;
     }
     assert!(500 < compared, "{compared}");
+}
+
+#[test]
+fn messagepack_is_decoded_like_rmpv() {
+    let mut compared = 0;
+    for seed in 0..6_000 {
+        let bytes = hostile::msgpack(&mut Chance::new(seed), 1 << 10);
+        let mut rest = &bytes[..];
+        let tree = rmpv::decode::read_value_ref(&mut rest)
+            .ok()
+            .filter(|_| rest.is_empty());
+        let decoded = written(&Decoding::MsgPack, Style::Json, &bytes);
+        let Some(tree) = tree else {
+            assert_eq!(decoded, None, "seed {seed}: {bytes:x?}");
+            continue;
+        };
+        let Some(want) = packed_to_json(&tree, 0) else {
+            continue;
+        };
+        // The library takes the byte c1, which is not used, as nil.
+        if decoded.is_none() && bytes.contains(&0xc1) {
+            continue;
+        }
+        let decoded =
+            decoded.unwrap_or_else(|| panic!("seed {seed}: {tree:?} of {bytes:x?} is undecodable"));
+        let again = serde_json::from_str::<Value>(&decoded).ok();
+        assert_eq!(again.as_ref(), Some(&want), "seed {seed}");
+        compared += 1;
+    }
+    assert!(500 < compared, "{compared}");
+}
+
+/// The expected JSON; `None` where the daemon deliberately refuses, or differs from a tree: floats of 32 bits.
+fn packed_to_json(value: &ValueRef<'_>, depth: usize) -> Option<Value> {
+    if 126 < depth {
+        return None;
+    }
+    Some(match value {
+        ValueRef::Nil => Value::Null,
+        ValueRef::Boolean(value) => (*value).into(),
+        ValueRef::Integer(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => number.into(),
+            (_, number) => number?.into(),
+        },
+        ValueRef::F32(_) => return None,
+        ValueRef::F64(number) => match number.is_finite() {
+            true => (*number).into(),
+            false => return None,
+        },
+        ValueRef::String(text) => text.as_str()?.into(),
+        ValueRef::Binary(bytes) => STANDARD.encode(bytes).into(),
+        ValueRef::Ext(-1, _) => return None,
+        ValueRef::Ext(kind, bytes) => serde_json::json!([kind, STANDARD.encode(bytes)]),
+        ValueRef::Array(items) => {
+            let items = items.iter().map(|item| packed_to_json(item, depth + 1));
+            Value::Array(items.collect::<Option<_>>()?)
+        }
+        ValueRef::Map(entries) => {
+            let mut members = Map::new();
+            for (key, value) in entries {
+                let key = match (key, packed_to_json(key, depth + 1)?) {
+                    (_, Value::String(key)) => key,
+                    // A nested key may be refused.
+                    (ValueRef::Array(_) | ValueRef::Map(_), _) => return None,
+                    (_, key) => key.to_string(),
+                };
+                let value = packed_to_json(value, depth + 1)?;
+                if members.insert(key, value).is_some() {
+                    return None;
+                }
+            }
+            Value::Object(members)
+        }
+    })
 }
 
 /// Whether the daemon accepts a payload that the library refuses, since it limits the nesting of tags.

@@ -180,6 +180,16 @@ fn hostile_json_keeps_the_bounds() {
 }
 
 #[test]
+fn hostile_messagepack_keeps_the_bounds() {
+    try_all(&Decoding::MsgPack, hostile::msgpack);
+}
+
+#[test]
+fn hostile_pairs_keep_the_bounds() {
+    try_all(&Decoding::Kv, hostile::kv);
+}
+
+#[test]
 fn hostile_log_frames_keep_the_bounds() {
     let folder = tempfile::tempdir().unwrap();
     try_all(&defmt(&folder), hostile::defmt);
@@ -260,6 +270,36 @@ fn the_most_expensive_payloads_keep_the_bounds() {
             [&b"[\""[..], &b"\\u0001".repeat(1 << 14), b"\"]"].concat(),
         ),
         (&Decoding::Json, [1; 1 << 16].to_vec()),
+        // A map with the most keys, of which two are equal; the longest escapes; the longest extensions.
+        (
+            &Decoding::MsgPack,
+            [&b"\xdf\0\0\x80\x00"[..], &b"\0\xc2".repeat(1 << 15)].concat(),
+        ),
+        (
+            &Decoding::MsgPack,
+            [&b"\xdb\x00\x01\x00\x00"[..], &[1; 1 << 16]].concat(),
+        ),
+        (
+            &Decoding::MsgPack,
+            [
+                &b"\xdd\x00\x01\x00\x00"[..],
+                &b"\xd4\x80\xff".repeat(1 << 16),
+            ]
+            .concat(),
+        ),
+        (
+            &Decoding::MsgPack,
+            [&b"\x81\x91\xdb\x00\x01\x00\x00"[..], &[1; 1 << 16], b"\0"].concat(),
+        ),
+        (&Decoding::Kv, b"a=,".repeat(1 << 15)),
+        (
+            &Decoding::Kv,
+            [&b"a=\""[..], &b"\x01".repeat(1 << 16), b"\\\""].concat(),
+        ),
+        (
+            &Decoding::Kv,
+            [&b"a=\""[..], &b"\\n\x01".repeat(1 << 15), b"\""].concat(),
+        ),
         (&Decoding::Text, [1; 1 << 16].to_vec()),
         (&Decoding::Text, [0xff; 1 << 16].to_vec()),
         (&Decoding::Raw, [1; 1 << 16].to_vec()),

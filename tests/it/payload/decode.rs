@@ -78,6 +78,40 @@ fn each_listener_has_its_own_decoding() {
 }
 
 #[test]
+fn messagepack_and_pairs_are_decoded_for_a_device_of_the_configuration_and_for_a_listener() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("blocksd.toml");
+    let text = "[device.\"127.0.0.1\"]\ndecode = \"kv\"\n";
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let checked = run(&["check-config", config], b"");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let pairs: &[u8] = b"temp=21.5,unit=\"\xc2\xb0C\"\n";
+    let packed: &[u8] = b"\x82\xa4temp\xca\x41\xac\x00\x00\xa4unit\xa3\xc2\xb0C";
+    let value = json!({"temp": 21.5, "unit": "°C"});
+    for (args, block) in [
+        (["--config", config], pairs),
+        (["--decode", "kv"], pairs),
+        (["--decode", "msgpack"], packed),
+    ] {
+        let mut server = Server::start(&args);
+        send(server.addr().port(), &[block, NONE, block]);
+        server.wait_for("close", 1);
+        let blocks = server
+            .events()
+            .iter()
+            .filter(|event| event["event"] == "block");
+        let values: Vec<_> = blocks.map(|block| block["value"].clone()).collect();
+        assert_eq!(
+            values,
+            [value.clone(), Value::Null, value.clone()],
+            "{args:?}"
+        );
+        assert_eq!(server.stop().0.totals()["fault"], 1, "{args:?}");
+    }
+}
+
+#[test]
 fn an_undecodable_block_is_counted_and_kept_and_the_next_one_is_decoded() {
     let mut server = serve(&[]);
     for (conn, (port, (block, what))) in
@@ -345,7 +379,10 @@ fn an_impossible_decoding_is_one_clear_line_and_exit_2() {
     let other = daemon.get_program().to_str().unwrap();
     let text = text.to_str().unwrap();
     for (decoding, what) in [
-        ("morse", "raw, text, json, cbor, defmt:ELF, defmt:DIR"),
+        (
+            "morse",
+            "raw, text, json, cbor, msgpack, kv, defmt:ELF, defmt:DIR",
+        ),
         ("defmt", "defmt:ELF"),
         ("defmt:", "a path is missing, as in defmt:firmware.elf"),
         ("defmt:/no/such.elf", "cannot read /no/such.elf"),

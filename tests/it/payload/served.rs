@@ -213,6 +213,8 @@ fn a_recording_of_hostile_payloads_is_read_in_a_limited_address_space() {
         "defmt",
         &mut build().chain(own(2)).chain(many(hostile::defmt)),
     );
+    add("d", "msgpack", &mut many(hostile::msgpack));
+    add("e", "kv", &mut many(hostile::kv));
     add("z", "cbor", &mut good());
     put(folder.path(), 1, "mcap", &file.seal());
     let path = name(folder.path(), 1, "mcap");
@@ -234,7 +236,24 @@ fn a_recording_of_hostile_payloads_is_read_in_a_limited_address_space() {
         let printed = read(&["--output", output]);
         assert!(printed.ends_with(last), "{output}: {last:?} is not the end");
     }
-    for to in ["foxglove", "csv"] {
+    for output in ["csv", "parquet"] {
+        let table = [
+            "read",
+            path.to_str().unwrap(),
+            "--fields",
+            "all",
+            "--output",
+            output,
+        ];
+        let ended = limited(&table);
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        for report in ["that cannot be decoded", "beyond the limit of columns"] {
+            assert!(ended.stderr.contains(report), "{}", ended.stderr);
+        }
+        let end: &[u8] = if output == "csv" { b"\n" } else { b"PAR1" };
+        assert!(ended.stdout.ends_with(end), "{output}");
+    }
+    for to in ["foxglove", "csv", "parquet"] {
         let out = folder.path().join(to);
         let (path, out) = (path.to_str().unwrap(), out.to_str().unwrap());
         let ended = limited(&["export", path, "--to", to, "--out", out]);

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Replaces cargo: the program is already built.
 const CARGO: &str = "#!/bin/sh
-[ \"$*\" = 'build --release --locked' ] || exit 1
+[ \"$*\" = 'build --release --locked --features parquet' ] || exit 1
 install -D /src/built target/release/blocksd
 ";
 

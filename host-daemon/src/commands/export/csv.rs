@@ -9,10 +9,10 @@ use std::sync::Arc;
 use ::csv::{Terminator, Writer, WriterBuilder};
 use jiff::Timestamp;
 
-use crate::commands::export::columns::{Leaf, RESERVED, flatten};
 use crate::commands::export::mcap::{check_new, check_source};
-use crate::commands::export::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
+use crate::commands::export::target::{Decoded, ExportedTo, Target};
 use crate::commands::export::topic;
+use crate::commands::fields::{DecodedKind, Dialect, Leaf, RESERVED, flatten};
 use crate::error::CommandError;
 
 /// Maximum number of columns of a file.
@@ -126,7 +126,7 @@ impl Target for CsvTarget {
                 path: PathBuf::new(),
                 writer: None,
             });
-        flatten(decoded.object, |name, _| {
+        flatten(decoded.object, &RESERVED, |name, _| {
             let (count, len) = (sheet.columns.len(), self.names_len + name.len());
             if !sheet.columns.contains_key(name) && count < COLUMNS_MAX && len <= NAMES_MAX {
                 sheet.columns.insert(name.into(), count);
@@ -189,7 +189,7 @@ impl Target for CsvTarget {
         self.cells.resize(sheet.columns.len(), String::new());
         self.cells.iter_mut().for_each(String::clear);
         let (cells, without) = (&mut self.cells, &mut self.without_column);
-        flatten(decoded.object, |name, leaf| {
+        flatten(decoded.object, &RESERVED, |name, leaf| {
             let column = sheet.columns.get(name);
             let Some(cell) = column.and_then(|column| cells.get_mut(*column)) else {
                 *without += 1;

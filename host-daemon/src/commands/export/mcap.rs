@@ -12,8 +12,9 @@ use ::mcap::{McapError, WriteOptions, Writer};
 use json_event_parser::{JsonEvent, SliceJsonParser};
 use tempfile::NamedTempFile;
 
-use crate::commands::export::target::{Decoded, DecodedKind, Dialect, ExportedTo, Target};
+use crate::commands::export::target::{Decoded, ExportedTo, Target};
 use crate::commands::export::topic;
+use crate::commands::fields::{DecodedKind, Dialect};
 use crate::error::CommandError;
 use crate::escape::json::inside_of_string;
 use crate::payload::{Shape, ShapeLimits};
@@ -365,6 +366,7 @@ mod tests {
             device: &"imu".into(),
             conn: 3,
             seq: 7,
+            session: None,
             time: 1_500_000_000,
             received: 1_500_000_000,
             object: json.as_bytes(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::commands::fields::{DecodedKind, Dialect};
 use crate::error::CommandError;
 
 /// A decoded message.
@@ -15,34 +16,14 @@ pub(super) struct Decoded<'a> {
     pub(super) conn: u64,
     /// Its sequence number.
     pub(super) seq: u64,
+    /// Number of its session.
+    pub(super) session: Option<u64>,
     /// Its time, in nanoseconds since 1970.
     pub(super) time: u64,
     /// When it was received, in nanoseconds since 1970.
     pub(super) received: u64,
     /// The message as one JSON object.
     pub(super) object: &'a [u8],
-}
-
-/// The kind of a decoded message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum DecodedKind {
-    /// A message of a device.
-    Message,
-    /// A line of a device's log.
-    Log,
-    /// An event of the daemon.
-    Event,
-}
-
-/// The members of an object that depend on the format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
-    /// Logs are `foxglove.Log`. Numbers that JSON lacks are left out.
-    Foxglove,
-    /// The same without the time of logs, which would be plotted as two more series.
-    Plotjuggler,
-    /// Levels of logs are text. Numbers that JSON lacks are text.
-    Csv,
 }
 
 /// A format that messages are exported to.

@@ -11,7 +11,9 @@ use crate::payload::defmt::build_id::BuildId;
 #[non_exhaustive]
 pub enum DefmtError {
     /// No decoding has this name.
-    #[error("unknown decoding; the decodings are raw, text, json, cbor, defmt:ELF and defmt:DIR")]
+    #[error(
+        "unknown decoding; the decodings are raw, text, json, cbor, msgpack, kv, defmt:ELF and defmt:DIR"
+    )]
     Unknown,
     /// No path follows `defmt:`.
     #[error("a path is missing, as in defmt:firmware.elf")]

@@ -11,12 +11,12 @@ use json_event_parser::{JsonEvent, SliceJsonParser};
 use crate::escape::is_special;
 use crate::escape::json::inside_of_string;
 
-/// Names of columns that fields do not get.
-pub(super) const RESERVED: [&str; 4] = ["_time", "_conn", "_seq", "_received"];
+/// Names of columns of an export to CSV or MCAP that fields do not get.
+pub(in crate::commands) const RESERVED: [&str; 4] = ["_time", "_conn", "_seq", "_received"];
 
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leaf<'a> {
+pub(in crate::commands) enum Leaf<'a> {
     /// A text.
     Text(&'a str),
     /// A number in its digits, or `true` or `false`.
@@ -34,8 +34,13 @@ struct OpenPath {
     is_array: bool,
 }
 
-/// Calls `each` for each field of a JSON object, with the name of its column. Empty arrays and objects have none.
-pub(super) fn flatten(object: &[u8], mut each: impl FnMut(&str, Leaf<'_>)) {
+/// Calls `each` for each field of a JSON object, with the name of its column. A top-level key in `reserved` is quoted.
+/// Empty arrays and objects have no column.
+pub(in crate::commands) fn flatten(
+    object: &[u8],
+    reserved: &[&str],
+    mut each: impl FnMut(&str, Leaf<'_>),
+) {
     let mut parser = SliceJsonParser::new(object);
     let (mut path, mut levels) = (String::new(), Vec::<OpenPath>::new());
     while let Ok(event) = parser.parse_next() {
@@ -47,7 +52,8 @@ pub(super) fn flatten(object: &[u8], mut each: impl FnMut(&str, Leaf<'_>)) {
                 if !is_top {
                     path.push('.');
                 }
-                put_key(key, is_top, &mut path);
+                let is_reserved = is_top && reserved.contains(&&**key);
+                put_key(key, is_reserved, &mut path);
                 continue;
             }
             JsonEvent::EndObject | JsonEvent::EndArray => {
@@ -77,9 +83,9 @@ pub(super) fn flatten(object: &[u8], mut each: impl FnMut(&str, Leaf<'_>)) {
     }
 }
 
-fn put_key(key: &str, is_top: bool, path: &mut String) {
+fn put_key(key: &str, is_reserved: bool, path: &mut String) {
     let is_special = |letter: char| letter == '.' || letter == '"' || is_special(letter);
-    let is_quoted = key.is_empty() || key.contains(is_special) || is_top && RESERVED.contains(&key);
+    let is_quoted = is_reserved || key.is_empty() || key.contains(is_special);
     if !is_quoted {
         path.push_str(key);
         return;
@@ -96,7 +102,7 @@ mod tests {
 
     fn fields(object: &str) -> Vec<(String, String)> {
         let mut fields = Vec::new();
-        flatten(object.as_bytes(), |name, leaf| {
+        flatten(object.as_bytes(), &RESERVED, |name, leaf| {
             let value = match leaf {
                 Leaf::Text(text) => format!("text {text}"),
                 Leaf::Plain(digits) => digits.to_owned(),

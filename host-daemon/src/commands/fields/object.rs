@@ -5,9 +5,30 @@ use std::fmt::Write as _;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::commands::export::target::{DecodedKind, Dialect};
 use crate::output::{BoundedLine, write_meaning};
-use crate::payload::{DecodeError, Decoder, LogFrame, Meaning, Style, Undecodable};
+use crate::payload::{DecodeError, Decoder, LogFrame, Meaning, Style, Undecodable, is_number};
+
+/// The kind of a decoded message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::commands) enum DecodedKind {
+    /// A message of a device.
+    Message,
+    /// A line of a device's log.
+    Log,
+    /// An event of the daemon.
+    Event,
+}
+
+/// The members of an object that depend on the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::commands) enum Dialect {
+    /// Logs are `foxglove.Log`. Numbers that JSON lacks are left out.
+    Foxglove,
+    /// The same without the time of logs, which would be plotted as two more series.
+    Plotjuggler,
+    /// Levels of logs are text. Numbers that JSON lacks are text.
+    Csv,
+}
 
 /// Levels of `foxglove.Log`: unknown, and those of defmt.
 const LEVELS: [(&str, u8); 5] = [
@@ -28,7 +49,7 @@ const LEVEL_UNKNOWN: u8 = 0;
 ///
 /// # Errors
 /// If it cannot be decoded.
-pub(super) fn put(
+pub(in crate::commands) fn put(
     decoder: &Decoder,
     bytes: &[u8],
     device: &str,
@@ -160,11 +181,6 @@ fn put_text(text: &str, to: &mut BoundedLine<'_>) -> Result<(), DecodeError> {
     to.write_str(r#"{"text":""#)?;
     to.json_string().write_str(text)?;
     Ok(to.write_str("\"}")?)
-}
-
-/// Whether a text is a number of JSON that a double can hold.
-fn is_number(text: &str) -> bool {
-    text.ends_with(|last: char| last.is_ascii_digit()) && serde_json::from_str::<f64>(text).is_ok()
 }
 
 /// A value of a pair.

@@ -1,0 +1,201 @@
+//! Selects messages by their fields, and takes a time from one of them: [`RowFilter`].
+
+use std::cmp::Ordering;
+
+use crate::cli::{Condition, Operand, Operator, TimeField};
+use crate::commands::fields::columns::{Leaf, flatten};
+use crate::commands::fields::time::of_leaf;
+
+/// Conditions that messages must meet, and the field with their time.
+#[derive(Clone, Debug, Default)]
+pub(in crate::commands) struct RowFilter {
+    conditions: Vec<Condition>,
+    time_field: Option<TimeField>,
+    /// Which conditions the current message meets.
+    met: Vec<bool>,
+}
+
+/// What a filter found in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::commands) struct Passed {
+    /// The message meets all conditions.
+    pub(in crate::commands) is_selected: bool,
+    /// The time in the field, in nanoseconds since 1970.
+    pub(in crate::commands) time: Option<u64>,
+}
+
+impl RowFilter {
+    pub(in crate::commands) fn new(
+        conditions: &[Condition],
+        time_field: Option<&TimeField>,
+    ) -> Self {
+        Self {
+            conditions: conditions.to_vec(),
+            time_field: time_field.cloned(),
+            met: Vec::new(),
+        }
+    }
+
+    /// The field with the time.
+    pub(in crate::commands) const fn time_field(&self) -> Option<&TimeField> {
+        self.time_field.as_ref()
+    }
+
+    /// Looks at a message, which is a JSON object.
+    pub(in crate::commands) fn pass(&mut self, object: &[u8]) -> Passed {
+        let mut time = None;
+        if self.conditions.is_empty() && self.time_field.is_none() {
+            return Passed {
+                is_selected: true,
+                time,
+            };
+        }
+        let (conditions, met) = (&self.conditions, &mut self.met);
+        met.clear();
+        met.resize(conditions.len(), false);
+        flatten(object, &[], |name, leaf| {
+            for (condition, met) in conditions.iter().zip(met.iter_mut()) {
+                if condition.field == name {
+                    *met = is_met(condition, leaf);
+                }
+            }
+            if let Some(field) = &self.time_field
+                && field.field == name
+            {
+                time = of_leaf(leaf, field.unit);
+            }
+        });
+        let is_selected = met.iter().all(|met| *met);
+        Passed { is_selected, time }
+    }
+}
+
+/// Whether a value meets a condition. Null never does.
+fn is_met(condition: &Condition, leaf: Leaf<'_>) -> bool {
+    let (text, is_text) = match leaf {
+        Leaf::Null => return false,
+        Leaf::Text(text) => (text, true),
+        Leaf::Plain(text) => (text, false),
+    };
+    let order = match &condition.value {
+        Operand::Number(number) => numbers(text, number),
+        Operand::Text(wanted) => is_text.then(|| text.cmp(wanted)),
+        // The word of a boolean, or a text.
+        Operand::Word(wanted) => Some(text.cmp(wanted)).filter(|_| {
+            is_text || matches!(text, "true" | "false") && condition.operator.is_equality()
+        }),
+    };
+    match condition.operator {
+        Operator::Less => order == Some(Ordering::Less),
+        Operator::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
+        Operator::Greater => order == Some(Ordering::Greater),
+        Operator::GreaterOrEqual => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        Operator::Equal => order == Some(Ordering::Equal),
+        // Values of different types differ, and so does NaN from every number.
+        Operator::NotEqual => order != Some(Ordering::Equal),
+    }
+}
+
+/// Compares two texts as numbers: integers exactly, others as doubles.
+fn numbers(one: &str, other: &str) -> Option<Ordering> {
+    if let (Ok(one), Ok(other)) = (one.parse::<i128>(), other.parse::<i128>()) {
+        return Some(one.cmp(&other));
+    }
+    let number = |text: &str| text.parse::<f64>().ok();
+    number(one)?.partial_cmp(&number(other)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OBJECT: &[u8] = br#"{"temp":30.5,"n":9007199254740993,"big":18446744073709551616,"neg":-2,
+        "s":"ok","num":"273.15","nan":"NaN","inf":"-inf","b":true,"z":null,"pos":{"lat":[1,2]},"a.b":7,"day":"2026-01-31"}"#;
+
+    #[track_caller]
+    fn check(met: bool, conditions: &[&str]) {
+        let parsed: Vec<Condition> = conditions
+            .iter()
+            .map(|it| it.parse().expect("a condition"))
+            .collect();
+        let passed = RowFilter::new(&parsed, None).pass(OBJECT);
+        assert_eq!(passed.is_selected, met, "{conditions:?}");
+    }
+
+    #[test]
+    fn conditions_compare_numbers_texts_and_words() {
+        for met in [
+            "temp>30",
+            "temp >= 30.5",
+            "temp<1e2",
+            "temp!=30",
+            "temp=30.50",
+            "neg < -1",
+            "neg=-2",
+            "n>9007199254740992",
+            "n<9007199254740994",
+            "big>18446744073709551615",
+            "s=ok",
+            "s=\"ok\"",
+            "s>=a",
+            "s!=no",
+            "num>273",
+            "nan!=1",
+            "inf<0",
+            "b=true",
+            "b!=false",
+            "pos.lat.1=2",
+            "\"a.b\"=7",
+            "day>=2026-01-02",
+            "s!=3",
+            "b!=1",
+        ] {
+            check(true, &[met]);
+        }
+        for not_met in [
+            "temp>30.5",
+            "temp<30.5",
+            "temp!=30.5",
+            "s=no",
+            "s>3",
+            "s<3",
+            "s=3",
+            "nan>1",
+            "nan<1",
+            "nan=1",
+            "b=\"true\"",
+            "b>false",
+            "b=1",
+            "temp=ok",
+            "temp>a",
+            "z=null",
+            "z!=1",
+            "z=0",
+            "absent=1",
+            "absent!=1",
+            "pos=1",
+            "pos.lat=1",
+            "pos.lat.2!=1",
+            "a.b=7",
+            "n=9007199254740992",
+        ] {
+            check(false, &[not_met]);
+        }
+    }
+
+    #[test]
+    fn all_conditions_must_hold() {
+        check(true, &[]);
+        check(true, &["temp>30", "temp<31", "s=ok"]);
+        check(false, &["temp>30", "temp<30", "s=ok"]);
+    }
+
+    #[test]
+    fn a_time_is_taken_from_its_field() {
+        let field = "neg:ms".parse().expect("a field");
+        let passed = RowFilter::new(&[], Some(&field)).pass(br#"{"neg":5}"#);
+        assert_eq!(passed.time, Some(5_000_000));
+        let passed = RowFilter::new(&[], Some(&field)).pass(br#"{"other":5}"#);
+        assert_eq!((passed.time, passed.is_selected), (None, true));
+    }
+}
