@@ -168,6 +168,7 @@ impl Connection {
             encoding: policy.encoding.clone(),
             first_seq: 0,
             session: None,
+            stats: None,
         };
         let responder = policy.reply.as_ref();
         let responder = responder.map(|kind| reply::responder(kind, &source, &engine.spools));
@@ -215,6 +216,10 @@ impl Connection {
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
     pub fn opened(&mut self, peer: Peer) -> Result<(), Event> {
         self.is_open = true;
+        // Nobody else has it yet.
+        if let Some(source) = Arc::get_mut(&mut self.source) {
+            source.stats = Some(self.context.devices.open(&source.device));
+        }
         self.try_emit(EventKind::Opened { peer })
     }
 
@@ -414,11 +419,19 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// Emits that the connection closed, if its task ended early: it panicked, or the runtime shuts down.
     fn drop(&mut self) {
-        if !self.is_open {
-            return;
+        if self.is_open {
+            self.emit_closed();
         }
+        if let Some(stats) = &self.source.stats {
+            self.context.devices.close(stats);
+        }
+    }
+}
+
+impl Connection {
+    /// Emits that the connection closed, if its task ended early: it panicked, or the runtime shuts down.
+    fn emit_closed(&mut self) {
         if std::thread::panicking() {
             let (conn, device) = (self.source.conn, &self.source.device);
             error!(conn, %device, "the task of the connection panicked; the connection is closed");

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod batch;
 pub mod connection;
 pub mod counters;
+pub mod device;
 pub mod engine;
 pub mod error;
 pub mod event;

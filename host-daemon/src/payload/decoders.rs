@@ -113,6 +113,7 @@ mod tests {
             encoding: encoding.clone(),
             first_seq: 0,
             session: None,
+            stats: None,
         })
     }
 

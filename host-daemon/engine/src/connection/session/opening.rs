@@ -83,9 +83,13 @@ impl Connection {
             uptime_us: hello.uptime_us,
         };
         sessions.counters().opened(*kind);
+        let devices = &self.context.devices;
+        let stats = self.source.stats.as_ref();
+        let stats = stats.map(|former| devices.rename(former, session.device(), replaces));
         self.source = Arc::new(ConnectionInfo {
             device: Arc::clone(session.device()),
             session: Some(Arc::clone(session)),
+            stats,
             framing: self.source.framing,
             encoding: self.source.encoding.clone(),
             ..*self.source
