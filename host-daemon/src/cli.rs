@@ -1,5 +1,6 @@
 //! The command line, as clap parses it. Start with [`Cli`].
 
+mod devices;
 mod export;
 mod recordings;
 mod selection;
@@ -16,6 +17,7 @@ use clap_complete::Shell;
 use framing_core::session::{Device, DeviceError};
 use framing_core::{AnyFraming, Blocks};
 
+pub use self::devices::Devices;
 pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Sessions, Verify};
 pub use self::selection::Selection;
@@ -53,6 +55,8 @@ pub enum Command {
     Recordings(Recordings),
     /// List the acknowledged sessions of a recording.
     Sessions(Sessions),
+    /// List the devices of a recording or of a running daemon.
+    Devices(Devices),
     /// Check recordings for damage, and for missing messages of sessions.
     Verify(Verify),
     /// Recover the intact data of torn recordings.

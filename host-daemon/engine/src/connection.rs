@@ -15,7 +15,7 @@ mod waits;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use framing_core::{AnyDecoder, Framing, Part};
 use tokio::io::AsyncReadExt;
@@ -216,11 +216,12 @@ impl Connection {
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
     pub fn opened(&mut self, peer: Peer) -> Result<(), Event> {
         self.is_open = true;
+        let time = SystemTime::now();
         // Nobody else has it yet.
         if let Some(source) = Arc::get_mut(&mut self.source) {
-            source.stats = Some(self.context.devices.open(&source.device));
+            source.stats = Some(self.context.devices.open(&source.device, time));
         }
-        self.try_emit(EventKind::Opened { peer })
+        self.try_send(self.event_at(EventKind::Opened { peer }, time))
     }
 
     /// Reads until the peer is done, sends the configured reply, then closes. Send the event of

@@ -68,7 +68,7 @@ impl DeviceState {
 /// use blocksd_engine::device::{DeviceRegistry, DeviceState};
 ///
 /// let registry = DeviceRegistry::new(1000);
-/// let device = registry.open(&Arc::from("imu"));
+/// let device = registry.open(&Arc::from("imu"), SystemTime::now());
 /// device.batch(3, 120, SystemTime::now());
 /// let list = registry.list();
 /// assert_eq!((list.devices[0].messages, list.devices[0].state), (3, DeviceState::Live));

@@ -1,6 +1,7 @@
 //! The engine connects listeners, connections and sinks: a [`Builder`] builds it, and [`Engine::run`] runs it.
 
 mod collector;
+mod device_collector;
 mod handle;
 mod silence;
 mod sinks;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 pub use self::collector::EngineCollector;
+pub use self::device_collector::DeviceCollector;
 pub use self::handle::{Applied, EngineHandle, ListenerSpec, Listening, Settings};
 use self::sinks::{AddedSink, SinkThread, end_all};
 pub use crate::admission::accept::STOP_MAX;

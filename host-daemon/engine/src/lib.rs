@@ -23,6 +23,7 @@ pub mod sink;
 pub mod stdio;
 
 pub use self::engine::{
-    Applied, Builder, Engine, EngineCollector, EngineHandle, ListenerSpec, Listening, Settings,
+    Applied, Builder, DeviceCollector, Engine, EngineCollector, EngineHandle, ListenerSpec,
+    Listening, Settings,
 };
 pub use self::error::Error;

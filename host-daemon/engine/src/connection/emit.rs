@@ -115,18 +115,14 @@ impl Connection {
         self.context.fanout.wants_messages(&self.source.encoding)
     }
 
+    /// Sends an event to the sinks, unless a queue is full.
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
-    fn try_send(&self, event: Event) -> Result<(), Event> {
+    pub(super) fn try_send(&self, event: Event) -> Result<(), Event> {
         if self.context.fanout.is_empty() {
             Ok(())
         } else {
             self.context.fanout.try_send(event)
         }
-    }
-
-    #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
-    pub(super) fn try_emit(&self, kind: EventKind) -> Result<(), Event> {
-        self.try_send(self.event(kind))
     }
 
     /// Counts the connection as closed. Returns the event to emit.
@@ -166,7 +162,7 @@ impl Connection {
         self.event_at(kind, SystemTime::now())
     }
 
-    fn event_at(&self, kind: EventKind, time: SystemTime) -> Event {
+    pub(super) fn event_at(&self, kind: EventKind, time: SystemTime) -> Event {
         Event {
             source: Arc::clone(&self.source),
             time,

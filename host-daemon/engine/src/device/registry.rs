@@ -46,10 +46,10 @@ impl DeviceRegistry {
         self.known().drop_oldest(max_gone);
     }
 
-    /// Counts a new connection of a device. [Close](Self::close) it once.
+    /// Counts a connection of a device that was opened at `time`. [Close](Self::close) it once.
     #[must_use]
-    pub fn open(&self, name: &Arc<str>) -> Arc<DeviceStats> {
-        self.known().open(name)
+    pub fn open(&self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
+        self.known().open(name, time)
     }
 
     /// Counts a connection as closed. If it was the last one, the device is gone.
@@ -61,13 +61,14 @@ impl DeviceRegistry {
     }
 
     /// Moves a connection, which has sent nothing but its HELLO, to the device that this names. If `replaces`, it continues
-    /// a session of another connection.
+    /// a session of another connection. Its HELLO arrived at `time`.
     #[must_use]
     pub fn rename(
         &self,
         former: &Arc<DeviceStats>,
         name: &Arc<str>,
         replaces: bool,
+        time: SystemTime,
     ) -> Arc<DeviceStats> {
         let max_gone = self.max_gone.load(Ordering::Relaxed);
         let mut known = self.known();
@@ -76,7 +77,7 @@ impl DeviceRegistry {
             former.reconnects.fetch_add(replaced, Ordering::Relaxed);
             return Arc::clone(former);
         }
-        let stats = known.open(name);
+        let stats = known.open(name, time);
         let was_connected = 1 < stats.connections.load(Ordering::Relaxed);
         let replaced = u64::from(replaces && was_connected);
         stats.reconnects.fetch_add(replaced, Ordering::Relaxed);
@@ -119,12 +120,11 @@ impl DeviceRegistry {
 }
 
 impl Known {
-    fn open(&mut self, name: &Arc<str>) -> Arc<DeviceStats> {
-        let now = SystemTime::now();
+    fn open(&mut self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
         let stats = self
             .devices
             .entry(Arc::clone(name))
-            .or_insert_with(|| Arc::new(DeviceStats::new(Arc::clone(name), now)));
+            .or_insert_with(|| Arc::new(DeviceStats::new(Arc::clone(name), time)));
         let stats = Arc::clone(stats);
         let gone_key = stats.gone_key.swap(0, Ordering::Relaxed);
         if gone_key != 0 {
@@ -137,7 +137,7 @@ impl Known {
             stats.reads_since.store(now, Ordering::Relaxed);
         }
         stats.connections_total.fetch_add(1, Ordering::Relaxed);
-        stats.last_seen.store(unix_nanos(now), Ordering::Relaxed);
+        stats.last_seen.store(unix_nanos(time), Ordering::Relaxed);
         stats
     }
 

@@ -11,7 +11,7 @@ const MS: Duration = Duration::from_millis(1);
 const NS: Duration = Duration::from_nanos(1);
 
 fn open(registry: &DeviceRegistry, name: &str) -> Arc<DeviceStats> {
-    registry.open(&name.into())
+    registry.open(&name.into(), SystemTime::now())
 }
 
 fn hear(device: &DeviceStats) {
@@ -204,7 +204,7 @@ fn a_hello_moves_the_connection_to_the_device_that_it_names() {
     let registry = DeviceRegistry::new(10);
     // The address was never more than that of this connection.
     let address = open(&registry, "10.0.0.7");
-    let boiler = registry.rename(&address, &"boiler".into(), false);
+    let boiler = registry.rename(&address, &"boiler".into(), false, SystemTime::now());
     let list = registry.list();
     assert_eq!(list.devices.len(), 1, "{list:?}");
     let seen = &list.devices[0];
@@ -212,7 +212,7 @@ fn a_hello_moves_the_connection_to_the_device_that_it_names() {
     assert_eq!((seen.connections_total, seen.reconnects), (1, 0));
     // It continues its session on another connection, while the first seems open.
     let address = open(&registry, "10.0.0.7");
-    let again = registry.rename(&address, &"boiler".into(), true);
+    let again = registry.rename(&address, &"boiler".into(), true, SystemTime::now());
     assert!(Arc::ptr_eq(&boiler, &again));
     registry.close(&boiler);
     let seen = &registry.list().devices[0];
@@ -223,7 +223,7 @@ fn a_hello_moves_the_connection_to_the_device_that_it_names() {
     let plain = open(&registry, "10.0.0.7");
     let address = open(&registry, "10.0.0.7");
     hear(&plain);
-    let _boiler = registry.rename(&address, &"boiler".into(), false);
+    let _boiler = registry.rename(&address, &"boiler".into(), false, SystemTime::now());
     let devices = registry.list().devices;
     let address = devices.iter().find(|it| &*it.device == "10.0.0.7").unwrap();
     assert_eq!((address.connections, address.connections_total), (1, 1));

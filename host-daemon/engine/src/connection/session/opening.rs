@@ -1,6 +1,7 @@
 //! How a connection begins: with a HELLO that opens a session, with one that is refused, or with plain messages.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use framing_core::session::wire::{ClosingCode, FrameError, Hello, Opening, SYNCED, VERSION};
 
@@ -83,9 +84,9 @@ impl Connection {
             uptime_us: hello.uptime_us,
         };
         sessions.counters().opened(*kind);
-        let devices = &self.context.devices;
+        let (devices, time) = (&self.context.devices, SystemTime::now());
         let stats = self.source.stats.as_ref();
-        let stats = stats.map(|former| devices.rename(former, session.device(), replaces));
+        let stats = stats.map(|former| devices.rename(former, session.device(), replaces, time));
         self.source = Arc::new(ConnectionInfo {
             device: Arc::clone(session.device()),
             session: Some(Arc::clone(session)),
@@ -102,7 +103,7 @@ impl Connection {
         let conn = self.source.conn;
         let attached = Attached::new(&sessions, conn, opened, &hello, &self.policy, clock);
         self.sending = Some(Box::new(SendingSide::Session(attached)));
-        match self.try_emit(EventKind::Session(Box::new(event))) {
+        match self.try_send(self.event_at(EventKind::Session(Box::new(event)), time)) {
             Ok(()) => Step::Go,
             Err(event) => Step::Held(Box::new(PendingSend::Event(event, None))),
         }
