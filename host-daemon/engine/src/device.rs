@@ -103,7 +103,7 @@ pub struct DeviceStats {
     /// The key among the devices that are gone, or 0.
     gone_key: AtomicU64,
     announced: Announced,
-    rate: Rate,
+    rate: MessageRate,
 }
 
 /// The silence that was emitted.
@@ -120,7 +120,7 @@ struct Announced {
 
 /// Messages a second. Only the task that looks at all devices writes it.
 #[derive(Debug, Default)]
-struct Rate {
+struct MessageRate {
     /// [`DeviceStats::messages`] at the last look.
     messages: AtomicU64,
     /// The moment of the last look.
@@ -161,7 +161,7 @@ impl DeviceStats {
             held_back: AtomicU32::default(),
             gone_key: AtomicU64::default(),
             announced: Announced::default(),
-            rate: Rate::default(),
+            rate: MessageRate::default(),
         }
     }
 

@@ -9,11 +9,13 @@ use crate::devices::DeviceReport;
 use crate::error::CommandError;
 use crate::payload::Decoding;
 use crate::recorded::from_log::{EventReader, EventVisitor};
+use crate::recorded::journal::Entry;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, Suppressed};
 use blocksd_engine::reason::FaultKind;
+use blocksd_recording::topic::Kind;
 use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Reader, Visitor, Wanted};
 
 /// The devices of recordings.
@@ -104,6 +106,22 @@ impl DeviceCounts {
         seen(device, sums.since);
     }
 
+    /// Takes an entry about a session, of which gaps count.
+    fn entry(&mut self, json: &[u8]) {
+        if let Some(Entry::Gap {
+            time,
+            device,
+            from,
+            to,
+            ..
+        }) = Entry::parse(json)
+        {
+            let device = self.device(&device, time.0);
+            device.gaps += 1;
+            device.gap_messages += to.saturating_sub(from);
+        }
+    }
+
     /// Moves a connection to the device that its HELLO names.
     fn renamed(&mut self, former: &str, name: &str, time: SystemTime) {
         if former == name {
@@ -141,11 +159,6 @@ impl EventVisitor for DeviceCounts {
                 }
             }
             EventKind::Session(opened) => self.renamed(&opened.former, name, time),
-            EventKind::Gap(gap) => {
-                let device = self.device(name, time);
-                device.gaps += 1;
-                device.gap_messages += gap.to.saturating_sub(gap.from);
-            }
             EventKind::Closed { reason, .. } => {
                 let device = self.device(name, time);
                 device.last_close = Some(reason.as_str().to_owned());
@@ -154,7 +167,8 @@ impl EventVisitor for DeviceCounts {
             EventKind::Undecodable(_) => {
                 count(self.device(name, time), FaultKind::Undecodable, 1);
             }
-            EventKind::Silent { .. } | EventKind::Back { .. } => {}
+            // Gaps are entries about sessions.
+            EventKind::Gap(_) | EventKind::Silent { .. } | EventKind::Back { .. } => {}
         }
         Ok(())
     }
@@ -172,6 +186,9 @@ impl Visitor for DeviceVisitor {
     type Error = CommandError;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+        if message.channel.kind == Kind::Sessions {
+            self.counts.entry(message.data);
+        }
         self.reader.message(message, &mut self.counts)
     }
 
