@@ -191,6 +191,7 @@ mod tests {
         let registry = DeviceRegistry::new(10);
         for name in names {
             let device = registry.open(&Arc::from(name), SystemTime::now());
+            device.arrived();
             device.batch(2, 30, SystemTime::now());
         }
         let report = DevicesReport::of(&registry.list());

@@ -341,7 +341,10 @@ impl Connection {
                         false => Beginning::Decided,
                     };
                 }
-                self.permit.heard();
+                let now = self.permit.heard();
+                if let Some(stats) = &self.source.stats {
+                    stats.arrived_at(now);
+                }
                 return self.decode(buffer);
             }
             Poll::Pending => Step::Go,

@@ -34,7 +34,7 @@ pub const FAULTY: Duration = Duration::from_secs(60);
 pub enum DeviceState {
     /// It has no connection.
     Gone,
-    /// It is connected, and has sent nothing for [`SILENT_INTERVALS`] of its median intervals and [`SILENT_MIN`]. A device
+    /// It is connected, and has sent not one byte for [`SILENT_INTERVALS`] of its median intervals and [`SILENT_MIN`]. A device
     /// with fewer than [`KNOWN_MIN`] intervals is not silent, nor is one that the daemon does not read now.
     Silent,
     /// It had a fault within the last minute.
@@ -69,6 +69,7 @@ impl DeviceState {
 ///
 /// let registry = DeviceRegistry::new(1000);
 /// let device = registry.open(&Arc::from("imu"), SystemTime::now());
+/// device.arrived();
 /// device.batch(3, 120, SystemTime::now());
 /// let list = registry.list();
 /// assert_eq!((list.devices[0].messages, list.devices[0].state), (3, DeviceState::Live));
@@ -89,7 +90,7 @@ pub struct DeviceStats {
     first_seen: AtomicU64,
     /// Nanoseconds since 1970.
     last_seen: AtomicU64,
-    /// When the last batch arrived, as a [`Moment`].
+    /// When bytes arrived last, as a [`Moment`].
     heard: AtomicU64,
     /// A silence does not begin before this: the first connection was opened, or the daemon read again.
     reads_since: AtomicU64,
@@ -114,8 +115,6 @@ struct Announced {
     postponed: AtomicU64,
     /// [`DeviceStats::heard`] when the silence was emitted.
     heard: AtomicU64,
-    /// When it began, in nanoseconds since 1970.
-    since: AtomicU64,
 }
 
 /// Messages a second. Only the task that looks at all devices writes it.
@@ -132,7 +131,7 @@ struct MessageRate {
 /// The silence of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Silence {
-    /// When the device was last heard.
+    /// When its last batch was received.
     pub since: SystemTime,
     /// Its median interval.
     pub interval: Duration,
@@ -171,14 +170,22 @@ impl DeviceStats {
         &self.name
     }
 
-    /// Counts a batch that was received at `time`: its messages, and their payload bytes.
+    /// Notes that bytes have arrived now, which may be a part of a message.
+    pub fn arrived(&self) {
+        self.arrived_at(Moment::now());
+    }
+
+    pub(crate) fn arrived_at(&self, now: Moment) {
+        self.heard.store(now.nanos(), Ordering::Relaxed);
+    }
+
+    /// Counts a batch of the bytes that [arrived](Self::arrived) last: its messages, and their payload bytes. `time` is the
+    /// time of its event.
     pub fn batch(&self, messages: u64, bytes: u64, time: SystemTime) {
         self.messages.fetch_add(messages, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.last_seen.store(unix_nanos(time), Ordering::Relaxed);
-        let now = Moment::now().nanos();
-        self.heard.store(now, Ordering::Relaxed);
-        self.intervals.batch(now);
+        self.intervals.batch(self.heard.load(Ordering::Relaxed));
     }
 
     /// Counts a fault.
@@ -234,11 +241,9 @@ impl DeviceStats {
     }
 
     /// Notes that a silence was emitted.
-    pub(crate) fn announce(&self, silence: Silence) {
+    pub(crate) fn announce(&self) {
         let heard = self.heard.load(Ordering::Relaxed);
         self.announced.heard.store(heard, Ordering::Relaxed);
-        let since = unix_nanos(silence.since);
-        self.announced.since.store(since, Ordering::Relaxed);
         self.announced.postponed.store(0, Ordering::Relaxed);
         self.announced.is_silent.store(true, Ordering::Relaxed);
     }
@@ -259,22 +264,16 @@ impl DeviceStats {
         has_ended
     }
 
-    /// Returns how long the device was silent, if its silence was announced and it has sent a batch since then.
+    /// Returns how long the device was silent, if its silence was announced and it has sent something since then: up to what
+    /// it has sent last.
     pub(crate) fn ended_silence(&self) -> Option<Duration> {
         let Announced {
-            is_silent,
-            heard,
-            since,
-            ..
+            is_silent, heard, ..
         } = &self.announced;
-        let is_silent = is_silent.load(Ordering::Relaxed);
-        let is_same = heard.load(Ordering::Relaxed) == self.heard.load(Ordering::Relaxed);
-        if !is_silent || is_same {
-            return None;
-        }
-        let last_seen = self.last_seen.load(Ordering::Relaxed);
-        let silence = last_seen.saturating_sub(since.load(Ordering::Relaxed));
-        Some(Duration::from_nanos(silence))
+        let before = heard.load(Ordering::Relaxed);
+        let now = self.heard.load(Ordering::Relaxed);
+        let has_ended = is_silent.load(Ordering::Relaxed) && before != now;
+        has_ended.then(|| Duration::from_nanos(now.saturating_sub(before)))
     }
 
     /// Notes that the end of a silence was emitted.

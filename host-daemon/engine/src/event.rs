@@ -167,14 +167,14 @@ pub enum EventKind {
     /// A connected device is [silent](crate::device::DeviceState::Silent). Emitted once a silence, within a second; the
     /// event has no connection number.
     Silent {
-        /// When the device was last heard.
+        /// When its last batch was received.
         since: SystemTime,
         /// The median interval between its batches.
         interval: Duration,
     },
     /// A device that was emitted as silent has sent again. The event has no connection number.
     Back {
-        /// From the last batch before the silence to the last one before this event.
+        /// From the last byte before the silence to the last one before this event.
         silence: Duration,
     },
     /// A connection was closed.

@@ -157,7 +157,7 @@ pub enum Note<'a> {
         /// Device and time.
         #[serde(flatten)]
         head: Head<'a>,
-        /// When the device was last heard.
+        /// When its last batch was received.
         since: Time,
         /// The median interval between its batches, in microseconds.
         interval_us: u64,

@@ -15,6 +15,7 @@ fn open(registry: &DeviceRegistry, name: &str) -> Arc<DeviceStats> {
 }
 
 fn hear(device: &DeviceStats) {
+    device.arrived();
     device.batch(1, 10, SystemTime::now());
 }
 
@@ -107,8 +108,13 @@ async fn a_silence_begins_with_the_connection_and_not_before() {
     assert_eq!(device.state(), DeviceState::Live);
     advance(NS).await;
     assert_eq!(device.state(), DeviceState::Silent);
-    // The hour is not one of its intervals.
-    hear(&device);
+    // The hours without a connection are not intervals.
+    for _ in 0..REMEMBERED {
+        hear(&device);
+        registry.close(&device);
+        advance(3600 * SECOND).await;
+        assert!(Arc::ptr_eq(&device, &open(&registry, "imu")));
+    }
     assert_eq!(device.interval(), Some(SECOND));
 }
 
@@ -127,16 +133,30 @@ async fn a_device_that_the_daemon_does_not_read_is_not_silent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_sends_a_long_message_is_not_silent() {
+    let registry = DeviceRegistry::new(10);
+    let device = regular(&registry, SECOND).await;
+    for _ in 0..100 {
+        advance(2 * SECOND).await;
+        device.arrived();
+        assert_eq!(device.state(), DeviceState::Live);
+    }
+    assert_eq!(device.interval(), Some(SECOND));
+    advance(3 * SECOND).await;
+    assert_eq!(device.state(), DeviceState::Silent);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silence_is_announced_once_and_ends_once() {
     let registry = DeviceRegistry::new(10);
     let device = regular(&registry, SECOND).await;
     advance(5 * SECOND).await;
-    let silence = device.new_silence().expect("a silence");
-    device.announce(silence);
+    assert!(device.new_silence().is_some());
+    device.announce();
     advance(50 * SECOND).await;
     assert_eq!((device.new_silence(), device.ended_silence()), (None, None));
     hear(&device);
-    assert!(device.ended_silence().is_some());
+    assert_eq!(device.ended_silence(), Some(55 * SECOND));
     device.announce_end();
     assert_eq!((device.new_silence(), device.ended_silence()), (None, None));
     // A postponed silence ends once, too.

@@ -163,6 +163,7 @@ mod tests {
         for index in 0..100_u32 {
             // Not in the order of their names.
             let device = devices.open(&format!("d{}", index * 37 % 100).into(), begin);
+            device.arrived();
             device.batch(1, 1, begin + Duration::from_secs(index.into()));
         }
         let text = page(&devices, 10);

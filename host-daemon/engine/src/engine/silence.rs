@@ -63,7 +63,7 @@ fn look(context: &EngineContext, device: &Arc<DeviceStats>, limiter: &mut Silenc
         let Silence { since, interval } = silence;
         match emit(context, device, EventKind::Silent { since, interval }) {
             Ok(()) => {
-                device.announce(silence);
+                device.announce();
                 let name = device.name();
                 warn_peer!(Kind::Silence, name, device = %name, "silent: nothing for more than {} intervals of {interval:.3?}", crate::device::SILENT_INTERVALS);
             }

@@ -74,11 +74,17 @@ async fn a_silent_device_that_connects_again_is_back_when_it_sends() {
     let daemon = start();
     let mut device = daemon.connect(1).await;
     send(&mut device, 6, SECOND).await;
+    // A part of a line.
+    device.write_all(b"li").await.unwrap();
     sleep(10 * SECOND).await;
     assert_eq!(daemon.story(0).silent.len(), 1);
     // What the end cuts off is not a sign of life.
+    let before = only(&daemon);
     drop(device);
     daemon.until_closed(1).await;
+    let after = only(&daemon);
+    assert_eq!(after.faults[FaultKind::Truncated as usize], 1);
+    assert_eq!(after.last_seen, before.last_seen);
     sleep(10 * SECOND).await;
     let mut device = daemon.connect(1).await;
     sleep(LATE).await;
