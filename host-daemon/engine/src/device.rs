@@ -254,6 +254,12 @@ impl DeviceStats {
         self.announced.postponed.store(heard, Ordering::Relaxed);
     }
 
+    /// Whether a silence is postponed that has not ended.
+    pub(crate) fn is_postponed(&self) -> bool {
+        let postponed = self.announced.postponed.load(Ordering::Relaxed);
+        postponed != 0 && postponed == self.heard.load(Ordering::Relaxed)
+    }
+
     /// Returns whether a postponed silence has ended, once.
     pub(crate) fn ends_postponed(&self) -> bool {
         let postponed = self.announced.postponed.load(Ordering::Relaxed);
@@ -295,6 +301,9 @@ impl DeviceStats {
         let passed_s = Duration::from_nanos(now - before).as_secs_f64();
         let per_s = messages.saturating_sub(earlier) as f64 / passed_s;
         let former = f64::from_bits(self.rate.per_s.load(Ordering::Relaxed));
+        if former == 0.0 && messages == earlier {
+            return;
+        }
         let weight = (-passed_s / FADING_S).exp();
         let mixed = former * weight + per_s * (1.0 - weight);
         // Below this, nobody waits for the next message.

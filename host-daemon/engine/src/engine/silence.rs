@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use framing_core::{AnyFraming, Blocks};
 
@@ -37,6 +37,8 @@ pub(super) async fn watch(context: Weak<EngineContext>) {
             Some(context) if !context.stop.is_cancelled() => context.devices.all().0,
             _ => return,
         };
+        // The clock of the engine, which can be paused.
+        limiter.now = tokio::time::Instant::now().into_std();
         for devices in devices.chunks(AT_ONCE) {
             // The sinks end when the last reference is dropped, so none is kept while this task waits.
             let Some(context) = context.upgrade() else {
@@ -54,6 +56,10 @@ pub(super) async fn watch(context: Weak<EngineContext>) {
 
 /// Emits a change of this device, if there is one. If a queue is full, the next look tries again; nothing waits.
 fn look(context: &EngineContext, device: &Arc<DeviceStats>, limiter: &mut SilenceLimiter) {
+    // Of ten thousand devices that fall silent together, most wait for their turn for hours.
+    if device.is_postponed() && !limiter.has_tokens() {
+        return;
+    }
     if let Some(silence) = device.new_silence() {
         let Some(cell) = limiter.take(device.name()) else {
             // It is emitted later, unless the device sends before.
@@ -100,21 +106,31 @@ fn emit(context: &EngineContext, device: &DeviceStats, kind: EventKind) -> Resul
 }
 
 /// Limits the silences that are emitted. One that is emitted has paid for its end as well.
-struct SilenceLimiter(Limiter);
+struct SilenceLimiter {
+    limiter: Limiter,
+    /// The time of this look.
+    now: Instant,
+}
 
 impl SilenceLimiter {
     fn new() -> Self {
-        Self(Limiter::new(EACH, ALL))
+        Self {
+            limiter: Limiter::new(EACH, ALL),
+            now: Instant::now(),
+        }
     }
 
     fn take(&mut self, device: &str) -> Option<Cell> {
-        let cell = self.0.cell(&Origin::of_device(device));
-        // The clock of the engine, which can be paused.
-        let now = tokio::time::Instant::now().into_std();
-        self.0.take(cell, 1, now).then_some(cell)
+        let cell = self.limiter.cell(&Origin::of_device(device));
+        self.limiter.take(cell, 1, self.now).then_some(cell)
+    }
+
+    /// Whether the limit of all devices allows a silence.
+    fn has_tokens(&self) -> bool {
+        self.limiter.has_tokens(1, self.now)
     }
 
     fn give_back(&mut self, cell: Cell) {
-        self.0.give_back(cell, 1);
+        self.limiter.give_back(cell, 1);
     }
 }
