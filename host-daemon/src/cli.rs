@@ -1,6 +1,7 @@
 //! The command line, as clap parses it. Start with [`Cli`].
 
 mod condition;
+mod devices;
 mod export;
 mod fields;
 mod recordings;
@@ -19,6 +20,7 @@ use framing_core::session::{Device, DeviceError};
 use framing_core::{AnyFraming, Blocks};
 
 pub use self::condition::{Condition, Operand, Operator};
+pub use self::devices::Devices;
 pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
 pub use self::fields::{FieldNames, TableOptions};
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Sessions, Verify};
@@ -57,6 +59,8 @@ pub enum Command {
     Recordings(Recordings),
     /// List the acknowledged sessions of a recording.
     Sessions(Sessions),
+    /// List the devices of a recording or of a running daemon.
+    Devices(Devices),
     /// Check recordings for damage, and for missing messages of sessions.
     Verify(Verify),
     /// Recover the intact data of torn recordings.

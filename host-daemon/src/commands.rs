@@ -3,6 +3,7 @@
 pub mod check_config;
 mod content;
 pub mod demo;
+pub mod devices;
 pub mod export;
 mod fields;
 mod filter;
@@ -78,6 +79,13 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
         Command::Sessions(arguments) => {
             sessions::sessions_command(&arguments.paths, arguments.json)
         }
+        Command::Devices(arguments) => match &arguments.url {
+            Some(url) => {
+                let token = arguments.token.as_deref();
+                devices::of_daemon(url, token, arguments.json, &runtime()?)
+            }
+            None => devices::of_recordings(&arguments.paths, arguments.json),
+        },
         Command::Verify(arguments) => report::verify_command(&arguments.paths),
         Command::Recover(arguments) => {
             report::recover_command(&arguments.path, arguments.output.as_deref())

@@ -46,6 +46,14 @@ pub enum CommandError {
         #[source]
         error: io::Error,
     },
+    /// A daemon that did not answer a request, or refused it.
+    #[error("{url}: {reason}")]
+    Request {
+        /// The address of the daemon.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
     /// A file that cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     File {

@@ -1,6 +1,7 @@
-//! The HTTP server, with metrics and health. Start with [`server`].
+//! The HTTP servers: of metrics and health, and of the API. Start with [`server`].
 
 mod accept;
+pub mod access;
 mod connections;
 pub mod health;
 pub mod metrics;

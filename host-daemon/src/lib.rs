@@ -6,7 +6,8 @@
 //!
 //! [`blocksd_engine`] turns the bytes of sockets into events. [`blocksd_recording`] is a crash-safe log on disk.
 //! [`recorded`] converts events to records and back. [`sinks`] record and print events. [`payload`] decodes messages,
-//! [`output`] formats events, and [`http`] serves metrics and health. [`config`] and [`cli`] hold the options, and
+//! [`output`] formats events, and [`devices`] is what is
+//! known of devices. [`http`] serves it, metrics and health. [`config`] and [`cli`] hold the options, and
 //! [`commands`] are the other commands.
 
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod devices;
 pub mod error;
 mod escape;
 pub mod http;

@@ -1,6 +1,7 @@
 //! Formats events for people and programs: a [`Format`] writes them into an [`Out`].
 
 mod bounded_line;
+mod clock;
 pub(crate) mod json;
 mod text;
 

@@ -166,6 +166,7 @@ async fn apply(
         retention.set(new.record_max_bytes);
         retention.set_min_free(new.record_min_free);
     }
+    live.engine.devices().set_max_gone(new.max_gone_devices);
     if let Some(sessions) = live.engine.sessions() {
         sessions.set_max(new.max_sessions);
         sessions.set_room(new.sessions_with_room());

@@ -1,15 +1,16 @@
 //! `blocksd serve`: builds the daemon from its configuration, and runs it. Start with [`serve`].
 
+pub(crate) mod http;
+
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use blocksd_engine::listen::resolve::resolve;
 use blocksd_engine::session::Sessions;
 use blocksd_engine::sink::Delivery;
-use blocksd_engine::{Engine, EngineCollector, Error, Listening};
+use blocksd_engine::{DeviceCollector, Engine, EngineCollector, Error, Listening};
 use blocksd_recording::Lock;
 use blocksd_recording::Retention;
 use blocksd_recording::Stats;
@@ -23,7 +24,6 @@ use crate::config::{Config, digest};
 use crate::error::CommandError;
 use crate::http::health::{Health, Phase};
 use crate::http::metrics;
-use crate::http::server::HttpServer;
 use crate::output::{Format, Hex, Json, Text};
 use crate::payload::{Inspector, UndecodableReporter};
 use crate::recorded::commits::Commits;
@@ -157,6 +157,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         .bounds(config.bounds())
         .device_by(config.device_by)
         .devices(config.device_table())
+        .max_gone_devices(config.max_gone_devices)
         .sockets(config.sockets())
         .once(config.once)
         .echo_max_bytes(config.reply_max_bytes, config.reply_max_total_bytes)
@@ -174,19 +175,22 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     let recorded = stats.clone();
     let refusal = move || recorded.as_ref()?.refusal();
     let health = Arc::new(Health::new(stop.clone(), refusal));
-    if let Some(address) = &config.metrics {
-        let registry = metrics::registry([
-            Box::new(EngineCollector::new(engine.handle().clone(), SINKS)) as Box<dyn Collector>,
+    let registry = || {
+        let handle = engine.handle().clone();
+        let devices = Arc::clone(handle.devices());
+        let per_device = config.metrics_per_device.unwrap_or_default();
+        metrics::registry([
+            Box::new(EngineCollector::new(handle, SINKS)) as Box<dyn Collector>,
+            Box::new(DeviceCollector::new(devices, per_device)),
             Box::new(RecordingCollector::new(
                 stats.clone().zip(retention.clone()),
                 Arc::clone(&suppressed),
                 Arc::clone(&commits),
             )),
             Box::new(LogCollector),
-        ]);
-        let server = bind_metrics(address).await?;
-        tokio::spawn(server.run(registry, Arc::clone(&health)));
-    }
+        ])
+    };
+    http::open(config, engine.handle(), &health, registry).await?;
     let counters = Arc::clone(engine.handle().counters());
     let reporter = || UndecodableReporter::new(Arc::clone(&counters));
     // Files that a crash has torn are repaired before any listener is opened.
@@ -303,23 +307,6 @@ pub(crate) fn report_listening(listeners: &[Listening], config: &Config) {
             "listening on {name} framing={framing}{session}"
         ));
     }
-}
-
-async fn bind_metrics(address: &str) -> Result<HttpServer, CommandError> {
-    let failure = |error| CommandError::Listen {
-        address: address.to_owned(),
-        error,
-    };
-    let resolved = {
-        let address = address.to_owned();
-        run_blocking(move || {
-            resolve(&address).map_err(|error| CommandError::Listen { address, error })
-        })
-    };
-    let server = HttpServer::bind(&resolved.await?).await.map_err(failure)?;
-    let address = server.address().map_err(failure)?;
-    print_status(format_args!("metrics on {address}"));
-    Ok(server)
 }
 
 async fn stop_after(time: Duration, stop: CancellationToken) {

@@ -136,7 +136,9 @@ mod repository {
 mod service {
     mod alerts;
     mod descriptors;
+    mod devices;
     mod health;
+    mod http_api;
     mod http_attacks;
     mod install;
     mod journal;

@@ -313,6 +313,7 @@ impl<'a> Recorder<'a> {
             encoding: Encoding::default(),
             first_seq: 0,
             session: None,
+            stats: None,
         });
         self.next_conn += 1;
         let peer = Peer::Local("test".into());

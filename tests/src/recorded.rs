@@ -42,6 +42,7 @@ pub fn source(conn: u64) -> Arc<ConnectionInfo> {
         encoding: Encoding::default(),
         first_seq: 0,
         session: None,
+        stats: None,
     })
 }
 
@@ -104,6 +105,7 @@ pub fn record(
         encoding: Encoding::default(),
         first_seq: 0,
         session: None,
+        stats: None,
     });
     for blocks in chunks {
         let mut wire = Vec::new();

@@ -21,11 +21,20 @@ pub struct Answer {
 /// The metrics address of a daemon that was started with `--metrics`.
 #[track_caller]
 pub fn addr(server: &Server) -> SocketAddr {
+    addr_of(server, "metrics on ")
+}
+
+/// The address of the API of a daemon that was started with `--http`.
+#[track_caller]
+pub fn http_addr(server: &Server) -> SocketAddr {
+    addr_of(server, "http on ")
+}
+
+#[track_caller]
+fn addr_of(server: &Server, begin: &str) -> SocketAddr {
     let log_text = server.process.error_text();
-    let addr = log_text
-        .lines()
-        .find_map(|line| line.strip_prefix("metrics on "));
-    let addr = addr.unwrap_or_else(|| panic!("no metrics in {log_text}"));
+    let addr = log_text.lines().find_map(|line| line.strip_prefix(begin));
+    let addr = addr.unwrap_or_else(|| panic!("no {begin}in {log_text}"));
     addr.parse().expect("an address")
 }
 
@@ -96,7 +105,7 @@ pub struct Metric {
     pub kind: String,
     /// Its label, if it has one.
     pub label: Option<String>,
-    /// All values of the label, without those that change with each version.
+    /// All values of the label, without those that change with each version or device.
     pub values: BTreeSet<String>,
 }
 
@@ -140,7 +149,7 @@ pub fn metrics(page: &str) -> BTreeSet<Metric> {
             continue;
         };
         metric.label = Some(label.to_owned());
-        if label != "version" {
+        if label != "version" && label != "device" {
             metric.values.insert(value.trim_matches('"').to_owned());
         }
     }

@@ -15,7 +15,7 @@ mod waits;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use framing_core::{AnyDecoder, Framing, Part};
 use tokio::io::AsyncReadExt;
@@ -168,6 +168,7 @@ impl Connection {
             encoding: policy.encoding.clone(),
             first_seq: 0,
             session: None,
+            stats: None,
         };
         let responder = policy.reply.as_ref();
         let responder = responder.map(|kind| reply::responder(kind, &source, &engine.spools));
@@ -215,7 +216,12 @@ impl Connection {
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
     pub fn opened(&mut self, peer: Peer) -> Result<(), Event> {
         self.is_open = true;
-        self.try_emit(EventKind::Opened { peer })
+        let time = SystemTime::now();
+        // Nobody else has it yet.
+        if let Some(source) = Arc::get_mut(&mut self.source) {
+            source.stats = Some(self.context.devices.open(&source.device, time));
+        }
+        self.try_send(self.event_at(EventKind::Opened { peer }, time))
     }
 
     /// Reads until the peer is done, sends the configured reply, then closes. Send the event of
@@ -335,7 +341,10 @@ impl Connection {
                         false => Beginning::Decided,
                     };
                 }
-                self.permit.heard();
+                let now = self.permit.heard();
+                if let Some(stats) = &self.source.stats {
+                    stats.arrived_at(now);
+                }
                 return self.decode(buffer);
             }
             Poll::Pending => Step::Go,
@@ -414,11 +423,19 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// Emits that the connection closed, if its task ended early: it panicked, or the runtime shuts down.
     fn drop(&mut self) {
-        if !self.is_open {
-            return;
+        if self.is_open {
+            self.emit_closed();
         }
+        if let Some(stats) = &self.source.stats {
+            self.context.devices.close(stats);
+        }
+    }
+}
+
+impl Connection {
+    /// Emits that the connection closed, if its task ended early: it panicked, or the runtime shuts down.
+    fn emit_closed(&mut self) {
         if std::thread::panicking() {
             let (conn, device) = (self.source.conn, &self.source.device);
             error!(conn, %device, "the task of the connection panicked; the connection is closed");

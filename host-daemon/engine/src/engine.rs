@@ -1,7 +1,9 @@
 //! The engine connects listeners, connections and sinks: a [`Builder`] builds it, and [`Engine::run`] runs it.
 
 mod collector;
+mod device_collector;
 mod handle;
+mod silence;
 mod sinks;
 
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 pub use self::collector::EngineCollector;
+pub use self::device_collector::DeviceCollector;
 pub use self::handle::{Applied, EngineHandle, ListenerSpec, Listening, Settings};
 use self::sinks::{AddedSink, SinkThread, end_all};
 pub use crate::admission::accept::STOP_MAX;
@@ -20,6 +23,7 @@ use crate::admission::bound::Bound;
 use crate::admission::identity::{DeviceBy, DeviceTable};
 use crate::connection::QUIET;
 use crate::connection::policy::Policies;
+use crate::device::DeviceRegistry;
 use crate::error::Error;
 use crate::event::Peer;
 use crate::listen::listener::{Listener, Sockets};
@@ -48,6 +52,7 @@ pub struct Builder {
     bounds: Bounds,
     device_by: DeviceBy,
     devices: DeviceTable,
+    max_gone_devices: usize,
     sockets: Sockets,
     once: bool,
     echo_max_bytes: (u64, u64),
@@ -107,6 +112,13 @@ impl Builder {
         self
     }
 
+    /// Sets how many devices are remembered after their last connection was closed. Default: 1000.
+    #[must_use]
+    pub const fn max_gone_devices(mut self, max_gone: usize) -> Self {
+        self.max_gone_devices = max_gone;
+        self
+    }
+
     /// Sets the socket options of all TCP listeners.
     #[must_use]
     pub const fn sockets(mut self, sockets: Sockets) -> Self {
@@ -149,7 +161,7 @@ impl Builder {
         let (listeners, added) = mpsc::unbounded_channel();
         let handle = EngineHandle::new(
             self.bounds,
-            self.devices,
+            (self.devices, DeviceRegistry::new(self.max_gone_devices)),
             self.sockets,
             self.echo_max_bytes,
             self.sessions,
@@ -175,6 +187,7 @@ impl Engine {
             bounds: Bounds::default(),
             device_by: DeviceBy::default(),
             devices: DeviceTable::default(),
+            max_gone_devices: 1000,
             sockets: Sockets::default(),
             once: false,
             echo_max_bytes: (0, 0),
@@ -261,6 +274,7 @@ impl Engine {
         let sinks = sinks.into_iter();
         let threads = sinks.map(|sink| SinkThread::start(sink, context.stop.clone()));
         let threads = threads.collect::<Result<Vec<_>, _>>()?;
+        tokio::spawn(silence::watch(Arc::downgrade(&context)));
         // The sinks end when the last connection, and this function, have dropped the context.
         let acceptor = Acceptor::new(device_by, once, context);
         let connections = acceptor.connections().clone();

@@ -4,11 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use framing_core::AnyFraming;
 
 use crate::batch::{Batch, Item};
+use crate::device::DeviceStats;
 use crate::reason::{CloseReason, FaultKind};
 use crate::session::{HelloKind, Session, SessionGap};
 
@@ -33,6 +34,7 @@ use crate::session::{HelloKind, Session, SessionGap};
 ///         encoding: Encoding::new("text"),
 ///         first_seq: 0,
 ///         session: None,
+///         stats: None,
 ///     }),
 ///     time: SystemTime::now(),
 ///     kind: EventKind::Batch { batch: Arc::new(batch), position: StreamPosition::default() },
@@ -53,7 +55,7 @@ pub struct Event {
 /// The connection that an event belongs to.
 #[derive(Debug)]
 pub struct ConnectionInfo {
-    /// Number of the connection, from 1. 0 if it was read from a recording that does not have it.
+    /// Number of the connection, from 1. 0 if a recording does not have it, or if the event is one of the device.
     pub conn: u64,
     /// Name of the device. The engine chooses it; the peer cannot.
     pub device: Arc<str>,
@@ -65,6 +67,8 @@ pub struct ConnectionInfo {
     pub first_seq: u64,
     /// The session of the connection: the sequence numbers of its messages are those of the session.
     pub session: Option<Arc<Session>>,
+    /// The counters of the device. `None` if the event is not one of an engine.
+    pub stats: Option<Arc<DeviceStats>>,
 }
 
 /// The encoding of the payload. The engine hands it to the sinks and does not decode payload itself.
@@ -160,6 +164,19 @@ pub enum EventKind {
     Session(Box<SessionOpened>),
     /// Numbers of a session without a message.
     Gap(SessionGap),
+    /// A connected device is [silent](crate::device::DeviceState::Silent). Emitted once a silence, within a second; the
+    /// event has no connection number.
+    Silent {
+        /// When its last batch was received.
+        since: SystemTime,
+        /// The median interval between its batches.
+        interval: Duration,
+    },
+    /// A device that was emitted as silent has sent again. The event has no connection number.
+    Back {
+        /// From the last byte before the silence to the last one before this event.
+        silence: Duration,
+    },
     /// A connection was closed.
     Closed {
         /// Number of complete messages that were received.

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod batch;
 pub mod connection;
 pub mod counters;
+pub mod device;
 pub mod engine;
 pub mod error;
 pub mod event;
@@ -22,6 +23,7 @@ pub mod sink;
 pub mod stdio;
 
 pub use self::engine::{
-    Applied, Builder, Engine, EngineCollector, EngineHandle, ListenerSpec, Listening, Settings,
+    Applied, Builder, DeviceCollector, Engine, EngineCollector, EngineHandle, ListenerSpec,
+    Listening, Settings,
 };
 pub use self::error::Error;

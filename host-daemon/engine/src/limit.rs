@@ -100,6 +100,13 @@ impl Limiter {
         true
     }
 
+    /// Whether the bucket of all has this many tokens.
+    #[must_use]
+    pub fn has_tokens(&self, tokens: u32, now: Instant) -> bool {
+        let now = nanos(now.saturating_duration_since(self.start));
+        self.all.take(self.all_full_at, tokens, now).is_some()
+    }
+
     /// Returns unused tokens to both buckets.
     pub fn give_back(&mut self, cell: Cell, tokens: u32) {
         if let Some(full_at) = self.full_at.get_mut(usize::from(cell.0)) {
@@ -180,6 +187,7 @@ mod tests {
         let mut limiter = Limiter::new(rate(3), rate(3));
         let (origin, now) = (limiter.cell(&Origin::of_device("10.0.0.1")), Instant::now());
         assert!(limiter.take(origin, 3, now) && !limiter.take(origin, 1, now));
+        assert!(!limiter.has_tokens(1, now) && limiter.has_tokens(1, now + SECOND));
         limiter.give_back(origin, 2);
         assert!(!limiter.take(origin, 3, now) && limiter.take(origin, 2, now));
         limiter.give_back(origin, 100);

@@ -1,6 +1,7 @@
 //! Writes Prometheus metrics: start with [`Page`]. Each module has its own collector next to the values that it counts.
 //!
-//! No label value can be chosen by a peer, so the number of time series is bounded.
+//! No label value can be chosen by a peer, so the number of time series is bounded. The exception are names of devices: the
+//! caller bounds their number.
 
 use std::fmt;
 
@@ -86,12 +87,12 @@ impl Page<'_> {
     ///
     /// # Errors
     /// Returns the error of the encoder.
-    pub fn counters(
+    pub fn counters<'v>(
         &mut self,
         name: &'static str,
         help: &str,
         label: &'static str,
-        counts: impl IntoIterator<Item = (&'static str, impl EncodeCounterValue)>,
+        counts: impl IntoIterator<Item = (&'v str, impl EncodeCounterValue)>,
     ) -> fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Counter)?;
         for (value, count) in counts {
@@ -107,12 +108,12 @@ impl Page<'_> {
     ///
     /// # Errors
     /// Returns the error of the encoder.
-    pub fn gauges(
+    pub fn gauges<'v>(
         &mut self,
         name: &'static str,
         help: &str,
         label: &'static str,
-        values: impl IntoIterator<Item = (&'static str, impl EncodeGaugeValue)>,
+        values: impl IntoIterator<Item = (&'v str, impl EncodeGaugeValue)>,
     ) -> fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Gauge)?;
         for (at, value) in values {

@@ -48,17 +48,20 @@ pub enum Kind {
     Accept,
     /// A session was refused, or is not what was expected.
     Session,
+    /// A device is silent, or sends again.
+    Silence,
 }
 
 impl Kind {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Fault,
         Self::AfterEnd,
         Self::Reply,
         Self::Refused,
         Self::Accept,
         Self::Session,
+        Self::Silence,
     ];
 
     /// The name of the kind in the log and in the metrics.
@@ -71,6 +74,7 @@ impl Kind {
             Self::Refused => "refused",
             Self::Accept => "accept",
             Self::Session => "session",
+            Self::Silence => "silence",
         }
     }
 }

@@ -332,8 +332,10 @@ pub struct ConnectionPermit {
 
 impl ConnectionPermit {
     /// Records that bytes arrived.
-    pub(crate) fn heard(&self) {
-        self.slot.hear();
+    pub(crate) fn heard(&self) -> Moment {
+        let now = Moment::now();
+        self.slot.hear(now);
+        now
     }
 
     /// Counts the connection as one of this device from now on, unless the device has its largest number of connections and

@@ -1,5 +1,7 @@
 //! `blocksd check-config`: checks a config file without opening a port or writing a file. Start with [`command`].
 
+pub mod http;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -81,6 +83,9 @@ fn check(config: &Config) -> Result<String, CommandError> {
     if let Some(address) = &config.metrics {
         lines.push(format!("metrics on {address}"));
     }
+    if let Some(address) = &config.http {
+        lines.push(format!("http on {address}"));
+    }
     if let Some(folder) = &config.record {
         let in_use = if Lock::is_taken(folder) {
             " (a daemon is recording to it now)"
@@ -115,6 +120,12 @@ pub fn preflight(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
             error,
         });
         findings.check(config.origin("metrics"), "metrics", checked);
+    }
+    if let Some(address) = &config.http {
+        let checked = http::check(config, address);
+        findings.check(config.origin("http"), "http", checked);
+        let access = http::access(config).map(drop);
+        findings.check(config.origin("http-token"), "http-token", access);
     }
     for listener in &config.listeners {
         let address = listener.address.clone();
@@ -156,6 +167,10 @@ pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
     if let Some(address) = &config.metrics {
         let claimed = claims.network(address).map_err(CommandError::from);
         findings.check(config.origin("metrics"), "metrics", claimed);
+    }
+    if let Some(address) = &config.http {
+        let claimed = claims.network(address).map_err(CommandError::from);
+        findings.check(config.origin("http"), "http", claimed);
     }
     if let Some(folder) = &config.record {
         let text = format!("--record {}", folder.display());

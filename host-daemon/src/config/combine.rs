@@ -86,6 +86,7 @@ fn validate(given: &Partial) -> Vec<Found> {
     found.extend(rotate(given));
     found.extend(devices(given));
     found.extend(sessions(given));
+    found.extend(needs_http(given));
     found
 }
 
@@ -111,6 +112,31 @@ fn needs_record(given: &Partial) -> Vec<Found> {
             (mistake(it.origin, it.key, reason), vec!["record"])
         })
         .collect()
+}
+
+/// Finds options of an HTTP server that is not configured.
+fn needs_http(given: &Partial) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut need = |shown: Option<(ValueOrigin, &str)>, keys: &[&'static str], is_met: bool| {
+        let Some((origin, key)) = shown.filter(|_| !is_met) else {
+            return;
+        };
+        let named: Vec<_> = keys.iter().map(|key| named(key, origin)).collect();
+        let reason = format!("needs {}", named.join(" or "));
+        found.push((mistake(origin, key, reason), keys.to_vec()));
+    };
+    let has_http = given.http.is_some();
+    let token = given.http_token.as_ref();
+    need(token.map(|it| (it.origin, it.key)), &["http"], has_http);
+    let host = given.http_host.as_ref();
+    need(host.map(|it| (it.origin, it.key)), &["http"], has_http);
+    let per_device = given.metrics_per_device.as_ref();
+    need(
+        per_device.map(|it| (it.origin, it.key)),
+        &["metrics", "http"],
+        has_http || given.metrics.is_some(),
+    );
+    found
 }
 
 fn unfinished(given: &Partial) -> Option<Found> {

@@ -152,6 +152,30 @@ macro_rules! for_each_option {
             metrics: String, value::text, Spec { key: "metrics",
                 value: "ADDR", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
 
+            /// Serve only the N devices that were seen last as series of metrics, with their name as a label. None if not set.
+            metrics_per_device: usize, value::at_least_one, Spec { key: "metrics-per-device",
+                value: "N", group: HelpGroup::Monitoring, ..Spec::BASE };
+
+            /// Address of the HTTP server with the API under /api/v1/, and with the pages of --metrics. Other than on a
+            /// loopback address, it needs --http-token.
+            http: String, value::text, Spec { key: "http",
+                value: "ADDR", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
+
+            /// File with the token that requests to --http must have, as `Authorization: Bearer TOKEN`; all but /healthz and
+            /// /readyz.
+            http_token: PathBuf, value::path, Spec { key: "http-token",
+                value: "FILE", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
+
+            /// More names of this host that requests to --http may use, separated by commas. Its address and localhost are
+            /// known.
+            http_host: String, value::hosts, Spec { key: "http-host",
+                value: "NAME", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
+
+            /// Maximum number of devices that are remembered after their last connection was closed. Beyond it, the daemon
+            /// forgets those that are gone for the longest time.
+            max_gone_devices: usize = "1000", value::at_least_one, Spec { key: "max-gone-devices",
+                value: "N", group: HelpGroup::Monitoring, reload: Reload::Bounds, ..Spec::BASE };
+
             /// Log level: off, error, warn, info, debug, trace, or TARGET=LEVEL; several are separated by commas.
             /// RUST_LOG overrides it.
             log: String = "info", value::directives, Spec { key: "log",

@@ -238,6 +238,20 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
+/// Reads names of hosts, separated by commas.
+pub(super) fn hosts(text: &str) -> Result<String, String> {
+    let is_name = |name: &str| {
+        let is_allowed = |it: char| it.is_ascii_alphanumeric() || "-._".contains(it);
+        !name.is_empty() && name.chars().all(is_allowed)
+    };
+    match text.split(',').find(|name| !is_name(name)) {
+        None => Ok(text.to_owned()),
+        Some(name) => Err(format!(
+            "`{name}` is not a name of a host, such as telemetry.example.org, without a port"
+        )),
+    }
+}
+
 /// Positions in a window are 32 bits wide, so a message that is kept whole has at most 1 GiB.
 pub(super) fn block_max(text: &str) -> Result<u32, String> {
     const MAX: u64 = 1 << 30;

@@ -92,6 +92,7 @@ impl CommandError {
             | Self::NotWhole { .. }
             | Self::NotExported { .. }
             | Self::Refused(_)
+            | Self::Request { .. }
             | Self::RefusedLine { .. }
             | Self::Fault(_)
             | Self::Closed { .. }

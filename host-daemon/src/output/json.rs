@@ -38,6 +38,8 @@ impl Format for Json {
             } => Note::close(event, *messages, *bytes, *reason, *series_open),
             EventKind::Session(opened) => Note::session(event, opened),
             EventKind::Gap(gap) => Note::gap(event, gap),
+            EventKind::Silent { since, interval } => Note::silent(event, *since, *interval),
+            EventKind::Back { silence } => Note::back(event, *silence),
             EventKind::Suppressed(sums) => Note::suppressed(event, sums),
             EventKind::Undecodable(message) => Note::recorded_undecodable(event, message),
         };

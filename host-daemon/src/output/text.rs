@@ -1,22 +1,19 @@
 //! `--output text` and `--output hex`: a line or a dump for each message, for people. Start with [`Text`] and [`Hex`].
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
 use anstyle::AnsiColor;
-use jiff::Zoned;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
 use crate::escape::{readable, readable_text};
 use crate::output::bounded_line::{BoundedLine, Readable, write_meaning};
+use crate::output::clock::Clock;
 use crate::output::{Format, Out, counted};
 use crate::payload::{
     DecodeError, Decoders, Decoding, LogFrame, Meaning, Style, Undecodable, fails_as,
 };
 use crate::recorded::lifecycle::Lifecycle;
-use crate::recorded::time::timestamp;
 use blocksd_engine::batch::Item;
 use blocksd_engine::event::{Dropped, Event, EventKind, SessionOpened, UndecodableMessage};
 use blocksd_engine::session::{GapCause, SessionGap};
@@ -376,6 +373,21 @@ fn write_event(
             write!(out.line(), "gap: {blocks} from {from} to {last}: {why}")?;
             out.end_line()
         }
+        EventKind::Silent { since, interval } => {
+            write_prefix(event, clock, out.line())?;
+            let (since, interval_s) = (clock.show(*since), interval.as_secs_f64());
+            write!(
+                out.line(),
+                "silent: nothing since {since}, and its interval is {interval_s:.1} s"
+            )?;
+            out.end_line()
+        }
+        EventKind::Back { silence } => {
+            write_prefix(event, clock, out.line())?;
+            let silence_s = silence.as_secs_f64();
+            write!(out.line(), "back after a silence of {silence_s:.1} s")?;
+            out.end_line()
+        }
         EventKind::Suppressed(sums) => {
             write_prefix(event, clock, out.line())?;
             write_conn(conn, out.line())?;
@@ -440,60 +452,6 @@ fn write_event(
                 position.pass(&item);
             }
             Ok(())
-        }
-    }
-}
-
-/// Shows times in the zone of this machine.
-#[derive(Clone, Debug)]
-struct Clock {
-    zone: TimeZone,
-    /// The day on which the output began. Times of other days have their date.
-    today: Date,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let now = Zoned::now();
-        Self {
-            zone: now.time_zone().clone(),
-            today: now.date(),
-        }
-    }
-
-    /// The time of day, to the millisecond, preceded by the date unless that is today's.
-    fn show(&self, time: SystemTime) -> impl fmt::Display {
-        let local = timestamp(time).to_zoned(self.zone.clone());
-        let format = match local.date() == self.today {
-            true => "%H:%M:%S%.3f",
-            false => "%Y-%m-%d %H:%M:%S%.3f",
-        };
-        fmt::from_fn(move |f| write!(f, "{}", local.strftime(format)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-
-    #[test]
-    fn times_of_another_day_have_their_date() {
-        let at = |text: &str| SystemTime::from(text.parse::<Timestamp>().unwrap());
-        let now: Zoned = "2026-11-28T03:30:00+01:00[Europe/Berlin]".parse().unwrap();
-        let clock = Clock {
-            zone: now.time_zone().clone(),
-            today: now.date(),
-        };
-        for (time, shown) in [
-            ("2026-11-28T02:30:00.0015Z", "03:30:00.001"),
-            ("2026-11-27T23:00:00Z", "00:00:00.000"),
-            ("2026-11-27T22:59:59.999Z", "2026-11-27 23:59:59.999"),
-            ("2026-11-28T23:00:00Z", "2026-11-29 00:00:00.000"),
-            ("2025-11-28T02:30:00Z", "2025-11-28 03:30:00.000"),
-        ] {
-            assert_eq!(clock.show(at(time)).to_string(), shown);
         }
     }
 }

@@ -89,6 +89,9 @@ impl UndecodableReporter {
             return self.counters.undecoded();
         }
         self.counters.fault(FaultKind::Undecodable);
+        if let Some(stats) = &source.stats {
+            stats.fault(FaultKind::Undecodable);
+        }
         let count = self.counts.entry(source.conn).or_default();
         *count = count.saturating_add(1);
         let Undecodable {
@@ -173,6 +176,7 @@ mod tests {
             encoding: Encoding::from(decoding),
             first_seq: 0,
             session: None,
+            stats: None,
         })
     }
 

@@ -309,6 +309,7 @@ fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> 
         encoding: source.encoding.clone(),
         first_seq: source.first_seq,
         session: source.session.clone(),
+        stats: source.stats.clone(),
     })
 }
 
@@ -352,6 +353,7 @@ fn source(conn: u64, device: Arc<str>, session: Option<Arc<Session>>) -> Arc<Con
         encoding: Encoding::default(),
         first_seq: 0,
         session,
+        stats: None,
     })
 }
 
@@ -456,6 +458,15 @@ fn kind(note: &Note<'_>) -> Option<EventKind> {
             let (from, to, cause) = (*from, *to, GapCause::parse(cause)?);
             (from < to).then_some(EventKind::Gap(SessionGap { from, to, cause }))
         }
+        Note::Silent {
+            since, interval_us, ..
+        } => Some(EventKind::Silent {
+            since: since.0,
+            interval: Duration::from_micros(*interval_us),
+        }),
+        Note::Back { silence_us, .. } => Some(EventKind::Back {
+            silence: Duration::from_micros(*silence_us),
+        }),
         Note::Suppressed { head, counts } => {
             Some(EventKind::Suppressed(Box::new(counts.suppressed(head.seq))))
         }

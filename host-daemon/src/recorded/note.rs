@@ -9,6 +9,7 @@ mod fault;
 
 use std::borrow::Cow;
 use std::io;
+use std::time::{Duration, SystemTime};
 
 use framing_core::Fault;
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,24 @@ pub enum Note<'a> {
         to: u64,
         /// Why there is no message.
         cause: Cow<'a, str>,
+    },
+    /// A connected device is silent.
+    Silent {
+        /// Device and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// When its last batch was received.
+        since: Time,
+        /// The median interval between its batches, in microseconds.
+        interval_us: u64,
+    },
+    /// A silent device has sent again.
+    Back {
+        /// Device and time.
+        #[serde(flatten)]
+        head: Head<'a>,
+        /// How long it was silent, in microseconds.
+        silence_us: u64,
     },
     /// Counts of events that are not recorded one by one.
     Suppressed {
@@ -331,6 +350,25 @@ impl<'a> Note<'a> {
         }
     }
 
+    /// The event of a device that is silent.
+    #[must_use]
+    pub fn silent(event: &'a Event, since: SystemTime, interval: Duration) -> Self {
+        Self::Silent {
+            head: Head::of(event),
+            since: Time(since),
+            interval_us: microseconds(interval),
+        }
+    }
+
+    /// The event of a device that sends again after a silence.
+    #[must_use]
+    pub fn back(event: &'a Event, silence: Duration) -> Self {
+        Self::Back {
+            head: Head::of(event),
+            silence_us: microseconds(silence),
+        }
+    }
+
     /// The event with the counts of suppressed events.
     #[must_use]
     pub fn suppressed(event: &'a Event, sums: &Suppressed) -> Self {
@@ -363,6 +401,8 @@ impl<'a> Note<'a> {
             | Self::Close { head, .. }
             | Self::Session { head, .. }
             | Self::Gap { head, .. }
+            | Self::Silent { head, .. }
+            | Self::Back { head, .. }
             | Self::Suppressed { head, .. } => head,
         }
     }
@@ -411,6 +451,10 @@ impl<'a> Head<'a> {
         before += r#","seq":"#;
         Ok((before, format!(r#","time":"{}""#, self.time)))
     }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The session of an event, as 16 hexadecimal digits.

@@ -98,6 +98,7 @@ mod tests {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                stats: None,
             }),
             time: now,
             kind: EventKind::Suppressed(Box::new(sums.clone())),

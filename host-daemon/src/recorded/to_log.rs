@@ -281,6 +281,11 @@ impl EventWriter {
                     false => Ok(()),
                 }
             }
+            // The engine limits their rate.
+            EventKind::Silent { since, interval } => {
+                self.note(event.time, &Note::silent(event, *since, *interval))
+            }
+            EventKind::Back { silence } => self.note(event.time, &Note::back(event, *silence)),
             EventKind::Suppressed(sums) => self.note(event.time, &Note::suppressed(event, sums)),
             EventKind::Undecodable(message) => {
                 self.note(event.time, &Note::recorded_undecodable(event, message))

@@ -76,6 +76,10 @@ fn errors() -> Vec<CommandError> {
             address: address(),
             error: os(libc::ECONNREFUSED),
         },
+        CommandError::Request {
+            url: "http://127.0.0.1:9107".to_owned(),
+            reason: "refused with 401 Unauthorized: the token of --http-token is needed; add --token FILE".to_owned(),
+        },
         CommandError::File {
             path: path(),
             error: os(libc::ENOENT),

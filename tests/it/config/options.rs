@@ -51,7 +51,18 @@ const GROUPS: &[(&str, &[&str])] = &[
         &["session", "ack-interval", "heartbeat", "max-sessions"],
     ),
     ("Output", &["output"]),
-    ("Monitoring", &["metrics", "log"]),
+    (
+        "Monitoring",
+        &[
+            "metrics",
+            "metrics-per-device",
+            "http",
+            "http-token",
+            "http-host",
+            "max-gone-devices",
+            "log",
+        ],
+    ),
     (
         "Reply",
         &[

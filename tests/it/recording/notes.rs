@@ -40,6 +40,7 @@ fn event(conn: u64, device: &str, kind: EventKind) -> Event {
             encoding: Encoding::default(),
             first_seq: 0,
             session: None,
+            stats: None,
         }),
         time: UNIX_EPOCH + Duration::from_nanos(1_764_242_147_551_061_046),
         kind,
@@ -157,6 +158,18 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
             kinds.concat()
         )
     );
+    let (event_of, second) = (&event(0, "im\"u"), Duration::from_secs(1));
+    let head = r#""device":"im\"u","time":"2025-11-27T11:15:47.551061046Z""#;
+    assert_eq!(
+        json(&Note::silent(event_of, imu.time - 4 * second, second / 4)),
+        format!(
+            r#"{{"event":"silent",{head},"since":"2025-11-27T11:15:43.551061046Z","interval_us":250000}}"#
+        )
+    );
+    assert_eq!(
+        json(&Note::back(event_of, 30 * second)),
+        format!(r#"{{"event":"back",{head},"silence_us":30000000}}"#)
+    );
     sums = Suppressed::since(imu.time);
     (sums.connections, sums.ends) = (2, 1);
     assert_eq!(
@@ -177,13 +190,15 @@ fn the_channel_of_events_names_the_version_of_the_schema() {
 }
 
 /// An action of a connection.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum Action {
     Block(Vec<u8>),
     /// Its bytes, whether it is the first and the last piece of a message, the number of the message, and the offset.
     Piece(Vec<u8>, bool, bool, u64, u64),
     End(u64),
     Fault(Fault),
+    /// An event of the device, without a connection.
+    Of(EventKind),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -215,6 +230,16 @@ fn action() -> impl Strategy<Value = Action> {
         ),
         (1..u64::MAX).prop_map(Action::End),
         fault.prop_map(Action::Fault),
+        (any::<u64>(), any::<u64>()).prop_map(|(since, interval)| {
+            Action::Of(EventKind::Silent {
+                since: UNIX_EPOCH + Duration::from_nanos(since >> 1),
+                interval: Duration::from_micros(interval),
+            })
+        }),
+        any::<u64>().prop_map(|silence| {
+            let silence = Duration::from_micros(silence);
+            Action::Of(EventKind::Back { silence })
+        }),
     ]
 }
 
@@ -242,6 +267,7 @@ fn events(actions: &[Action]) -> Vec<Event> {
                 Batch::of_end()
             }
             Action::Fault(fault) => Batch::of_fault(*fault),
+            Action::Of(kind) => return kind.clone(),
         };
         of(batch, position)
     });
@@ -252,7 +278,11 @@ fn events(actions: &[Action]) -> Vec<Event> {
         series_open: false,
     };
     let whats = [opened].into_iter().chain(done).chain([closed]);
-    whats.map(|what| event(1, "im\"u", what)).collect()
+    let of_device = |what: &_| matches!(what, EventKind::Silent { .. } | EventKind::Back { .. });
+    let conn = |what: &_| u64::from(!of_device(what));
+    whats
+        .map(|what| event(conn(&what), "im\"u", what))
+        .collect()
 }
 
 fn write(folder: &TempDir, events: &[Event]) {

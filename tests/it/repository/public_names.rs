@@ -3,6 +3,7 @@
 //! Each name is read from the program: its command line, its enums, a scrape, its output, its recordings. To accept a
 //! change: `BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd-tests --test it -- public_names::`
 
+mod devices;
 mod environment;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,11 +38,13 @@ const HEADER: &str = "\
 ";
 
 /// Beginnings of the lines.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 18] = [
     "argument ",
     "close reason ",
     "command ",
+    "api key ",
     "config key ",
+    "device state ",
     "csv column ",
     "environment variable ",
     "event ",
@@ -66,6 +69,7 @@ fn public_names_change_only_on_purpose() {
     config_keys(&mut names);
     enums(&mut names);
     environment::names(&mut names);
+    devices::names(&mut names);
     live_daemon(&mut names);
     recording(&mut names);
     for kind in KINDS {
@@ -257,6 +261,8 @@ fn live_daemon(names: &mut Names) {
         "off",
         "--metrics",
         "127.0.0.1:0",
+        "--metrics-per-device",
+        "10",
     ];
     let mut server = Server::start(&listens.chain(more).collect::<Vec<_>>());
     for (port, (_, wire)) in ports(&server).into_iter().zip(devices) {

@@ -17,7 +17,16 @@ use crate::repository::public_names::diff;
 fn the_document_names_every_metric_and_no_other() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
-    let server = Server::start(&["--metrics", "127.0.0.1:0", "--record", record]);
+    let mut server = Server::start(&[
+        "--metrics",
+        "127.0.0.1:0",
+        "--metrics-per-device",
+        "10",
+        "--record",
+        record,
+    ]);
+    let _device = server.connect();
+    server.wait_for("open", 1);
     let page = scrape::get(scrape::addr(&server), "/metrics").body;
     let names = |metrics: BTreeSet<Metric>| metrics.iter().map(Metric::to_string).collect();
     let diff = diff(&names(documented()), &names(scrape::metrics(&page)));

@@ -164,6 +164,7 @@ async fn collect_events(world: World, life: u64, mut events: Events) {
             } => {
                 observed.or_default().closed = Some((messages, reason));
             }
+            EventKind::Silent { .. } | EventKind::Back { .. } => {}
             EventKind::Session(_) | EventKind::Gap(_) => unreachable!("no device has a session"),
             EventKind::Suppressed(_) | EventKind::Undecodable(_) => {
                 unreachable!("only recordings have it")

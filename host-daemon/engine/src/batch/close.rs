@@ -1,4 +1,8 @@
-//! Which items of a batch close their connection: [`ClosePolicy`], [`CloseCause`].
+//! Which items of a batch close their connection, or end with it: [`ClosePolicy`], [`CloseCause`].
+
+use framing_core::Fault;
+
+use crate::batch::{Batch, Item};
 
 /// Which items close the connection, and how messages over the limit are handled.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,4 +34,21 @@ pub enum CloseCause {
     TooLong,
     /// The decoder lost the framing.
     Lost,
+}
+
+impl Batch {
+    /// Returns whether the end of the connection has made the batch: it contains what was cut, which had arrived before.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.marks().any(|(_, item)| {
+            matches!(
+                item,
+                Item::Piece {
+                    truncated: true,
+                    ..
+                } | Item::Reset
+                    | Item::Fault(Fault::Truncated { .. })
+            )
+        })
+    }
 }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::reply::Spools;
 use crate::counters::Counters;
+use crate::device::DeviceRegistry;
 use crate::permit::Connections;
 use crate::pool::Pool;
 use crate::session::Sessions;
@@ -14,6 +15,8 @@ use crate::sink::fanout::Fanout;
 /// State shared by all connections of an engine.
 #[derive(Debug)]
 pub struct EngineContext {
+    /// The devices, and what each has sent.
+    pub devices: Arc<DeviceRegistry>,
     /// The read buffers.
     pub pool: Arc<Pool>,
     /// The counters.

@@ -66,6 +66,13 @@ impl Connection {
         }
         self.bytes += bytes;
         self.context.counters.messages(messages, bytes);
+        let time = SystemTime::now();
+        // What the end of a connection has cut arrived before.
+        if let Some(stats) = &self.source.stats
+            && !batch.is_cut()
+        {
+            stats.batch(messages, bytes, time);
+        }
         let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
         let position = self.position;
         self.position.pass_all(&batch);
@@ -73,7 +80,7 @@ impl Connection {
             return reason.map_or(Step::Go, Step::Close);
         }
         let batch = Arc::new(batch);
-        match self.try_emit(EventKind::Batch { batch, position }) {
+        match self.try_send(self.event_at(EventKind::Batch { batch, position }, time)) {
             Ok(()) => reason.map_or(Step::Go, Step::Close),
             Err(event) => Step::Held(Box::new(PendingSend::Event(event, reason))),
         }
@@ -88,6 +95,9 @@ impl Connection {
     pub(super) fn fault(&mut self, kind: FaultKind, fault: &dyn fmt::Display) {
         self.faults = self.faults.saturating_add(1);
         self.context.counters.fault(kind);
+        if let Some(stats) = &self.source.stats {
+            stats.fault(kind);
+        }
         let hint = if self.position.seq == 0 {
             protocol_hint(self.greeting)
         } else {
@@ -106,12 +116,13 @@ impl Connection {
         self.context.fanout.wants_messages(&self.source.encoding)
     }
 
+    /// Sends an event to the sinks, unless a queue is full.
     #[allow(clippy::result_large_err, reason = "the event goes back to the caller")]
-    pub(super) fn try_emit(&self, kind: EventKind) -> Result<(), Event> {
+    pub(super) fn try_send(&self, event: Event) -> Result<(), Event> {
         if self.context.fanout.is_empty() {
             Ok(())
         } else {
-            self.context.fanout.try_send(self.event(kind))
+            self.context.fanout.try_send(event)
         }
     }
 
@@ -123,6 +134,9 @@ impl Connection {
         let has_ends = matches!(self.policy.framing, AnyFraming::Blocks(_));
         let series_open = self.series_open || (in_series && has_ends);
         self.context.counters.closed(reason, series_open);
+        if let Some(stats) = &self.source.stats {
+            stats.closed(reason);
+        }
         let messages = self.received();
         let totals = ReceivedTotals {
             messages,
@@ -146,9 +160,13 @@ impl Connection {
     }
 
     pub(super) fn event(&self, kind: EventKind) -> Event {
+        self.event_at(kind, SystemTime::now())
+    }
+
+    pub(super) fn event_at(&self, kind: EventKind, time: SystemTime) -> Event {
         Event {
             source: Arc::clone(&self.source),
-            time: SystemTime::now(),
+            time,
             kind,
         }
     }

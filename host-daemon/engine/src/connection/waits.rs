@@ -15,6 +15,7 @@ use crate::connection::policy::ReplyKind;
 use crate::connection::responder::{Received, ReplyError, ReplyStream, Responder, until_read};
 use crate::connection::session::{SendingSide, while_serving};
 use crate::connection::{Beginning, Connection, LAST_READS, PendingSend, QUIET, Step};
+use crate::device::HeldBack;
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::pool::Span;
@@ -27,6 +28,7 @@ const LAST_REPLY: Duration = Duration::from_millis(750);
 impl Connection {
     /// Reports what was cut, sends the reply, and closes.
     async fn finish(mut self: Box<Self>, reason: CloseReason) {
+        let _held_back = self.hold_back();
         self.decide_at_end();
         self.end(reason).await;
         let reason = self.close_session(reason).await;
@@ -41,6 +43,11 @@ impl Connection {
         // Release the socket and the permit before the event is sent.
         drop(self);
         engine.fanout.send(closed).await;
+    }
+
+    /// The daemon does not read: until the result is dropped, the device is not silent.
+    fn hold_back(&self) -> Option<HeldBack> {
+        self.source.stats.as_ref().map(HeldBack::new)
     }
 
     /// Whether the connection is answered. A line that echoes would otherwise be answered for ever.
@@ -123,6 +130,7 @@ impl Connection {
     /// Waits until unfinished messages hold less memory.
     async fn wait_for_memory(&mut self) {
         let since = Instant::now();
+        let _held_back = self.hold_back();
         let Self {
             sending,
             transport,
@@ -137,6 +145,7 @@ impl Connection {
     /// Waits for a buffer, and reads into it.
     async fn wait_for_buffer(&mut self) -> Option<CloseReason> {
         let since = Instant::now();
+        let _held_back = self.hold_back();
         self.permit.blocked();
         let taking = self.context.pool.take(&self.quota);
         let mut buffer = while_serving(&mut self.sending, &mut *self.transport, taking).await;
@@ -162,6 +171,7 @@ impl Connection {
     /// Waits until the received messages can be sent to the sinks. Returns the reason to close, if any.
     async fn wait_for_room(&mut self, held: Box<PendingSend>) -> Option<CloseReason> {
         let since = Instant::now();
+        let _held_back = self.hold_back();
         self.permit.blocked();
         let reason = self.pass_on(held).await;
         self.permit.heard();

@@ -14,6 +14,7 @@ use crate::connection::context::EngineContext;
 use crate::connection::policy::Policies;
 use crate::connection::reply::Spools;
 use crate::counters::Counters;
+use crate::device::DeviceRegistry;
 use crate::error::Error;
 use crate::listen::address::Address;
 use crate::listen::listener::{Binder, Listener, Sockets};
@@ -116,6 +117,7 @@ pub struct Listening {
 #[derive(Clone, Debug)]
 pub struct EngineHandle {
     counters: Arc<Counters>,
+    devices: Arc<DeviceRegistry>,
     pool: Arc<Pool>,
     connections: Arc<Connections>,
     spools: Arc<Spools>,
@@ -157,7 +159,7 @@ pub(super) type Opened = (ListenerSpec, Vec<Listener>);
 impl EngineHandle {
     pub(super) fn new(
         bounds: Bounds,
-        devices: DeviceTable,
+        (devices, registry): (DeviceTable, Arc<DeviceRegistry>),
         sockets: Sockets,
         echo_max_bytes: (u64, u64),
         sessions: Option<Arc<Sessions>>,
@@ -167,6 +169,7 @@ impl EngineHandle {
         let (each, all) = echo_max_bytes;
         Self {
             counters: Arc::default(),
+            devices: registry,
             pool: Pool::new(),
             connections: Connections::new(bounds),
             spools: Spools::new(each, all),
@@ -186,6 +189,7 @@ impl EngineHandle {
     /// Creates the context that all connections share.
     pub(super) fn run(&self, fanout: Fanout) -> Arc<EngineContext> {
         let context = Arc::new(EngineContext {
+            devices: Arc::clone(&self.devices),
             pool: Arc::clone(&self.pool),
             counters: Arc::clone(&self.counters),
             fanout,
@@ -202,6 +206,12 @@ impl EngineHandle {
     #[must_use]
     pub const fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Returns the devices, and what each has sent.
+    #[must_use]
+    pub const fn devices(&self) -> &Arc<DeviceRegistry> {
+        &self.devices
     }
 
     /// Returns the read buffers.

@@ -57,8 +57,8 @@ impl Slot {
         self.heard.load(Ordering::Relaxed)
     }
 
-    pub(super) fn hear(&self) {
-        self.heard.store(Moment::now().nanos(), Ordering::Relaxed);
+    pub(super) fn hear(&self, now: Moment) {
+        self.heard.store(now.nanos(), Ordering::Relaxed);
     }
 
     pub(super) fn block(&self) {

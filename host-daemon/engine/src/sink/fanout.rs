@@ -295,6 +295,7 @@ mod tests {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                stats: None,
             }),
             time: SystemTime::now(),
             kind,

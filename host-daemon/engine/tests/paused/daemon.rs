@@ -81,6 +81,9 @@ pub(crate) struct Story {
     pub(crate) faults: Vec<String>,
     /// Time and reason of the close.
     pub(crate) closed: Option<(Instant, CloseReason)>,
+    /// Silences that began, and those that ended: the time, and the name of the device.
+    pub(crate) silent: Vec<(Instant, String)>,
+    pub(crate) back: Vec<(Instant, String)>,
 }
 
 impl Story {
@@ -97,6 +100,7 @@ impl Story {
     }
 }
 
+/// The events of each connection, by its number: 0 has those of devices.
 type Stories = Arc<Mutex<Vec<Story>>>;
 
 /// A running engine with one sink.
@@ -161,10 +165,10 @@ impl Daemon {
         self.taking.send_replace(true);
     }
 
-    /// The events so far of the connection with this number, which begins at 1.
+    /// The events so far of the connection with this number, which begins at 1; those of devices for 0.
     pub(crate) fn story(&self, conn: usize) -> Story {
         let stories = self.stories.lock().unwrap();
-        stories.get(conn - 1).cloned().unwrap_or_default()
+        stories.get(conn).cloned().unwrap_or_default()
     }
 
     /// Waits until the connection is closed; returns all of its events.
@@ -186,7 +190,10 @@ impl Daemon {
         let begin = Instant::now();
         self.handle.stop();
         self.running.await.unwrap();
-        let stories = std::mem::take(&mut *self.stories.lock().unwrap());
+        let mut stories = std::mem::take(&mut *self.stories.lock().unwrap());
+        if !stories.is_empty() {
+            stories.remove(0);
+        }
         (stories, begin.elapsed())
     }
 }
@@ -196,7 +203,7 @@ async fn take(mut events: Events, stories: Stories, mut taking: watch::Receiver<
     taking.wait_for(|taking| *taking).await.unwrap();
     while let Next::Event(event) = events.recv().await {
         let mut stories = stories.lock().unwrap();
-        let index = event.source.conn as usize - 1;
+        let index = event.source.conn as usize;
         let len = stories.len().max(index + 1);
         stories.resize_with(len, Story::default);
         let story = &mut stories[index];
@@ -210,6 +217,14 @@ async fn take(mut events: Events, stories: Stories, mut taking: watch::Receiver<
                         Item::Piece { .. } | Item::Reset | Item::AfterEnd { .. } => {}
                     }
                 }
+            }
+            EventKind::Silent { .. } => {
+                let device = event.source.device.to_string();
+                story.silent.push((Instant::now(), device));
+            }
+            EventKind::Back { .. } => {
+                let device = event.source.device.to_string();
+                story.back.push((Instant::now(), device));
             }
             EventKind::Closed { reason, .. } => story.closed = Some((Instant::now(), reason)),
             _ => {}

@@ -4,4 +4,5 @@
 mod admission;
 mod daemon;
 mod deadlines;
+mod devices;
 mod replies;

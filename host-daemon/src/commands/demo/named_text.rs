@@ -67,6 +67,7 @@ impl Format for NamedText {
             encoding: event.source.encoding.clone(),
             first_seq: event.source.first_seq,
             session: event.source.session.clone(),
+            stats: event.source.stats.clone(),
         };
         let event = Event {
             source: Arc::new(source),

@@ -107,6 +107,8 @@ impl Player {
             }
             EventKind::Session(_)
             | EventKind::Gap(_)
+            | EventKind::Silent { .. }
+            | EventKind::Back { .. }
             | EventKind::Suppressed(_)
             | EventKind::Undecodable(_) => Ok(()),
         }
@@ -186,6 +188,8 @@ impl Player {
             EventKind::Closed { .. }
             | EventKind::Session(_)
             | EventKind::Gap(_)
+            | EventKind::Silent { .. }
+            | EventKind::Back { .. }
             | EventKind::Suppressed(_)
             | EventKind::Undecodable(_) => false,
         }

@@ -37,6 +37,11 @@ const OTHER: &[(&str, &str)] = &[
     ("max-sessions", "7"),
     ("output", "hex"),
     ("metrics", "a:9106"),
+    ("metrics-per-device", "7"),
+    ("http", "a:9107"),
+    ("http-token", "token"),
+    ("http-host", "b,c"),
+    ("max-gone-devices", "7"),
     ("log", "warn,blocksd=debug"),
     ("reply", "echo"),
     ("reply-timeout", "1m"),
@@ -44,7 +49,7 @@ const OTHER: &[(&str, &str)] = &[
     ("reply-max-total-bytes", "7G"),
 ];
 
-/// The defaults and a recording, with one option changed.
+/// The defaults, a recording and an HTTP server, with one option changed.
 fn with(key: &str, text: &str) -> Config {
     let mut partial = Partial::default();
     set(
@@ -53,6 +58,7 @@ fn with(key: &str, text: &str) -> Config {
         "recording",
         ValueOrigin::CommandLine,
     );
+    set(&mut partial, "http", "a:9100", ValueOrigin::CommandLine);
     set(&mut partial, key, text, ValueOrigin::CommandLine);
     combine(None, partial, Partial::default(), Vec::new()).unwrap()
 }

@@ -95,6 +95,7 @@ impl EventWriter {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                stats: None,
             });
             self.rotate_if_due()?;
             self.write_suppressed(source, sums, time)?;

@@ -118,6 +118,7 @@ impl Connection {
             attached.is_half_full(bytes + 4 * messages)
         });
         let (source, time) = (Arc::clone(&self.source), SystemTime::now());
+        let stats = self.source.stats.as_ref();
         let (conn, mut next) = (self.source.conn, attached.next);
         let mut position = self.position;
         let mut passed = None;
@@ -125,6 +126,9 @@ impl Connection {
             Passing::Gap(gap) => {
                 if let Some(sessions) = &self.context.sessions {
                     sessions.counters().gap(&gap);
+                }
+                if let Some(stats) = stats {
+                    stats.gap(&gap);
                 }
                 let kind = EventKind::Gap(gap);
                 places.send(Event { source, time, kind });
@@ -158,6 +162,9 @@ impl Connection {
         if let Some((skipped, (messages, bytes))) = passed {
             self.bytes += bytes;
             self.context.counters.messages(messages, bytes);
+            if let Some(stats) = &self.source.stats {
+                stats.batch(messages, bytes, time);
+            }
             if let Some(sessions) = &self.context.sessions {
                 sessions.counters().repeated(skipped);
             }

@@ -1,6 +1,7 @@
 //! How a connection begins: with a HELLO that opens a session, with one that is refused, or with plain messages.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use framing_core::session::wire::{ClosingCode, FrameError, Hello, Opening, SYNCED, VERSION};
 
@@ -93,9 +94,13 @@ impl Connection {
             uptime_us: hello.uptime_us,
         };
         sessions.counters().opened(*kind);
+        let (devices, time) = (&self.context.devices, SystemTime::now());
+        let stats = self.source.stats.as_ref();
+        let stats = stats.map(|former| devices.rename(former, session.device(), replaces, time));
         self.source = Arc::new(ConnectionInfo {
             device: Arc::clone(session.device()),
             session: Some(Arc::clone(session)),
+            stats,
             framing: self.source.framing,
             encoding: self.source.encoding.clone(),
             ..*self.source
@@ -109,7 +114,7 @@ impl Connection {
         let of = (conn, former);
         let attached = Attached::new(&sessions, of, opened, &hello, &self.policy, clock);
         self.sending = Some(Box::new(SendingSide::Session(attached)));
-        match self.try_emit(EventKind::Session(Box::new(event))) {
+        match self.try_send(self.event_at(EventKind::Session(Box::new(event)), time)) {
             Ok(()) => Step::Go,
             Err(event) => Step::Held(Box::new(PendingSend::Event(event, None))),
         }

@@ -1,0 +1,169 @@
+//! The devices of an engine: a [`DeviceRegistry`], which keeps a bounded number of devices that are gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::device::{DeviceList, DeviceSnapshot, DeviceStats, unix_nanos};
+use crate::moment::Moment;
+
+/// The devices of one engine: those that are connected, and the last ones that are gone.
+///
+/// See [`DeviceStats`] for an example.
+#[derive(Debug)]
+pub struct DeviceRegistry {
+    max_gone: AtomicUsize,
+    known: Mutex<Known>,
+    /// Silences that ended before they could be emitted, because of the rate limit.
+    pub(crate) unannounced: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    devices: HashMap<Arc<str>, Arc<DeviceStats>>,
+    /// Those without a connection, the oldest first.
+    gone: BTreeMap<u64, Arc<str>>,
+    /// Devices that were gone so far: the key of the last one.
+    gone_so_far: u64,
+    dropped: u64,
+}
+
+impl DeviceRegistry {
+    /// Creates a registry without devices. It keeps `max_gone` devices without a connection.
+    #[must_use]
+    pub fn new(max_gone: usize) -> Arc<Self> {
+        Arc::new(Self {
+            max_gone: AtomicUsize::new(max_gone),
+            known: Mutex::default(),
+            unannounced: AtomicU64::default(),
+        })
+    }
+
+    /// Sets how many devices without a connection are kept.
+    pub fn set_max_gone(&self, max_gone: usize) {
+        self.max_gone.store(max_gone, Ordering::Relaxed);
+        self.known().drop_oldest(max_gone);
+    }
+
+    /// Counts a connection of a device that was opened at `time`. [Close](Self::close) it once.
+    #[must_use]
+    pub fn open(&self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
+        self.known().open(name, time)
+    }
+
+    /// Counts a connection as closed. If it was the last one, the device is gone.
+    pub fn close(&self, stats: &Arc<DeviceStats>) {
+        let max_gone = self.max_gone.load(Ordering::Relaxed);
+        let mut known = self.known();
+        known.close(stats);
+        known.drop_oldest(max_gone);
+    }
+
+    /// Moves a connection, which has sent nothing but its HELLO, to the device that this names. If `replaces`, it continues
+    /// a session of another connection. Its HELLO arrived at `time`.
+    #[must_use]
+    pub fn rename(
+        &self,
+        former: &Arc<DeviceStats>,
+        name: &Arc<str>,
+        replaces: bool,
+        time: SystemTime,
+    ) -> Arc<DeviceStats> {
+        let max_gone = self.max_gone.load(Ordering::Relaxed);
+        let mut known = self.known();
+        if former.name == *name {
+            let replaced = u64::from(replaces);
+            former.reconnects.fetch_add(replaced, Ordering::Relaxed);
+            return Arc::clone(former);
+        }
+        let stats = known.open(name, time);
+        let was_connected = 1 < stats.connections.load(Ordering::Relaxed);
+        let replaced = u64::from(replaces && was_connected);
+        stats.reconnects.fetch_add(replaced, Ordering::Relaxed);
+        let begun = former.connections_total.fetch_sub(1, Ordering::Relaxed);
+        known.close(former);
+        if begun == 1 {
+            // It was never more than the address of this connection.
+            known.forget(former);
+        }
+        known.drop_oldest(max_gone);
+        stats
+    }
+
+    /// Returns what is known of all devices now.
+    #[must_use]
+    pub fn list(&self) -> DeviceList {
+        let (devices, dropped) = self.all();
+        let devices = devices.iter().map(|stats| DeviceSnapshot::of(stats));
+        DeviceList {
+            devices: devices.collect(),
+            dropped,
+        }
+    }
+
+    /// Returns the devices, and how many were dropped.
+    pub(crate) fn all(&self) -> (Vec<Arc<DeviceStats>>, u64) {
+        let known = self.known();
+        (known.devices.values().cloned().collect(), known.dropped)
+    }
+
+    /// Returns the number of silences that ended before they could be emitted, because of the rate limit.
+    #[must_use]
+    pub fn unannounced(&self) -> u64 {
+        self.unannounced.load(Ordering::Relaxed)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn open(&mut self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
+        let stats = self
+            .devices
+            .entry(Arc::clone(name))
+            .or_insert_with(|| Arc::new(DeviceStats::new(Arc::clone(name), time)));
+        let stats = Arc::clone(stats);
+        let gone_key = stats.gone_key.swap(0, Ordering::Relaxed);
+        if gone_key != 0 {
+            self.gone.remove(&gone_key);
+            stats.reconnects.fetch_add(1, Ordering::Relaxed);
+            stats.intervals.interrupt();
+        }
+        if stats.connections.fetch_add(1, Ordering::Relaxed) == 0 {
+            let now = Moment::now().nanos();
+            stats.reads_since.store(now, Ordering::Relaxed);
+        }
+        stats.connections_total.fetch_add(1, Ordering::Relaxed);
+        stats.last_seen.store(unix_nanos(time), Ordering::Relaxed);
+        stats
+    }
+
+    fn close(&mut self, stats: &Arc<DeviceStats>) {
+        if stats.connections.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
+        }
+        self.gone_so_far += 1;
+        let key = self.gone_so_far;
+        stats.gone_key.store(key, Ordering::Relaxed);
+        self.gone.insert(key, Arc::clone(&stats.name));
+    }
+
+    /// Removes a device, if it is gone.
+    fn forget(&mut self, stats: &DeviceStats) {
+        if let Some(name) = self.gone.remove(&stats.gone_key.load(Ordering::Relaxed)) {
+            self.devices.remove(&name);
+        }
+    }
+
+    fn drop_oldest(&mut self, max_gone: usize) {
+        while max_gone < self.gone.len()
+            && let Some((_, name)) = self.gone.pop_first()
+        {
+            self.devices.remove(&name);
+            self.dropped += 1;
+        }
+    }
+}

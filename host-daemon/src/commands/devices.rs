@@ -1,0 +1,170 @@
+//! `blocksd devices`: lists the devices of a recording, or of a running daemon. Start with [`of_recordings`] and
+//! [`of_daemon`].
+
+mod client;
+mod recorded;
+
+use std::cmp::Reverse;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::Uri;
+use tokio::runtime::Runtime;
+
+use crate::commands::content::report_empty;
+use crate::commands::read::check_losses;
+use crate::commands::table::{time, write_table};
+use crate::devices::{DeviceReport, urgency};
+use crate::error::CommandError;
+use crate::escape::json::write_json;
+use crate::escape::printable;
+use crate::output::counted;
+use crate::service::log::print_status;
+use blocksd_engine::stdio;
+
+/// Lists the devices of recordings.
+///
+/// # Errors
+/// [`CommandError::Recording`]; [`CommandError::NotWhole`] if data is lost.
+pub fn of_recordings(paths: &[PathBuf], as_json: bool) -> Result<(), CommandError> {
+    report_empty(paths)?;
+    let recorded::Recorded {
+        devices,
+        of_several,
+        losses,
+    } = recorded::read(paths)?;
+    let written = match as_json {
+        true => write_lines(&devices),
+        false => write_recorded(devices),
+    };
+    written.map_err(CommandError::stdout)?;
+    if of_several != 0 {
+        let connections = counted(of_several, "connection");
+        print_status(format_args!(
+            "blocksd: {connections} without payload were recorded as counts of several devices, and are not listed"
+        ));
+    }
+    check_losses(losses)
+}
+
+/// Lists the devices of the daemon at this address.
+///
+/// # Errors
+/// [`CommandError::Connect`], [`CommandError::Request`], [`CommandError::File`].
+pub fn of_daemon(
+    url: &Uri,
+    token: Option<&Path>,
+    as_json: bool,
+    runtime: &Runtime,
+) -> Result<(), CommandError> {
+    let report = runtime.block_on(client::devices(url, token))?;
+    let written = match as_json {
+        true => write_lines(&report.devices),
+        false => write_live(report.devices),
+    };
+    written.map_err(CommandError::stdout)?;
+    if report.gone_dropped != 0 {
+        let devices = counted(report.gone_dropped, "device");
+        print_status(format_args!(
+            "blocksd: the daemon does not remember {devices} more that were gone; see its --max-gone-devices"
+        ));
+    }
+    Ok(())
+}
+
+fn write_lines(devices: &[DeviceReport]) -> io::Result<()> {
+    let mut out = stdio::stdout();
+    devices.iter().try_for_each(|device| {
+        write_json(&mut out, device)?;
+        writeln!(out)
+    })
+}
+
+fn write_live(mut devices: Vec<DeviceReport>) -> io::Result<()> {
+    devices.sort_by_cached_key(|device| {
+        let urgency = device.state.as_deref().map(urgency);
+        (urgency, Reverse(device.all_faults()), device.device.clone())
+    });
+    let names = [
+        "STATE",
+        "CONNECTIONS",
+        "MESSAGES",
+        "PER SECOND",
+        "BYTES",
+        "MISSING",
+        "DEVICE",
+        "LAST SEEN",
+        "CLOSED",
+        "FAULTS",
+    ];
+    let rows = devices.iter().map(|device| {
+        [
+            printable(device.state.as_deref().unwrap_or("-")),
+            device.connections.unwrap_or_default().to_string(),
+            device.messages.to_string(),
+            format!("{:.1}", device.messages_per_s.unwrap_or_default()),
+            device.bytes.to_string(),
+            device.gap_messages.to_string(),
+            printable(&device.device),
+            time(nanoseconds(device.last_seen.0)),
+            printable(device.last_close.as_deref().unwrap_or("-")),
+            faults(device),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(names.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    write_table(&mut stdio::stdout(), &rows, 1..6)
+}
+
+fn write_recorded(mut devices: Vec<DeviceReport>) -> io::Result<()> {
+    devices.sort_by_cached_key(|device| (Reverse(device.all_faults()), device.device.clone()));
+    let names = [
+        "CONNECTIONS",
+        "MESSAGES",
+        "BYTES",
+        "MISSING",
+        "DEVICE",
+        "FIRST SEEN",
+        "LAST SEEN",
+        "CLOSED",
+        "FAULTS",
+    ];
+    let rows = devices.iter().map(|device| {
+        [
+            device.connections_total.to_string(),
+            device.messages.to_string(),
+            device.bytes.to_string(),
+            device.gap_messages.to_string(),
+            printable(&device.device),
+            time(nanoseconds(device.first_seen.0)),
+            time(nanoseconds(device.last_seen.0)),
+            printable(device.last_close.as_deref().unwrap_or("-")),
+            faults(device),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(names.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    write_table(&mut stdio::stdout(), &rows, 0..4)
+}
+
+/// The faults by kind, most first.
+fn faults(device: &DeviceReport) -> String {
+    let mut counts: Vec<_> = device.faults.iter().filter(|(_, it)| **it != 0).collect();
+    counts.sort_by_key(|(_, count)| Reverse(**count));
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(kind, count)| format!("{count} {}", printable(kind)))
+        .collect();
+    match counts.is_empty() {
+        true => "-".to_owned(),
+        false => counts.join(", "),
+    }
+}
+
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

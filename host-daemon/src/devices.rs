@@ -1,0 +1,209 @@
+//! What is known of devices, as the HTTP API and `blocksd devices` show it: a [`DevicesReport`] has a [`DeviceReport`] of
+//! each.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::escape::json::write_json;
+use crate::recorded::time::Time;
+use blocksd_engine::device::{DeviceList, DeviceSnapshot, DeviceState};
+use blocksd_engine::reason::FaultKind;
+
+/// All devices of a daemon: the answer of `/api/v1/devices`.
+///
+/// ```
+/// use blocksd::devices::DevicesReport;
+///
+/// let json = br#"{"time":"2026-11-27T12:00:00.000000000Z","devices":[],"gone_dropped":7}"#;
+/// assert_eq!(DevicesReport::from_json(json).unwrap().gone_dropped, 7);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DevicesReport {
+    /// When the values were read.
+    pub time: Time,
+    /// The devices, by name.
+    pub devices: Vec<DeviceReport>,
+    /// Number of devices that were gone, and are not remembered.
+    pub gone_dropped: u64,
+}
+
+/// One device. What a recording does not have is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// Its name.
+    pub device: String,
+    /// Its state: `live`, `silent`, `faulty` or `gone`.
+    pub state: Option<String>,
+    /// Open connections.
+    pub connections: Option<u32>,
+    /// Connections so far.
+    pub connections_total: u64,
+    /// Times that it connected again.
+    pub reconnects: Option<u64>,
+    /// Complete messages.
+    pub messages: u64,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Messages a second, in which the last five seconds weigh most.
+    pub messages_per_s: Option<f64>,
+    /// Faults of each kind.
+    pub faults: BTreeMap<String, u64>,
+    /// Gaps of its sessions.
+    pub gaps: u64,
+    /// Numbers without a message in these gaps.
+    pub gap_messages: u64,
+    /// Median interval between its batches, in microseconds.
+    pub interval_us: Option<u64>,
+    /// When it was first seen.
+    pub first_seen: Time,
+    /// When it last connected or sent a batch.
+    pub last_seen: Time,
+    /// Why its last closed connection was closed.
+    pub last_close: Option<String>,
+}
+
+impl DevicesReport {
+    /// The devices of a daemon, read now.
+    #[must_use]
+    pub fn of(list: &DeviceList) -> Self {
+        let mut devices: Vec<_> = list.devices.iter().map(DeviceReport::of).collect();
+        devices.sort_unstable_by(|one, other| one.device.cmp(&other.device));
+        Self {
+            time: Time(SystemTime::now()),
+            devices,
+            gone_dropped: list.dropped,
+        }
+    }
+
+    /// Writes the report as JSON, with a line break at its end.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = Vec::new();
+        // A write to memory does not fail, and JSON is UTF-8.
+        let _ = write_json(&mut json, self);
+        json.push(b'\n');
+        String::from_utf8(json).unwrap_or_default()
+    }
+
+    /// Reads a report from JSON.
+    ///
+    /// # Errors
+    /// If it is not a report.
+    pub fn from_json(json: &[u8]) -> io::Result<Self> {
+        serde_json::from_slice(json).map_err(Into::into)
+    }
+}
+
+impl DeviceReport {
+    /// A device of which only its name is known, and when it was seen.
+    #[must_use]
+    pub fn new(device: &str, seen: SystemTime) -> Self {
+        Self {
+            device: device.to_owned(),
+            state: None,
+            connections: None,
+            connections_total: 0,
+            reconnects: None,
+            messages: 0,
+            bytes: 0,
+            messages_per_s: None,
+            faults: faults([0; FaultKind::ALL.len()]),
+            gaps: 0,
+            gap_messages: 0,
+            interval_us: None,
+            first_seen: Time(seen),
+            last_seen: Time(seen),
+            last_close: None,
+        }
+    }
+
+    /// Number of faults of all kinds.
+    #[must_use]
+    pub fn all_faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
+    fn of(seen: &DeviceSnapshot) -> Self {
+        let interval_us =
+            |interval: std::time::Duration| u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            device: seen.device.to_string(),
+            state: Some(seen.state.as_str().to_owned()),
+            connections: Some(seen.connections),
+            connections_total: seen.connections_total,
+            reconnects: Some(seen.reconnects),
+            messages: seen.messages,
+            bytes: seen.bytes,
+            messages_per_s: Some((seen.messages_per_s * 1e3).round() / 1e3),
+            faults: faults(seen.faults),
+            gaps: seen.gaps,
+            gap_messages: seen.gap_messages,
+            interval_us: seen.interval.map(interval_us),
+            first_seen: Time(seen.first_seen),
+            last_seen: Time(seen.last_seen),
+            last_close: seen.last_close.map(|reason| reason.as_str().to_owned()),
+        }
+    }
+}
+
+/// How urgent a state is, in views: 0 is shown first. A device that is gone may have done its work, so it comes after those
+/// that are connected and not well.
+#[must_use]
+pub fn urgency(state: &str) -> u8 {
+    let of = |other: DeviceState| state == other.as_str();
+    match () {
+        () if of(DeviceState::Silent) => 0,
+        () if of(DeviceState::Faulty) => 1,
+        () if of(DeviceState::Gone) => 2,
+        () if of(DeviceState::Live) => 3,
+        // A state of a later version.
+        () => 0,
+    }
+}
+
+fn faults(counts: [u64; FaultKind::ALL.len()]) -> BTreeMap<String, u64> {
+    let names = FaultKind::ALL.map(|kind| kind.as_str().to_owned());
+    names.into_iter().zip(counts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use blocksd_engine::device::DeviceRegistry;
+
+    use super::*;
+
+    #[test]
+    fn no_name_breaks_the_json() {
+        let names = [
+            "\"},{\"device\":\"x\",",
+            "a\\",
+            "line\nbreak\r\u{2028}",
+            "\u{1b}[31mred\u{202e}",
+            "nul\0",
+            "µ-sensor",
+            "",
+        ];
+        let registry = DeviceRegistry::new(10);
+        for name in names {
+            let device = registry.open(&Arc::from(name), SystemTime::now());
+            device.arrived();
+            device.batch(2, 30, SystemTime::now());
+        }
+        let report = DevicesReport::of(&registry.list());
+        let json = report.to_json();
+        assert_eq!(json.lines().count(), 1);
+        let confuses = |it: char| it.is_control() || "\u{202e}\u{2028}".contains(it);
+        assert!(!json.trim_end().chars().any(confuses), "{json}");
+        let read = DevicesReport::from_json(json.as_bytes()).expect("a report");
+        assert_eq!(read, report);
+        let mut names: Vec<_> = names.map(str::to_owned).into();
+        names.sort_unstable();
+        let read: Vec<_> = read.devices.into_iter().map(|it| it.device).collect();
+        assert_eq!(read, names);
+    }
+}
