@@ -21,6 +21,12 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(nearest)
 }
 
+/// Nanoseconds since 1970, as in MCAP. They overflow in the year 2554.
+pub(crate) fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Default for Time {
     fn default() -> Self {
         Self(UNIX_EPOCH)

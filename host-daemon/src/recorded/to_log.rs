@@ -7,7 +7,7 @@ mod numbered;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use crate::payload::Inspector;
 use crate::recorded::budget::{Account, Budget};
@@ -17,6 +17,7 @@ use crate::recorded::journal::{FIRST_KEY, SESSION_KEY};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{Note, VERSION, VERSION_KEY};
 use crate::recorded::schema::Schemas;
+use crate::recorded::time::nanoseconds;
 use crate::recorded::to_log::numbered::FileChannel;
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, SessionOpened};
 use blocksd_engine::session::Sessions;
@@ -476,12 +477,6 @@ fn events_channel() -> ChannelSpec {
         metadata: BTreeMap::from([(VERSION_KEY.to_owned(), VERSION.to_owned())]),
         is_counted: false,
     }
-}
-
-/// Nanoseconds since 1970, as in MCAP. They overflow in the year 2554.
-fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

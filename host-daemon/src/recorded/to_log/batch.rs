@@ -6,9 +6,8 @@ use std::time::Instant;
 use crate::payload::Undecodable;
 use crate::recorded::budget::Evidence;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::{
-    Conn, EventWriter, append_block, device_channel, messages_channel, nanoseconds,
-};
+use crate::recorded::time::nanoseconds;
+use crate::recorded::to_log::{Conn, EventWriter, append_block, device_channel, messages_channel};
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, StreamPosition};
 use blocksd_engine::reason::FaultKind;

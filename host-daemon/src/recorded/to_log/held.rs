@@ -9,7 +9,8 @@ use framing_core::{AnyFraming, Blocks};
 use crate::recorded::budget::Held;
 use crate::recorded::counters::SuppressedKind;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::{Conn, EventWriter, append_block, events_channel, nanoseconds};
+use crate::recorded::time::nanoseconds;
+use crate::recorded::to_log::{Conn, EventWriter, append_block, events_channel};
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Suppressed};
 use blocksd_recording::LogError;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::recorded::journal::{Entry, Snapshot, sessions_channel};
-use crate::recorded::time::Time;
-use crate::recorded::to_log::{EventWriter, nanoseconds};
+use crate::recorded::time::{Time, nanoseconds};
+use crate::recorded::to_log::EventWriter;
 use blocksd_engine::batch::Batch;
 use blocksd_engine::event::{Event, StreamPosition};
 use blocksd_engine::session::{Session, SessionGap, Sessions};
