@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use framing_core::ReceiveError;
+
 use super::*;
 
 #[test]
