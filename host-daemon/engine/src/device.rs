@@ -199,8 +199,12 @@ impl DeviceStats {
     /// Counts numbers of a session without a message.
     pub fn gap(&self, gap: &SessionGap) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
+        // A device can name any gap of numbers.
         let messages = gap.to.saturating_sub(gap.from);
-        self.gap_messages.fetch_add(messages, Ordering::Relaxed);
+        let sum = |before: u64| Some(before.saturating_add(messages));
+        let _ = self
+            .gap_messages
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
     }
 
     /// Returns the state now.
