@@ -103,7 +103,9 @@ async fn hellos_that_cannot_be_served_are_answered_with_their_reason() {
     let mut host = Host::start(SessionMode::Required, |_| {}).await;
     let mut device = host.connect().await;
     device.send(&[&message(b"plain")]).await;
+    assert_eq!(device.read().await, Down::closing(9, 60));
     assert_eq!(device.read().await, Down::Closed);
+    drop(device);
     host.until_closed(1).await;
     assert_eq!(host.closed, [CloseReason::SessionRefused]);
     assert_eq!((host.plain.len(), host.faults), (0, 0));
