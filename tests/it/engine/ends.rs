@@ -147,8 +147,8 @@ fn the_bytes_of_a_cut_message_are_in_csv_and_are_counted_by_an_export() {
     assert_eq!(
         rows,
         [
-            ["0", "5", "whole", "", "1", ""],
-            ["1", "2", "cu", "", "1", "truncated"]
+            ["0", "5", "whole", "", "1", "", ""],
+            ["1", "2", "cu", "", "1", "truncated", ""]
         ],
         "{csv}"
     );
