@@ -30,6 +30,9 @@ fn a_flood_of_hellos_leaves_no_session_and_few_bytes() {
         "none",
         "--metrics",
         "127.0.0.1:0",
+        // Devices that are gone are bounded by this.
+        "--max-gone-devices",
+        "10",
     ];
     let server = Server::start(&recording_args(folder.path(), &more));
     let honest = SessionDevices::start("honest", 1, DevicePlan::default());
