@@ -13,6 +13,8 @@ mod json;
 mod kv;
 mod members;
 mod msgpack;
+#[cfg(test)]
+mod reading;
 mod shape;
 mod value;
 

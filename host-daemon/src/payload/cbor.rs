@@ -154,8 +154,7 @@ impl<'b> Copier<'_, 'b, '_> {
         self.scalar(is_key, true, false, |_, to| Ok(to.put(word)?))
     }
 
-    /// Copies a key or a value; `write` writes it without quotes. `plain`: a field name that needs no quotes; `text`: a
-    /// value that needs quotes.
+    /// As [`Emitter::scalar`], with the items that `write` may read.
     fn scalar(
         &mut self,
         is_key: bool,
@@ -163,25 +162,12 @@ impl<'b> Copier<'_, 'b, '_> {
         text: bool,
         write: impl FnOnce(&mut Decoder<'b>, &mut Emitter<'_>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
-        if is_key {
-            self.to.begin_key(plain)?;
-            write(self.items, self.to)?;
-            return Ok(self.to.end_key(plain)?);
-        }
-        let quote = if text { "\"" } else { "" };
-        self.to.begin_value()?;
-        self.to.put(quote)?;
-        write(self.items, self.to)?;
-        Ok(self.to.put(quote)?)
+        let items = &mut *self.items;
+        self.to.scalar(is_key, plain, text, |to| write(items, to))
     }
 
     fn open(&mut self, is_map: bool, left: Option<u64>, is_key: bool) -> Result<(), DecodeError> {
-        if is_key {
-            self.to.begin_nested_key()?;
-        } else {
-            self.to.begin_value()?;
-        }
-        self.to.open(is_map)?;
+        self.to.open_nested(is_map, is_key)?;
         self.depth += 1;
         if let Some(level) = self.level() {
             *level = Level {
@@ -197,11 +183,7 @@ impl<'b> Copier<'_, 'b, '_> {
     fn close(&mut self) -> Result<(), DecodeError> {
         let level = self.level().copied().unwrap_or_default();
         self.depth -= 1;
-        self.to.close()?;
-        if level.is_key {
-            self.to.end_nested_key()?;
-        }
-        Ok(())
+        self.to.close_nested(level.is_key)
     }
 }
 
@@ -257,31 +239,17 @@ fn reason(reason: &str) -> DecodeError {
 
 #[cfg(test)]
 mod tests {
-    use crate::payload::{DEPTH_MAX, Decoder, Decoding, Meaning, Style, Undecodable};
-
-    fn read_as(bytes: &[u8], style: Style) -> Result<String, Undecodable> {
-        let Meaning::Value(value) = Decoder::new(Decoding::Cbor).read(bytes)? else {
-            panic!("not a value");
-        };
-        let mut text = String::new();
-        let written = value.write(style, &mut text);
-        written.map_err(|error| Decoding::Cbor.undecodable(error))?;
-        Ok(text)
-    }
+    use crate::payload::reading::{json_of, read_as, refusal_of};
+    use crate::payload::{DEPTH_MAX, Decoding, Style};
 
     #[track_caller]
     fn json(bytes: &[u8]) -> String {
-        let text = read_as(bytes, Style::Json).expect("decodable");
-        assert!(
-            serde_json::from_str::<serde_json::Value>(&text).is_ok(),
-            "{text}"
-        );
-        text
+        json_of(Decoding::Cbor, bytes)
     }
 
     #[track_caller]
     fn refused(bytes: &[u8]) -> String {
-        read_as(bytes, Style::Json).expect_err("undecodable").reason
+        refusal_of(Decoding::Cbor, bytes)
     }
 
     #[test]
@@ -293,7 +261,7 @@ mod tests {
             r#"{"a":1,"b":[-2,1.5,true,null],"3":"/w==","t":0}"#
         );
         assert_eq!(
-            read_as(bytes, Style::Fields).unwrap(),
+            read_as(Decoding::Cbor, bytes, Style::Fields).unwrap(),
             r#"a=1 b=[-2,1.5,true,null] 3="/w==" t=0"#
         );
         assert_eq!(
@@ -403,7 +371,7 @@ mod tests {
             r#"{"[1,\"\\\"\",{\"a\":\"AA==\"}]":1,"{}":2,"-1":3,"null":4,"1.5":5}"#
         );
         assert_eq!(
-            read_as(bytes, Style::Fields).unwrap(),
+            read_as(Decoding::Cbor, bytes, Style::Fields).unwrap(),
             r#""[1,\"\\\"\",{\"a\":\"AA==\"}]"=1 "{}"=2 -1=3 null=4 1.5=5"#
         );
         for same in [

@@ -186,6 +186,46 @@ impl<'w> Emitter<'w> {
         self.assign()
     }
 
+    /// A scalar key or value, which `write` writes without quotes. `plain`: a field name that needs no quotes; `text`: a value
+    /// that needs quotes.
+    pub(super) fn scalar(
+        &mut self,
+        is_key: bool,
+        plain: bool,
+        text: bool,
+        write: impl FnOnce(&mut Self) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        if is_key {
+            self.begin_key(plain)?;
+            write(self)?;
+            return Ok(self.end_key(plain)?);
+        }
+        let quote = if text { "\"" } else { "" };
+        self.begin_value()?;
+        self.put(quote)?;
+        write(self)?;
+        Ok(self.put(quote)?)
+    }
+
+    /// Begins an object or an array, which is a value or a key.
+    pub(super) fn open_nested(&mut self, object: bool, is_key: bool) -> Result<(), DecodeError> {
+        if is_key {
+            self.begin_nested_key()?;
+        } else {
+            self.begin_value()?;
+        }
+        self.open(object)
+    }
+
+    /// Ends what [`Self::open_nested`] has begun.
+    pub(super) fn close_nested(&mut self, is_key: bool) -> Result<(), DecodeError> {
+        self.close()?;
+        if is_key {
+            self.end_nested_key()?;
+        }
+        Ok(())
+    }
+
     fn separate(&mut self) -> fmt::Result {
         let first = std::mem::replace(&mut self.fresh, false);
         match (first, self.is_field()) {

@@ -117,16 +117,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::payload::{Decoder, Decoding, Meaning, Style, Undecodable};
+    use crate::payload::reading::read_as;
+    use crate::payload::{Decoding, Style, Undecodable};
 
     fn read(bytes: &[u8], style: Style) -> Result<String, Undecodable> {
-        let Meaning::Value(value) = Decoder::new(Decoding::Json).read(bytes)? else {
-            panic!("not a value");
-        };
-        let mut text = String::new();
-        let written = value.write(style, &mut text);
-        written.map_err(|error| Decoding::Json.undecodable(error))?;
-        Ok(text)
+        read_as(Decoding::Json, bytes, style)
     }
 
     #[track_caller]

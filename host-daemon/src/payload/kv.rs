@@ -129,17 +129,12 @@ fn invalid(reason: String) -> DecodeError {
 
 #[cfg(test)]
 mod tests {
-    use crate::payload::{Decoder, Decoding, Meaning, Style};
+    use crate::payload::reading::read_as;
+    use crate::payload::{Decoding, Style};
 
     fn read(text: impl AsRef<[u8]>, style: Style) -> Result<String, String> {
-        let decoder = Decoder::new(Decoding::Kv);
-        let Ok(Meaning::Value(value)) = decoder.read(text.as_ref()) else {
-            panic!("not a value");
-        };
-        let mut written = String::new();
-        let result = value.write(style, &mut written);
-        result.map_err(|error| Decoding::Kv.undecodable(error).to_string())?;
-        Ok(written)
+        let read = read_as(Decoding::Kv, text.as_ref(), style);
+        read.map_err(|error| error.to_string())
     }
 
     #[track_caller]

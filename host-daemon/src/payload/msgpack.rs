@@ -97,35 +97,40 @@ impl<'b> PackCopier<'_, 'b, '_> {
         match token {
             Token::Array(len) => self.open(false, len.into(), is_key),
             Token::Map(len) => self.open(true, 2 * u64::from(len), is_key),
-            Token::Text(text) => {
-                self.scalar(is_key, is_plain(text), true, |to| to.inside_of_string(text))
-            }
+            Token::Text(text) => self.to.scalar(is_key, is_plain(text), true, |to| {
+                Ok(to.inside_of_string(text)?)
+            }),
             Token::Binary(bytes) => {
                 let base64 = Base64Display::new(bytes, &STANDARD);
-                self.scalar(is_key, false, true, |to| write!(to, "{base64}"))
+                self.to
+                    .scalar(is_key, false, true, |to| Ok(write!(to, "{base64}")?))
             }
             Token::Extension(kind, bytes) => {
                 let base64 = Base64Display::new(bytes, &STANDARD);
                 match is_key {
                     // A key is text: the JSON of the array.
-                    true => self.scalar(true, false, true, |to| {
+                    true => self.to.scalar(true, false, true, |to| {
                         let text = format!("[{kind},\"{base64}\"]");
-                        to.inside_of_string(&text)
+                        Ok(to.inside_of_string(&text)?)
                     }),
-                    false => self.scalar(false, false, false, |to| {
-                        write!(to, "[{kind},\"{base64}\"]")
+                    false => self.to.scalar(false, false, false, |to| {
+                        Ok(write!(to, "[{kind},\"{base64}\"]")?)
                     }),
                 }
             }
-            Token::Plain(word) => self.scalar(is_key, true, false, |to| write!(to, "{word}")),
-            Token::Integer(number) => self.scalar(is_key, true, false, |to| write!(to, "{number}")),
+            Token::Plain(word) => self
+                .to
+                .scalar(is_key, true, false, |to| Ok(write!(to, "{word}")?)),
+            Token::Integer(number) => self
+                .to
+                .scalar(is_key, true, false, |to| Ok(write!(to, "{number}")?)),
             Token::Single(number) => self.float(is_key, number.is_finite(), float(number)),
             Token::Double(number) => self.float(is_key, number.is_finite(), float(number)),
             Token::Time {
                 seconds,
                 nanoseconds,
-            } => self.scalar(is_key, true, false, |to| {
-                write!(to, "{}", Seconds(seconds, nanoseconds))
+            } => self.to.scalar(is_key, true, false, |to| {
+                Ok(write!(to, "{}", Seconds(seconds, nanoseconds))?)
             }),
         }
     }
@@ -221,40 +226,16 @@ impl<'b> PackCopier<'_, 'b, '_> {
     ) -> Result<(), DecodeError> {
         match is_finite {
             false if !is_key && self.to.is_finite() => {
-                self.scalar(false, true, false, |to| to.put("null"))
+                self.to.scalar(false, true, false, |to| Ok(to.put("null")?))
             }
-            _ => self.scalar(is_key, true, !is_finite, |to| write!(to, "{number}")),
+            _ => self
+                .to
+                .scalar(is_key, true, !is_finite, |to| Ok(write!(to, "{number}")?)),
         }
-    }
-
-    /// Copies a key or a value; `write` writes it without quotes. `plain`: a field name that needs no quotes; `text`: a
-    /// value that needs quotes.
-    fn scalar(
-        &mut self,
-        is_key: bool,
-        plain: bool,
-        text: bool,
-        write: impl FnOnce(&mut Emitter<'_>) -> fmt::Result,
-    ) -> Result<(), DecodeError> {
-        if is_key {
-            self.to.begin_key(plain)?;
-            write(self.to)?;
-            return Ok(self.to.end_key(plain)?);
-        }
-        let quote = if text { "\"" } else { "" };
-        self.to.begin_value()?;
-        self.to.put(quote)?;
-        write(self.to)?;
-        Ok(self.to.put(quote)?)
     }
 
     fn open(&mut self, is_map: bool, left: u64, is_key: bool) -> Result<(), DecodeError> {
-        if is_key {
-            self.to.begin_nested_key()?;
-        } else {
-            self.to.begin_value()?;
-        }
-        self.to.open(is_map)?;
+        self.to.open_nested(is_map, is_key)?;
         self.depth += 1;
         if let Some(level) = self.level() {
             *level = PackLevel {
@@ -269,11 +250,7 @@ impl<'b> PackCopier<'_, 'b, '_> {
     fn close(&mut self) -> Result<(), DecodeError> {
         let level = self.level().copied().unwrap_or_default();
         self.depth -= 1;
-        self.to.close()?;
-        if level.is_key {
-            self.to.end_nested_key()?;
-        }
-        Ok(())
+        self.to.close_nested(level.is_key)
     }
 }
 

@@ -1,30 +1,16 @@
 //! Tests of the decoder of MessagePack.
 
-use crate::payload::{DEPTH_MAX, Decoder, Decoding, Meaning, Style};
-
-fn read_as(bytes: &[u8], style: Style) -> Result<String, String> {
-    let Ok(Meaning::Value(value)) = Decoder::new(Decoding::MsgPack).read(bytes) else {
-        panic!("not a value");
-    };
-    let mut text = String::new();
-    let written = value.write(style, &mut text);
-    written.map_err(|error| Decoding::MsgPack.undecodable(error).reason)?;
-    Ok(text)
-}
+use crate::payload::reading::{json_of, read_as, refusal_of};
+use crate::payload::{DEPTH_MAX, Decoding, Style};
 
 #[track_caller]
 fn json(bytes: &[u8]) -> String {
-    let text = read_as(bytes, Style::Json).expect("decodable");
-    assert!(
-        serde_json::from_str::<serde_json::Value>(&text).is_ok(),
-        "{text}"
-    );
-    text
+    json_of(Decoding::MsgPack, bytes)
 }
 
 #[track_caller]
 fn refused(bytes: &[u8]) -> String {
-    read_as(bytes, Style::Json).expect_err("undecodable")
+    refusal_of(Decoding::MsgPack, bytes)
 }
 
 #[test]
@@ -33,7 +19,7 @@ fn every_kind_of_value_has_its_json() {
     let bytes = b"\x83\xa1a\x01\xa1b\x94\xfe\xca\x3f\xc0\x00\x00\xc3\xc0\x03\xc4\x01\xff";
     assert_eq!(json(bytes), r#"{"a":1,"b":[-2,1.5,true,null],"3":"/w=="}"#);
     assert_eq!(
-        read_as(bytes, Style::Fields).as_deref(),
+        read_as(Decoding::MsgPack, bytes, Style::Fields).as_deref(),
         Ok(r#"a=1 b=[-2,1.5,true,null] 3="/w==""#)
     );
     for (bytes, want) in [
@@ -73,7 +59,11 @@ fn every_kind_of_value_has_its_json() {
     ] {
         assert_eq!(json(bytes), want, "{bytes:x?}");
     }
-    let finite = read_as(b"\x92\xca\x7f\xc0\x00\x00\x01", Style::Finite);
+    let finite = read_as(
+        Decoding::MsgPack,
+        b"\x92\xca\x7f\xc0\x00\x00\x01",
+        Style::Finite,
+    );
     assert_eq!(finite.as_deref(), Ok("[null,1]"));
 }
 
