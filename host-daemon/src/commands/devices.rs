@@ -7,7 +7,6 @@ mod recorded;
 use std::cmp::Reverse;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::Uri;
 use tokio::runtime::Runtime;
@@ -20,6 +19,7 @@ use crate::error::CommandError;
 use crate::escape::json::write_json;
 use crate::escape::printable;
 use crate::output::counted;
+use crate::recorded::time::nanoseconds;
 use crate::service::log::print_status;
 use blocksd_engine::stdio;
 
@@ -112,10 +112,7 @@ fn write_live(mut devices: Vec<DeviceReport>) -> io::Result<()> {
             faults(device),
         ]
     });
-    let rows: Vec<_> = std::iter::once(names.map(str::to_owned))
-        .chain(rows)
-        .collect();
-    write_table(&mut stdio::stdout(), &rows, 1..6)
+    write_table(&mut stdio::stdout(), names, rows, 1..6)
 }
 
 fn write_recorded(mut devices: Vec<DeviceReport>) -> io::Result<()> {
@@ -144,10 +141,7 @@ fn write_recorded(mut devices: Vec<DeviceReport>) -> io::Result<()> {
             faults(device),
         ]
     });
-    let rows: Vec<_> = std::iter::once(names.map(str::to_owned))
-        .chain(rows)
-        .collect();
-    write_table(&mut stdio::stdout(), &rows, 0..4)
+    write_table(&mut stdio::stdout(), names, rows, 0..4)
 }
 
 /// The faults by kind, most first.
@@ -162,9 +156,4 @@ fn faults(device: &DeviceReport) -> String {
         true => "-".to_owned(),
         false => counts.join(", "),
     }
-}
-
-fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

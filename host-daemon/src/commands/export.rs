@@ -14,7 +14,6 @@ use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use serde_json::Value as Tree;
 
@@ -23,16 +22,16 @@ use self::mcap::McapTarget;
 use self::parquet::ParquetTarget;
 use self::target::{Decoded, ExportedTo, Target};
 use crate::cli::{Export, ExportFormat, TimeField, TimeUnit};
-use crate::commands::fields::{DecodedKind, Dialect, put_object, time_of_field};
+use crate::commands::fields::{
+    DecodedKind, Dialect, put_object, report, report_messages, report_untimed, time_of_field,
+};
 use crate::commands::read::{check_losses, report_lost, report_unreadable};
 use crate::commands::selection::Selected;
 use crate::error::CommandError;
-use crate::escape::printable;
 use crate::output::counted;
 use crate::payload::{Decoders, Style, Value, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};
-use crate::recorded::lifecycle::Lifecycle;
-use crate::service::log::print_status;
+use crate::recorded::time::nanoseconds;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, StreamPosition};
 use blocksd_engine::stdio;
@@ -60,7 +59,7 @@ pub fn export(arguments: &Export) -> Result<(), CommandError> {
     selected.visit(&mut writing)?;
     let counts = writing.exporter.counts;
     let written = target.finish()?;
-    let done = report(&counts, &written, arguments.time_field.as_ref());
+    let done = summarize(&counts, &written, arguments.time_field.as_ref());
     if counts.read < surveyed.read {
         return Err(CommandError::Io(io::Error::other(
             "files of the recording were deleted during the export; some messages are missing",
@@ -107,46 +106,26 @@ fn target(arguments: &Export) -> Result<Box<dyn Target>, CommandError> {
 }
 
 /// Reports missing messages, and returns the summary.
-fn report(counts: &ExportCounts, written: &ExportedTo, field: Option<&TimeField>) -> String {
-    let status = |text: String| print_status(format_args!("blocksd: {}", printable(text)));
-    if let Some(first) = &counts.first_undecodable {
-        let count = counted(counts.undecodable, "message");
-        status(format!(
-            "not exported: {count} that cannot be decoded; the first: {first}"
-        ));
-    }
-    if counts.pieces != 0 {
-        let count = counted(counts.pieces, "piece");
-        status(format!(
-            "not exported: {count} of messages that were not received whole"
-        ));
-    }
+fn summarize(counts: &ExportCounts, written: &ExportedTo, field: Option<&TimeField>) -> String {
+    let undecodable = (counts.undecodable, counts.first_undecodable.as_deref());
+    report_messages("not exported", undecodable, counts.pieces);
     if counts.truncated != 0 {
         let count = counted(counts.truncated, "message");
-        status(format!(
+        report(format_args!(
             "not exported: {count} cut by the end of a connection; `blocksd read` shows what was received"
         ));
     }
     if written.without_column != 0 {
         let count = counted(written.without_column, "value");
-        status(format!(
+        report(format_args!(
             "not exported: {count} of fields beyond the limit of columns"
         ));
     }
-    if let Some(TimeField { field, unit }) = field
-        && counts.untimed != 0
-    {
-        let count = counted(counts.untimed, "message");
-        let hint = match unit {
-            TimeUnit::Nanoseconds => format!("; another unit is named as in {field}:ms"),
-            _ => String::new(),
-        };
-        status(format!(
-            "{count} without a time in {field:?}: the time of reception is used{hint}"
-        ));
+    if let Some(field) = field {
+        report_untimed(field, counts.untimed, TimeUnit::Nanoseconds);
     }
     for device in &counts.without_elf {
-        status(format!(
+        report(format_args!(
             "the log of {device:?} is not decoded; name the firmware's ELF file with --decode defmt:ELF"
         ));
     }
@@ -274,14 +253,6 @@ impl EventVisitor for Exporter<'_> {
             _ => Ok(()),
         }
     }
-
-    fn lifecycle(&mut self, _: &Lifecycle<'_>) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    fn other(&mut self, _: &[u8]) -> Result<(), CommandError> {
-        Ok(())
-    }
 }
 
 impl Exporter<'_> {
@@ -292,8 +263,7 @@ impl Exporter<'_> {
         mut position: StreamPosition,
     ) -> Result<(), CommandError> {
         let source = &event.source;
-        let since = event.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let received = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let received = nanoseconds(event.time);
         let dialect = self.target.dialect();
         let decoder = self.decoders.of(source);
         for item in batch.items() {

@@ -10,6 +10,7 @@ mod object;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod quiet;
+mod report;
 mod rows;
 mod table;
 mod time;
@@ -23,6 +24,7 @@ pub(super) use self::object::{DecodedKind, Dialect, put as put_object};
 #[cfg(feature = "parquet")]
 pub(super) use self::parquet::ParquetRows;
 pub(super) use self::quiet::Quiet;
+pub(super) use self::report::{report, report_messages, report_untimed};
 pub(super) use self::rows::{FieldRow, RowCounts, RowSink, Rows};
 pub(super) use self::table::{Columns, Survey};
 pub(super) use self::time::of_field as time_of_field;

@@ -360,14 +360,6 @@ impl EventVisitor for Csv {
         }
         Ok(())
     }
-
-    fn lifecycle(&mut self, _: &Lifecycle<'_>) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    fn other(&mut self, _: &[u8]) -> Result<(), CommandError> {
-        Ok(())
-    }
 }
 
 impl Printed for Csv {

@@ -2,18 +2,17 @@
 
 use std::io::{self, IsTerminal as _};
 
-use crate::cli::{FieldNames, Read, ReadOutput, TimeField, TimeUnit};
+use crate::cli::{FieldNames, Read, ReadOutput, TimeUnit};
 use crate::commands::fields::{
-    Columns, CsvRows, ParquetRows, Quiet, RowCounts, RowFilter, RowSink, Rows, Survey,
+    Columns, CsvRows, ParquetRows, Quiet, RowCounts, RowFilter, RowSink, Rows, Survey, report,
+    report_messages, report_untimed,
 };
 use crate::commands::read::{EventPrinter, Printed, Visit, check_losses, selection, visit};
 use crate::commands::selection::Selected;
 use crate::error::CommandError;
-use crate::escape::printable;
 use crate::output::counted;
 use crate::payload::Decoding;
 use crate::recorded::from_log::EventReader;
-use crate::service::log::print_status;
 use blocksd_engine::stdio;
 
 /// Fields without a value that are reported.
@@ -139,46 +138,26 @@ impl TablePass<'_> {
         Ok(Printing { rows, whole })
     }
 
-    /// Reports what is not in the table.
+    /// Reports messages, values and fields that are not in the table.
     fn end(&self, counts: &RowCounts, columns: &Columns, unfit: u64) -> Result<(), CommandError> {
-        let status = |text: String| print_status(format_args!("blocksd: {}", printable(text)));
-        if let Some(first) = &counts.first_undecodable {
-            let count = counted(counts.undecodable, "message");
-            status(format!(
-                "not in the table: {count} that cannot be decoded; the first: {first}"
-            ));
-        }
-        if counts.pieces != 0 {
-            let count = counted(counts.pieces, "piece");
-            status(format!(
-                "not in the table: {count} of messages that were not received whole"
-            ));
-        }
+        let undecodable = (counts.undecodable, counts.first_undecodable.as_deref());
+        report_messages("not in the table", undecodable, counts.pieces);
         let left_out = columns.left_out();
         if left_out.values != 0 {
             let count = counted(left_out.values, "value");
             let names = left_out.names.iter().map(|name| shortened(name));
-            status(format!(
+            report(format_args!(
                 "not in the table: {count} of fields beyond the limit of columns; the first fields: {}; name the columns \
                  with --fields",
                 names.collect::<Vec<_>>().join(", ")
             ));
         }
-        if let Some(TimeField { field, unit }) = self.filter.time_field()
-            && counts.untimed != 0
-        {
-            let count = counted(counts.untimed, "message");
-            let hint = match unit {
-                TimeUnit::Seconds => format!("; another unit is named as in {field}:ms"),
-                _ => String::new(),
-            };
-            status(format!(
-                "{count} without a time in {field:?}: the time of reception is used{hint}"
-            ));
+        if let Some(field) = self.filter.time_field() {
+            report_untimed(field, counts.untimed, TimeUnit::Seconds);
         }
         if counts.rows != 0 {
             for name in columns.unseen().take(UNSEEN_MAX) {
-                status(format!("no message has the field {name:?}"));
+                report(format_args!("no message has the field {name:?}"));
             }
         }
         if self.limit != u64::MAX && counts.read < self.limit {

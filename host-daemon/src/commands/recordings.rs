@@ -24,20 +24,7 @@ use blocksd_recording::catalog::list;
 /// [`CommandError::Recording`].
 pub fn recordings_command(paths: &[PathBuf], as_json: bool) -> Result<(), CommandError> {
     let mut out = stdio::stdout();
-    let mut rows = vec![
-        [
-            "NAME",
-            "STATE",
-            "FROM",
-            "TO",
-            "DEVICES",
-            "BLOCKS",
-            "BYTES",
-            "SIZE",
-            "COMPRESSION",
-        ]
-        .map(str::to_owned),
-    ];
+    let mut rows = Vec::new();
     let mut unread = 0;
     let is_single = matches!(paths, [path] if !path.is_dir());
     report_empty(paths)?;
@@ -104,7 +91,18 @@ pub fn recordings_command(paths: &[PathBuf], as_json: bool) -> Result<(), Comman
         ]);
     }
     if !as_json {
-        write_table(&mut out, &rows, 4..8).map_err(CommandError::stdout)?;
+        let names = [
+            "NAME",
+            "STATE",
+            "FROM",
+            "TO",
+            "DEVICES",
+            "BLOCKS",
+            "BYTES",
+            "SIZE",
+            "COMPRESSION",
+        ];
+        write_table(&mut out, names, rows, 4..8).map_err(CommandError::stdout)?;
     }
     match unread {
         0 => Ok(()),

@@ -43,10 +43,7 @@ pub fn sessions_command(paths: &[PathBuf], as_json: bool) -> Result<(), CommandE
                 "DEVICE", "SESSION", "FIRST", "NEXT", "MESSAGES", "MISSING", "GAPS", "LAST",
             ];
             let rows = sessions.iter().map(row);
-            let rows: Vec<_> = std::iter::once(names.map(str::to_owned))
-                .chain(rows)
-                .collect();
-            write_table(&mut out, &rows, 2..6)
+            write_table(&mut out, names, rows, 2..6)
         }
     };
     written.map_err(CommandError::stdout)?;

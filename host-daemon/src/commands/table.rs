@@ -5,17 +5,24 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-/// Writes columns as wide as their longest cell; those in `numbers` are aligned to the right.
+/// Writes columns with their names, as wide as their longest cell; those in `numbers` are aligned to the right.
 pub(super) fn write_table<const N: usize>(
     out: &mut impl Write,
-    rows: &[[String; N]],
+    names: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
     numbers: Range<usize>,
 ) -> io::Result<()> {
-    for row in rows {
+    let names = std::iter::once(names.map(str::to_owned));
+    let rows: Vec<_> = names.chain(rows).collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.len().max(*width);
+        }
+    }
+    for row in &rows {
         let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let widths = rows.iter().filter_map(|row| row.get(column));
-            let width = widths.map(String::len).max().unwrap_or_default();
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
             line += &match numbers.contains(&column) {
                 true => format!("{cell:>width$}  "),
                 false => format!("{cell:<width$}  "),

@@ -40,17 +40,21 @@ pub trait EventVisitor {
     /// Any error ends the reading.
     fn event(&mut self, event: &Event) -> Result<(), Self::Error>;
 
-    /// Receives an event of the daemon itself.
+    /// Receives an event of the daemon itself. The default does nothing.
     ///
     /// # Errors
     /// Any error ends the reading.
-    fn lifecycle(&mut self, event: &Lifecycle<'_>) -> Result<(), Self::Error>;
+    fn lifecycle(&mut self, _event: &Lifecycle<'_>) -> Result<(), Self::Error> {
+        Ok(())
+    }
 
-    /// Receives an event of an unknown kind, as JSON.
+    /// Receives an event of an unknown kind, as JSON. The default does nothing.
     ///
     /// # Errors
     /// Any error ends the reading.
-    fn other(&mut self, json: &[u8]) -> Result<(), Self::Error>;
+    fn other(&mut self, _json: &[u8]) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// Turns the records of a recording into events, in their order.

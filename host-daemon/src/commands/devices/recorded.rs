@@ -1,22 +1,19 @@
 //! Counts what each device of a recording has sent: start with [`read`].
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::commands::read::{report_lost, report_missed, report_unreadable};
+use crate::commands::read::{EventPrinter, Printed};
 use crate::devices::DeviceReport;
 use crate::error::CommandError;
 use crate::payload::Decoding;
 use crate::recorded::from_log::{EventReader, EventVisitor};
-use crate::recorded::journal::Entry;
-use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, Suppressed};
 use blocksd_engine::reason::FaultKind;
-use blocksd_recording::topic::Kind;
-use blocksd_recording::{Error, Losses, LostRange, Message, Missed, Reader, Visitor, Wanted};
+use blocksd_recording::{Losses, Reader, Visitor as _, Wanted};
 
 /// The devices of recordings.
 #[derive(Debug)]
@@ -34,27 +31,22 @@ pub(super) struct Recorded {
 /// # Errors
 /// [`CommandError::Recording`].
 pub(super) fn read(paths: &[PathBuf]) -> Result<Recorded, CommandError> {
-    let mut visitor = DeviceVisitor {
+    let mut visitor = EventPrinter {
         // Nothing is decoded: the faults of undecodable messages are counted as they were recorded.
         reader: EventReader::new(Some(Decoding::Raw)),
-        counts: DeviceCounts::default(),
+        printed: DeviceCounts::default(),
     };
     let losses = Reader::new(paths.to_vec(), Wanted::default()).visit(&mut visitor)?;
     visitor.gap()?;
     let DeviceCounts {
         devices,
         of_several,
-    } = visitor.counts;
+    } = visitor.printed;
     Ok(Recorded {
         devices: devices.into_values().collect(),
         of_several,
         losses,
     })
-}
-
-struct DeviceVisitor {
-    reader: EventReader,
-    counts: DeviceCounts,
 }
 
 /// What each device has sent, as the counters of a daemon count it.
@@ -106,22 +98,6 @@ impl DeviceCounts {
         seen(device, sums.since);
     }
 
-    /// Takes an entry about a session, of which gaps count.
-    fn entry(&mut self, json: &[u8]) {
-        if let Some(Entry::Gap {
-            time,
-            device,
-            from,
-            to,
-            ..
-        }) = Entry::parse(json)
-        {
-            let device = self.device(&device, time.0);
-            device.gaps += 1;
-            device.gap_messages += to.saturating_sub(from);
-        }
-    }
-
     /// Moves a connection to the device that its HELLO names.
     fn renamed(&mut self, former: &str, name: &str, time: SystemTime) {
         if former == name {
@@ -167,52 +143,22 @@ impl EventVisitor for DeviceCounts {
             EventKind::Undecodable(_) => {
                 count(self.device(name, time), FaultKind::Undecodable, 1);
             }
-            // Gaps are entries about sessions.
-            EventKind::Gap(_) | EventKind::Silent { .. } | EventKind::Back { .. } => {}
+            EventKind::Gap(gap) => {
+                let device = self.device(name, time);
+                device.gaps += 1;
+                device.gap_messages += gap.to.saturating_sub(gap.from);
+            }
+            EventKind::Silent { .. } | EventKind::Back { .. } => {}
         }
-        Ok(())
-    }
-
-    fn lifecycle(&mut self, _: &Lifecycle<'_>) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    fn other(&mut self, _: &[u8]) -> Result<(), CommandError> {
         Ok(())
     }
 }
 
-impl Visitor for DeviceVisitor {
-    type Error = CommandError;
+impl Printed for DeviceCounts {
+    const DECODES: bool = false;
 
-    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
-        if message.channel.kind == Kind::Sessions {
-            self.counts.entry(message.data);
-        }
-        self.reader.message(message, &mut self.counts)
-    }
-
-    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), CommandError> {
-        report_lost(file, lost);
-        self.gap()
-    }
-
-    fn gap(&mut self) -> Result<(), CommandError> {
-        self.reader.finish(&mut self.counts)
-    }
-
-    fn unreadable(&mut self, error: Error) -> Result<(), CommandError> {
-        report_unreadable(error);
+    fn flush(&mut self) -> Result<(), CommandError> {
         Ok(())
-    }
-
-    fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), CommandError> {
-        report_missed(path, missed);
-        self.gap()
-    }
-
-    fn idle(&mut self) -> Result<(), CommandError> {
-        self.gap()
     }
 }
 

@@ -1,13 +1,11 @@
 //! Decodes recorded messages to rows: [`Rows`].
 
-use std::time::UNIX_EPOCH;
-
 use crate::commands::fields::filter::RowFilter;
 use crate::commands::fields::object::{Dialect, put};
 use crate::error::CommandError;
 use crate::payload::Decoders;
 use crate::recorded::from_log::EventVisitor;
-use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::time::nanoseconds;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, StreamPosition};
 
@@ -96,8 +94,7 @@ impl<S: RowSink> Rows<S> {
         mut position: StreamPosition,
     ) -> Result<(), CommandError> {
         let source = &event.source;
-        let since = event.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let received = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let received = nanoseconds(event.time);
         let decoder = self.decoders.of(source);
         for item in batch.items() {
             let seq = position.seq;
@@ -151,13 +148,5 @@ impl<S: RowSink> EventVisitor for Rows<S> {
             EventKind::Batch { batch, position } => self.batch(event, batch, *position),
             _ => Ok(()),
         }
-    }
-
-    fn lifecycle(&mut self, _: &Lifecycle<'_>) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    fn other(&mut self, _: &[u8]) -> Result<(), CommandError> {
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Follows the events of a recording with outgoing connections. Start with [`Player`].
 
 use std::sync::Arc;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::Instant;
 
 use framing_core::{AnyFraming, Blocks, Fault, Part};
 use indicatif::HumanDuration;
@@ -19,6 +19,7 @@ use crate::commands::replay::totals::ReplayTotals;
 use crate::error::CommandError;
 use crate::payload::members;
 use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::time::nanoseconds;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, StreamPosition};
 use blocksd_engine::reason::CloseReason;
@@ -196,8 +197,7 @@ impl Player {
     }
 
     async fn wait(&mut self, event: &Event) {
-        let since = event.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let time = nanoseconds(event.time);
         // An open is recorded when its payload pays for it, with its own time.
         let may_be_late = matches!(event.kind, EventKind::Opened { .. });
         let Due { at, note } = self.schedule.next(time, may_be_late, Instant::now());
