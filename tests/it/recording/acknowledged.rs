@@ -21,6 +21,8 @@ use tempfile::TempDir;
 
 /// Number of moments of each kind; `BLOCKSD_TEST_MOMENTS` overrides it.
 const MOMENTS: usize = 60;
+/// Recordings of one kind that are made until one of them has messages to set aside.
+const RECORDINGS_MAX: u64 = 5;
 
 /// Number of messages that are acknowledged in the end.
 const MESSAGES: u64 = 800;
@@ -227,6 +229,14 @@ fn survives(end: End, compression: Compression, fault: Option<Fault>, seed: u64)
     unconfirmed
 }
 
+/// As [`survives`] after a power failure, and asserts that messages are set aside. How many depends on the timing of the syncs, so
+/// one recording may have none: then others follow.
+fn sets_aside(compression: Compression, fault: Option<Fault>, seed: u64) {
+    let mut seeds = (0..RECORDINGS_MAX).map(|more| seed + 100 * more);
+    let has_some = seeds.any(|seed| survives(End::Power, compression, fault, seed) != 0);
+    assert!(has_some, "nothing was set aside");
+}
+
 const FAILING: Option<Fault> = Some(Fault {
     writes: usize::MAX,
     syncs: 9,
@@ -241,18 +251,14 @@ fn acknowledged_messages_are_there_once_after_a_crash() {
 
 #[test]
 fn acknowledged_messages_are_there_once_after_a_power_failure() {
-    let plain = survives(End::Power, Compression::None, None, 3);
-    let packed = survives(End::Power, Compression::Zstd, None, 4);
-    // How much one of them sets aside depends on the timing of its syncs.
-    assert!(plain + packed != 0, "nothing was set aside");
+    sets_aside(Compression::None, None, 3);
+    sets_aside(Compression::Zstd, None, 4);
 }
 
 #[test]
 fn acknowledged_messages_are_there_once_after_syncs_and_the_power_failed() {
-    let plain = survives(End::Power, Compression::None, FAILING, 5);
-    let packed = survives(End::Power, Compression::Lz4, FAILING, 6);
-    // How much one of them sets aside depends on the timing of its syncs.
-    assert!(plain + packed != 0, "nothing was set aside");
+    sets_aside(Compression::None, FAILING, 5);
+    sets_aside(Compression::Lz4, FAILING, 6);
 }
 
 #[test]
