@@ -17,7 +17,7 @@ pub use self::registry::DeviceRegistry;
 pub use self::snapshot::{DeviceList, DeviceSnapshot};
 use crate::moment::{Moment, nanos};
 use crate::reason::{CloseReason, FaultKind};
-use crate::session::SessionGap;
+use crate::session::{SessionGap, add_saturating};
 
 /// A connected device is silent after this many of its median intervals without a batch.
 pub const SILENT_INTERVALS: u32 = 3;
@@ -199,12 +199,7 @@ impl DeviceStats {
     /// Counts numbers of a session without a message.
     pub fn gap(&self, gap: &SessionGap) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
-        // A device can name any gap of numbers.
-        let messages = gap.to.saturating_sub(gap.from);
-        let sum = |before: u64| Some(before.saturating_add(messages));
-        let _ = self
-            .gap_messages
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+        add_saturating(&self.gap_messages, gap.to.saturating_sub(gap.from));
     }
 
     /// Returns the state now.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use framing_core::session::{Continued, Counted, NotOwner, SessionReceiver, Written};
 
+pub(crate) use self::counts::add_saturating;
 pub use self::counts::{HelloKind, SessionCounters, SessionTotals};
 pub(crate) use self::registry::OpenedSession;
 pub use self::registry::{Recovered, Sessions};

@@ -22,7 +22,7 @@ const COUNT_MAX: u32 = 2 * TURN;
 /// The last intervals of a device.
 #[derive(Debug, Default)]
 pub(super) struct Intervals {
-    /// When the last burst began, in nanoseconds; 0 if there is none to measure from.
+    /// Time at which the last burst began, in nanoseconds; 0 if the next interval cannot be measured from it.
     burst: AtomicU64,
     /// Number of intervals so far.
     count: AtomicU32,

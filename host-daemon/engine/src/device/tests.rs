@@ -19,7 +19,7 @@ fn hear(device: &DeviceStats) {
     device.batch(1, 10, SystemTime::now());
 }
 
-/// A connected device that has just sent the last of five batches in this interval.
+/// A connected device after five batches in this interval.
 async fn regular(registry: &DeviceRegistry, interval: Duration) -> Arc<DeviceStats> {
     let device = open(registry, "imu");
     hear(&device);

@@ -138,10 +138,14 @@ impl SessionCounters {
 }
 
 /// Adds to a counter, which stays at its greatest value: a device can name any gap of numbers.
+pub(crate) fn add_saturating(counter: &AtomicU64, count: u64) {
+    let sum = |value: u64| Some(value.saturating_add(count));
+    // It always returns a sum.
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+}
+
 fn add(counters: &[AtomicU64], index: usize, count: u64) {
     if let Some(counter) = counters.get(index) {
-        let sum = |value: u64| Some(value.saturating_add(count));
-        // It always returns a sum.
-        let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+        add_saturating(counter, count);
     }
 }
