@@ -161,7 +161,7 @@ impl Host<'_> {
         self.check();
     }
 
-    /// The fold has all durable messages, and perhaps some that were only written.
+    /// The fold has all durable messages. It may also have messages that were written, and not synced.
     fn check(&mut self) {
         let folded = folded(self.folder);
         let mut known = BTreeMap::new();
