@@ -12,10 +12,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod devices;
 pub mod error;
 mod escape;
 pub mod http;

@@ -24,7 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use crate::devices::DevicesReport;
+use crate::api::devices::DevicesReport;
+use crate::api::to_json;
 use crate::http::accept::MetricsFormat;
 use crate::http::access::{Access, AccessRefusal};
 use crate::http::connections::{HttpConnections, Requested};
@@ -226,7 +227,7 @@ async fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<By
         ("/readyz", _) => verdict(pages.health.not_ready()),
         ("/api/v1/devices", Some(api)) => {
             let devices = Arc::clone(&api.devices);
-            let encode = move || Some(DevicesReport::of(&devices.list()).to_json());
+            let encode = move || Some(to_json(&DevicesReport::of(&devices.list())));
             match encoded(pages, encode).await {
                 Some(json) => page(StatusCode::OK, JSON, json),
                 None => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
