@@ -18,6 +18,7 @@ pub mod commands;
 pub mod config;
 pub mod error;
 mod escape;
+mod fields;
 pub mod http;
 pub mod output;
 pub mod payload;

@@ -104,6 +104,12 @@ const RULES: &[(&str, &[&str])] = &[
         "config",
         &["engine", ENGINE, "escape", "payload", RECORDING],
     ),
+    (
+        "fields",
+        &[
+            "cli", "engine", "error", "escape", "output", "payload", "recorded", "service",
+        ],
+    ),
     ("api", &["engine", "escape", "recorded"]),
     ("http", &["engine", "api"]),
     ("service", &["engine", "escape"]),
