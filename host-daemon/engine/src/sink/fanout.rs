@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::batch::Batch;
 use crate::counters::Counters;
-use crate::event::{Encoding, Event, EventKind};
-use crate::sink::{Delivery, Events, Interest, Queue, lossy};
+use crate::event::{ConnectionInfo, Encoding, Event, EventKind};
+use crate::sink::watched::{Viewed, WatchedSender};
+use crate::sink::{Delivery, Events, Interest, Queue, lossy, watched};
 
 /// The queues of all sinks.
 ///
 /// # Examples
 /// ```
-/// use blocksd_engine::event::Encoding;
 /// use blocksd_engine::sink::fanout::Fanout;
 /// use blocksd_engine::sink::lossy::Next;
 /// use blocksd_engine::sink::{Delivery, Interest};
 ///
 /// let mut fanout = Fanout::default();
+/// assert!(fanout.is_empty());
 /// let mut events = fanout.add("mine", Interest::All, Delivery::BACKPRESSURE);
-/// assert!(fanout.wants_messages(&Encoding::default()));
+/// assert!(!fanout.is_empty());
 /// drop(fanout);
 /// assert!(matches!(events.poll(), Next::End));
 /// ```
@@ -27,6 +29,8 @@ use crate::sink::{Delivery, Events, Interest, Queue, lossy};
 pub struct Fanout {
     backpressure: Vec<Outlet<mpsc::Sender<Event>>>,
     lossy: Vec<Outlet<lossy::Sender>>,
+    watched: Vec<Outlet<WatchedSender>>,
+    /// A sink needs all messages, whether somebody looks or not.
     wants_messages: bool,
     /// A sink needs the messages of encodings other than raw.
     wants_encoded: bool,
@@ -63,8 +67,10 @@ impl Fanout {
 
     /// Adds a sink and returns its events. They end when the fan-out is dropped.
     pub fn add(&mut self, name: &'static str, interest: Interest, delivery: Delivery) -> Events {
-        self.wants_messages |= interest == Interest::All;
-        self.wants_encoded |= interest == Interest::Encoded;
+        if !matches!(delivery, Delivery::Watched { .. }) {
+            self.wants_messages |= interest == Interest::All;
+            self.wants_encoded |= interest == Interest::Encoded;
+        }
         Events(match delivery {
             Delivery::Backpressure { queue_len } => {
                 let (sender, events) = mpsc::channel(queue_len.max(1));
@@ -84,6 +90,15 @@ impl Fanout {
                 });
                 Queue::Lossy(events)
             }
+            Delivery::Watched { max_bytes } => {
+                let (sender, events) = watched::queue(max_bytes);
+                self.watched.push(Outlet {
+                    name,
+                    interest,
+                    sender,
+                });
+                Queue::Lossy(events)
+            }
         })
     }
 
@@ -97,19 +112,39 @@ impl Fanout {
             sink: outlet.name,
             events: outlet.sender.len(),
         });
-        backpressure.chain(lossy)
+        let watched = self.watched.iter().map(|outlet| QueueDepth {
+            sink: outlet.name,
+            events: outlet.sender.len(),
+        });
+        backpressure.chain(lossy).chain(watched)
     }
 
     /// Returns whether there is no sink.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.backpressure.is_empty() && self.lossy.is_empty()
+        self.backpressure.is_empty() && self.lossy.is_empty() && self.watched.is_empty()
     }
 
-    /// Returns whether any sink needs messages of this encoding.
+    /// Returns whether any sink needs the messages of this connection now. The answer changes when somebody begins or ends
+    /// to look at its device, if there is a sink with [`Delivery::Watched`].
     #[must_use]
-    pub fn wants_messages(&self, encoding: &Encoding) -> bool {
+    pub fn wants_messages(&self, source: &ConnectionInfo) -> bool {
+        self.queues_messages(&source.encoding) || self.is_viewed(source)
+    }
+
+    /// Returns whether the batches of this encoding go into queues, whether somebody looks or not. The answer never changes.
+    pub(crate) fn queues_messages(&self, encoding: &Encoding) -> bool {
         self.wants_messages || self.wants_encoded && !encoding.is_raw()
+    }
+
+    /// Returns whether any sink needs something of a batch of this connection now.
+    pub(crate) fn wants_batch(&self, source: &ConnectionInfo, batch: &Batch) -> bool {
+        self.wants_messages(source) || !self.watched.is_empty() && batch.reports() != 0
+    }
+
+    fn is_viewed(&self, source: &ConnectionInfo) -> bool {
+        let stats = source.stats.as_ref();
+        !self.watched.is_empty() && stats.is_some_and(|stats| stats.is_viewed())
     }
 
     /// Sends an event to all sinks, unless a queue with backpressure is full.
@@ -176,8 +211,11 @@ impl Fanout {
         places
     }
 
-    /// Sends an event to the lossy sinks.
+    /// Sends an event to the sinks that connections never wait for.
     fn offer(&self, event: Event) {
+        if !self.watched.is_empty() {
+            self.show(&event);
+        }
         let Some((last, others)) = self.lossy.split_last() else {
             return;
         };
@@ -187,6 +225,22 @@ impl Fanout {
         }
         if last.wants(&event) {
             self.counters.output_lost(last.sender.send(event));
+        }
+    }
+}
+
+impl Fanout {
+    /// Sends what viewers need of an event to the sinks of live views.
+    fn show(&self, event: &Event) {
+        let viewed = Viewed::of(event);
+        let mut has_messages = false;
+        for outlet in self.watched.iter().filter(|outlet| outlet.wants(event)) {
+            let sent = outlet.sender.send(event, &viewed);
+            self.counters.output_lost(sent.dropped);
+            has_messages |= sent.has_messages;
+        }
+        if !has_messages {
+            viewed.give_back(event);
         }
     }
 }
@@ -365,10 +419,10 @@ mod tests {
     fn a_sink_gets_only_the_events_that_it_needs() {
         let mut fanout = Fanout::default();
         let mut connections = fanout.add("connections", Interest::Connections, ONE);
-        assert!(!fanout.wants_messages(&Encoding::default()) && !fanout.is_empty());
+        assert!(!fanout.wants_messages(&opened(1).source) && !fanout.is_empty());
         let mut shown = fanout.add("shown", Interest::Connections, Delivery::LOSSY);
         let mut all = fanout.add("all", Interest::All, Delivery::BACKPRESSURE);
-        assert!(fanout.wants_messages(&Encoding::default()));
+        assert!(fanout.wants_messages(&opened(1).source));
         for event in [opened(1), batch(2)] {
             assert!(fanout.try_send(event).is_ok());
         }
