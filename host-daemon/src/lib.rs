@@ -28,3 +28,4 @@ pub mod reload;
 pub mod serve;
 pub mod service;
 pub mod sinks;
+pub mod view;

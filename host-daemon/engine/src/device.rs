@@ -224,6 +224,12 @@ impl DeviceStats {
         }
     }
 
+    /// Returns its values now.
+    #[must_use]
+    pub fn snapshot(&self) -> DeviceSnapshot {
+        DeviceSnapshot::of(self)
+    }
+
     /// Returns the median of the last intervals between batches, if enough are known.
     #[must_use]
     pub fn interval(&self) -> Option<Duration> {

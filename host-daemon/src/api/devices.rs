@@ -168,7 +168,9 @@ impl DeviceReport {
         self.faults.values().sum()
     }
 
-    fn of(seen: &DeviceSnapshot) -> Self {
+    /// A device of a daemon.
+    #[must_use]
+    pub fn of(seen: &DeviceSnapshot) -> Self {
         let interval_us =
             |interval: std::time::Duration| u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
         Self {

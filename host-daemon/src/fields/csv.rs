@@ -11,7 +11,7 @@ use crate::fields::columns::{Leaf, flatten};
 use crate::fields::rows::{FieldRow, RowSink};
 use crate::fields::table::Columns;
 
-/// Writes rows to standard output. A value is written as it was received, and escaped on a terminal.
+/// Writes rows as CSV. A value is written as it was received, and escaped on a terminal.
 pub(crate) struct CsvRows {
     writer: Writer<Box<dyn Write + Send>>,
     columns: Columns,
@@ -21,12 +21,24 @@ pub(crate) struct CsvRows {
 }
 
 impl CsvRows {
-    /// Writes the header.
+    /// Writes the header to standard output.
     ///
     /// # Errors
     /// If standard output cannot be written.
     pub(crate) fn new(columns: Columns, has_received: bool) -> Result<Self, CommandError> {
-        let mut writer = Writer::from_writer(terminal::stdout());
+        Self::to(terminal::stdout(), columns, has_received)
+    }
+
+    /// Writes the header there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) fn to(
+        to: Box<dyn Write + Send>,
+        columns: Columns,
+        has_received: bool,
+    ) -> Result<Self, CommandError> {
+        let mut writer = Writer::from_writer(to);
         let own = ["time", "device", "conn", "seq"].map(str::to_owned);
         let received = has_received.then(|| "received".to_owned());
         let names = own.into_iter().chain(received).chain(columns.headers());

@@ -11,6 +11,8 @@ use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode, Uri, Version};
 use sha2::{Digest, Sha256};
 
+use crate::http::page;
+
 /// Longest token, in bytes.
 pub const TOKEN_MAX: usize = 1024;
 
@@ -115,7 +117,9 @@ impl Access {
                 "only GET and HEAD are allowed\n",
             );
         }
-        let is_open = matches!(uri.path(), "/healthz" | "/readyz");
+        // The files of the page have no data.
+        let is_open =
+            matches!(uri.path(), "/healthz" | "/readyz") || page::file(uri.path()).is_some();
         if !is_open && !self.has_token(headers) {
             return refuse(
                 StatusCode::UNAUTHORIZED,
