@@ -9,6 +9,7 @@ mod csv;
 mod devices;
 mod disk;
 mod entries;
+mod entry;
 mod fields;
 mod filter;
 mod history;
@@ -28,7 +29,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::answers::{DeviceOrder, DevicesQuery, EntriesQuery, EntryKind, PlotQuery, Selection};
 pub use self::disk::RecordingSource;
-pub use self::filter::{DeviceGlobs, EntryFilter, LogLevel};
+pub use self::entry::LogLevel;
+pub use self::filter::{DeviceGlobs, EntryFilter};
 pub use self::series::LONGEST_S;
 pub use self::sink::ViewSink;
 pub use self::undecoded::UndecodedQueue;
@@ -235,7 +237,7 @@ impl View {
 }
 
 impl ViewState {
-    fn fault(&mut self, kind: FaultKind, time: SystemTime, fault: entries::Entry) {
+    fn fault(&mut self, kind: FaultKind, time: SystemTime, fault: entry::ViewEntry) {
         if let Some(newest) = self.newest_faults.get_mut(kind as usize) {
             *newest = Some((Arc::clone(&fault.device), time));
         }

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_health_needs_the_token() {
+    fn everything_but_health_and_the_files_of_the_page_needs_the_token() {
         let access = Access::new([]).with_token(b" s3cret/Token==\n").unwrap();
         let with = |uri, value: &str| {
             let headers = [("host", "localhost"), ("authorization", value)];
@@ -313,7 +313,10 @@ mod tests {
         for uri in [
             "/metrics",
             "/api/v1/devices",
-            "/",
+            "/api/v1/tail?follow=true",
+            "/page/",
+            "/page/../api/v1/devices",
+            "//",
             "/healthz/",
             "/healthz/x",
         ] {
@@ -334,7 +337,7 @@ mod tests {
             assert_eq!(status(&access, "GET", uri, &[("host", "localhost")]), 401);
         }
         assert_eq!(with("/metrics", "bearer s3cret/Token=="), 200);
-        for uri in ["/healthz", "/readyz", "/healthz?x"] {
+        for uri in ["/healthz", "/readyz", "/healthz?x", "/", "/?x"] {
             assert_eq!(with(uri, ""), 200, "{uri}");
         }
         let twice = [
@@ -342,7 +345,7 @@ mod tests {
             ("authorization", "Bearer s3cret/Token=="),
             ("authorization", "Bearer x"),
         ];
-        assert_eq!(status(&access, "GET", "/", &twice), 401);
+        assert_eq!(status(&access, "GET", "/metrics", &twice), 401);
     }
 
     #[test]

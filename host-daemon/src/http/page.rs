@@ -14,8 +14,11 @@ pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-sr
      frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
+#[allow(dead_code)]
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+#[allow(dead_code)]
 const STYLE: &str = "text/css; charset=utf-8";
+#[allow(dead_code)]
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Embeds files of the folder `page`, each with its type.

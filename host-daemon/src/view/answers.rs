@@ -16,6 +16,7 @@ use crate::service::priority;
 use crate::view::csv::CsvTable;
 use crate::view::devices::WatchedDevices;
 use crate::view::entries::Selected;
+use crate::view::entry::ViewEntry;
 use crate::view::filter::{DeviceGlobs, EntryFilter};
 use crate::view::history::{History, Past};
 use crate::view::series::PlotSpan;
@@ -284,7 +285,7 @@ impl View {
             lost,
         } = entries.select(&mut query.filter, query.after, query.limit);
         drop(state);
-        let line = |(id, entry): &(u64, crate::view::entries::Entry)| {
+        let line = |(id, entry): &(u64, ViewEntry)| {
             let mut line = Vec::with_capacity(entry.line.len() + 32);
             entry.write(*id, query.has_hex, &mut line);
             line

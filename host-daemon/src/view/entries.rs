@@ -1,35 +1,13 @@
-//! The newest messages, faults or events: a ring of [`Entry`]s with numbers, [`Entries`].
+//! The newest messages, faults or events: a ring with numbers, [`Entries`].
 
+use crate::view::entry::ViewEntry;
+use crate::view::filter::EntryFilter;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
-use std::sync::Arc;
-
-use crate::view::filter::{EntryFilter, LogLevel};
-
-/// Memory of an entry besides its line and its payload, in bytes.
-const ENTRY_COST: usize = 96;
-
-/// Bytes of a payload that are shown in hexadecimal.
-const HEX_MAX: usize = 1024;
-
-/// A message, a fault or another event.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) device: Arc<str>,
-    /// The level, if it is a line of a log.
-    pub(super) level: Option<LogLevel>,
-    /// The event as a JSON object.
-    pub(super) line: Arc<[u8]>,
-    /// Where in the line its content begins, after what it has in common with others.
-    pub(super) content_at: usize,
-    /// The payload as it was received; empty for faults and events.
-    pub(super) payload: Arc<[u8]>,
-}
 
 /// The newest entries, within a bound of memory. Numbers increase by one.
 #[derive(Debug)]
 pub(super) struct Entries {
-    ring: VecDeque<Entry>,
+    ring: VecDeque<ViewEntry>,
     /// Number of the first entry in the ring.
     first: u64,
     /// Number of the first entry ever.
@@ -43,41 +21,11 @@ pub(super) struct Entries {
 #[derive(Debug, Default)]
 pub(super) struct Selected {
     /// Entries and their numbers, the oldest first.
-    pub(super) entries: Vec<(u64, Entry)>,
+    pub(super) entries: Vec<(u64, ViewEntry)>,
     /// The `after` of the next request.
     pub(super) next: u64,
     /// Entries after `after` that are no longer kept; `None` if `after` is not of this ring.
     pub(super) lost: Option<u64>,
-}
-
-impl Entry {
-    fn cost(&self) -> usize {
-        ENTRY_COST + self.line.len() + self.payload.len()
-    }
-
-    /// Appends the entry as a JSON object that begins with its number.
-    pub(super) fn write(&self, id: u64, with_hex: bool, to: &mut Vec<u8>) {
-        to.extend_from_slice(format!(r#"{{"id":{id},"#).as_bytes());
-        to.extend_from_slice(self.line.get(1..).unwrap_or_default());
-        if !with_hex || self.payload.is_empty() {
-            return;
-        }
-        to.pop();
-        let shown = self.payload.get(..HEX_MAX).unwrap_or(&self.payload);
-        let mut hex = String::with_capacity(2 * shown.len() + 32);
-        hex.push_str(r#","hex":""#);
-        for byte in shown {
-            // A write to memory does not fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        hex.push('"');
-        let more = self.payload.len() - shown.len();
-        if more != 0 {
-            let _ = write!(hex, r#","hex_more":{more}"#);
-        }
-        hex.push('}');
-        to.extend_from_slice(hex.as_bytes());
-    }
 }
 
 impl Entries {
@@ -99,7 +47,7 @@ impl Entries {
     }
 
     /// Adds an entry, and drops the oldest ones that have no room.
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: ViewEntry) {
         self.cost += entry.cost();
         self.ring.push_back(entry);
         while self.max_len < self.ring.len() || self.max_bytes < self.cost {
@@ -117,7 +65,7 @@ impl Entries {
     }
 
     /// The entries, the newest first.
-    pub(super) fn newest(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn newest(&self) -> impl Iterator<Item = &ViewEntry> {
         self.ring.iter().rev()
     }
 
@@ -171,8 +119,8 @@ impl Entries {
 mod tests {
     use super::*;
 
-    fn entry(device: &str, text: &str) -> Entry {
-        Entry {
+    fn entry(device: &str, text: &str) -> ViewEntry {
+        ViewEntry {
             device: device.into(),
             level: None,
             line: format!(r#"{{"event":"block","text":"{text}"}}"#)
@@ -244,23 +192,5 @@ mod tests {
         assert!(ring.cost() <= 10_000 && 2 < ring.ring.len());
         ring.push(entry("a", &"x".repeat(20_000)));
         assert_eq!((ring.cost(), ring.ring.len(), ring.end()), (0, 0, 102));
-    }
-
-    #[test]
-    fn an_entry_has_its_number_and_its_bytes() {
-        let written = |entry: &Entry, hex| {
-            let mut line = Vec::new();
-            entry.write(7, hex, &mut line);
-            String::from_utf8(line).unwrap()
-        };
-        let short = entry("a", "hi");
-        assert_eq!(
-            written(&short, false),
-            r#"{"id":7,"event":"block","text":"hi"}"#
-        );
-        let want = r#"{"id":7,"event":"block","text":"hi","hex":"6869"}"#;
-        assert_eq!(written(&short, true), want);
-        let long = written(&entry("a", &"x".repeat(1030)), true);
-        assert!(long.ends_with(r#"78","hex_more":6}"#), "{long}");
     }
 }

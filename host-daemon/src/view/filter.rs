@@ -1,26 +1,10 @@
 //! Which entries a request selects: an [`EntryFilter`].
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use wildmatch::WildMatch;
 
-use crate::view::entries::Entry;
-
-/// The level of a line of a log; a later one is more severe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// `trace`
-    Trace,
-    /// `debug`
-    Debug,
-    /// `info`
-    Info,
-    /// `warn`
-    Warn,
-    /// `error`
-    Error,
-}
+use crate::view::entry::{LogLevel, ViewEntry};
 
 /// Names of devices, of which some may have the wildcards `*` and `?`. Without a name, all devices.
 #[derive(Clone, Debug, Default)]
@@ -38,38 +22,6 @@ pub struct EntryFilter {
     /// The last device that was compared. Entries of one device often follow each other.
     last: Option<(Arc<str>, bool)>,
     lower: String,
-}
-
-impl LogLevel {
-    /// All levels.
-    pub const ALL: [Self; 5] = [
-        Self::Trace,
-        Self::Debug,
-        Self::Info,
-        Self::Warn,
-        Self::Error,
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        let is_named = |level: &Self| level.as_str().eq_ignore_ascii_case(name);
-        Self::ALL.into_iter().find(is_named).ok_or(())
-    }
 }
 
 impl DeviceGlobs {
@@ -95,7 +47,7 @@ impl EntryFilter {
         }
     }
 
-    pub(super) fn selects(&mut self, entry: &Entry) -> bool {
+    pub(super) fn selects(&mut self, entry: &ViewEntry) -> bool {
         if let Some(least) = self.level
             && entry.level.is_none_or(|level| level < least)
         {
@@ -112,7 +64,7 @@ impl EntryFilter {
         is_wanted && self.has_text(entry)
     }
 
-    fn has_text(&mut self, entry: &Entry) -> bool {
+    fn has_text(&mut self, entry: &ViewEntry) -> bool {
         if self.contains.is_empty() {
             return true;
         }
@@ -128,8 +80,8 @@ impl EntryFilter {
 mod tests {
     use super::*;
 
-    fn entry(device: &str, level: Option<LogLevel>, line: &str) -> Entry {
-        Entry {
+    fn entry(device: &str, level: Option<LogLevel>, line: &str) -> ViewEntry {
+        ViewEntry {
             device: device.into(),
             level,
             line: line.as_bytes().into(),

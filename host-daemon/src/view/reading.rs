@@ -11,7 +11,7 @@ use crate::output::json::{MessageLines, item_note, note, write_item};
 use crate::output::write_meaning;
 use crate::payload::{Decoder, Decoders, Meaning};
 use crate::recorded::time::Time;
-use crate::view::entries::Entry;
+use crate::view::entry::ViewEntry;
 use crate::view::fields::{cut, first_values};
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, StreamPosition};
@@ -33,9 +33,9 @@ pub(super) struct EntryReader {
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     /// Messages and pieces, each with its object of fields, which is empty if there is none.
-    pub(super) messages: Vec<(Entry, Box<[u8]>)>,
-    pub(super) faults: Vec<(FaultKind, Entry)>,
-    pub(super) others: Vec<Entry>,
+    pub(super) messages: Vec<(ViewEntry, Box<[u8]>)>,
+    pub(super) faults: Vec<(FaultKind, ViewEntry)>,
+    pub(super) others: Vec<ViewEntry>,
     pub(super) newest: Option<NewestMessage>,
 }
 
@@ -99,7 +99,7 @@ impl EntryReader {
                     reading.newest = Some(newest(event, seq, decoder, bytes, object));
                 }
                 let message = entry(event, line, content_at, bytes);
-                let message = Entry { level, ..message };
+                let message = ViewEntry { level, ..message };
                 reading.messages.push((message, object.into()));
             } else if let Some(note) = item_note(event, &item, &position) {
                 let mut line = Vec::new();
@@ -126,8 +126,8 @@ impl EntryReader {
     }
 }
 
-fn entry(event: &Event, line: Vec<u8>, content_at: usize, payload: &[u8]) -> Entry {
-    Entry {
+fn entry(event: &Event, line: Vec<u8>, content_at: usize, payload: &[u8]) -> ViewEntry {
+    ViewEntry {
         device: Arc::clone(&event.source.device),
         level: None,
         line: line.into(),

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::payload::{Undecodable, UndecodableObserver};
 use crate::recorded::note::Note;
-use crate::view::entries::Entry;
+use crate::view::entry::ViewEntry;
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, UndecodableMessage};
 
 /// Length of the queue. What has no room is counted as the others, and not shown one by one.
@@ -34,7 +34,7 @@ impl UndecodedQueue {
     }
 
     /// The next message: when it was found, and its fault.
-    pub(super) fn take(&self) -> Option<(SystemTime, Entry)> {
+    pub(super) fn take(&self) -> Option<(SystemTime, ViewEntry)> {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
         let event = receiver.try_recv().ok()?;
         drop(receiver);
@@ -44,7 +44,7 @@ impl UndecodedQueue {
         let mut line = Vec::new();
         // A write to memory does not fail.
         let _ = Note::recorded_undecodable(&event, message).write(&mut line);
-        let entry = Entry {
+        let entry = ViewEntry {
             device: Arc::clone(&event.source.device),
             level: None,
             line: line.into(),
