@@ -27,7 +27,9 @@ use blocksd_engine::event::Event;
 use blocksd_engine::reason::FaultKind;
 use tokio::sync::{Semaphore, watch};
 
-pub use self::answers::{DeviceOrder, DevicesQuery, EntriesQuery, EntryKind, PlotQuery, Selection};
+pub use self::answers::{
+    DeviceOrder, DevicesQuery, EntriesAnswer, EntriesQuery, EntryKind, PlotQuery,
+};
 pub use self::disk::RecordingSource;
 pub use self::entry::LogLevel;
 pub use self::filter::{DeviceGlobs, EntryFilter};

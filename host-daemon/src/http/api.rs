@@ -13,7 +13,7 @@ use crate::http::access::Access;
 pub(super) use crate::http::api::follow::Followed;
 use crate::http::api::query::Parameters;
 use crate::recorded::time::Time;
-use crate::view::{EntriesQuery, EntryKind, Selection, View};
+use crate::view::{EntriesAnswer, EntriesQuery, EntryKind, View};
 
 /// Reports that are encoded at the same time.
 const ENCODERS: usize = 2;
@@ -137,7 +137,7 @@ fn unknown(device: &str) -> ApiAnswer {
 }
 
 fn tail(view: &View, query: &mut EntriesQuery) -> String {
-    let Selection {
+    let EntriesAnswer {
         lines,
         next,
         lost,

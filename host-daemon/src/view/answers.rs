@@ -15,7 +15,7 @@ use crate::recorded::time::{Time, nanoseconds};
 use crate::service::priority;
 use crate::view::csv::CsvTable;
 use crate::view::devices::WatchedDevices;
-use crate::view::entries::Selected;
+use crate::view::entries::SelectedEntries;
 use crate::view::entry::ViewEntry;
 use crate::view::filter::{DeviceGlobs, EntryFilter};
 use crate::view::history::{History, Past};
@@ -56,7 +56,7 @@ pub struct DevicesQuery {
     pub names: HashSet<String>,
     /// The order.
     pub order: DeviceOrder,
-    /// Selected devices that are left out.
+    /// SelectedEntries devices that are left out.
     pub offset: usize,
     /// Most devices.
     pub limit: Option<usize>,
@@ -92,7 +92,7 @@ pub struct EntriesQuery {
 
 /// Entries as JSON.
 #[derive(Clone, Debug)]
-pub struct Selection {
+pub struct EntriesAnswer {
     /// An object for each entry.
     pub lines: Vec<Vec<u8>>,
     /// The `after` of the next request.
@@ -268,7 +268,7 @@ impl View {
 
     /// The entries of a request.
     #[must_use]
-    pub fn entries(&self, query: &mut EntriesQuery) -> Selection {
+    pub fn entries(&self, query: &mut EntriesQuery) -> EntriesAnswer {
         let not_shown = match query.kind {
             EntryKind::Messages => self.watch(&query.filter.devices),
             EntryKind::Faults | EntryKind::Events => 0,
@@ -279,7 +279,7 @@ impl View {
             EntryKind::Faults => &state.faults,
             EntryKind::Events => &state.events,
         };
-        let Selected {
+        let SelectedEntries {
             entries,
             next,
             lost,
@@ -290,7 +290,7 @@ impl View {
             entry.write(*id, query.has_hex, &mut line);
             line
         };
-        Selection {
+        EntriesAnswer {
             lines: entries.iter().map(line).collect(),
             next,
             lost,

@@ -19,7 +19,7 @@ pub(super) struct Entries {
 
 /// Entries that a filter has selected.
 #[derive(Debug, Default)]
-pub(super) struct Selected {
+pub(super) struct SelectedEntries {
     /// Entries and their numbers, the oldest first.
     pub(super) entries: Vec<(u64, ViewEntry)>,
     /// The `after` of the next request.
@@ -75,7 +75,7 @@ impl Entries {
         filter: &mut EntryFilter,
         after: Option<u64>,
         limit: usize,
-    ) -> Selected {
+    ) -> SelectedEntries {
         let Some(after) = after else {
             let numbers = (self.first..self.end()).rev();
             let newest = numbers.zip(self.newest());
@@ -84,7 +84,7 @@ impl Entries {
                 .take(limit);
             let mut entries: Vec<_> = newest.map(|(id, entry)| (id, entry.clone())).collect();
             entries.reverse();
-            return Selected {
+            return SelectedEntries {
                 entries,
                 next: self.end() - 1,
                 lost: Some(0),
@@ -107,7 +107,7 @@ impl Entries {
             }
             entries.push((id, entry.clone()));
         }
-        Selected {
+        SelectedEntries {
             entries,
             next,
             lost: is_known.then_some(lost),
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    fn ids(selected: &Selected) -> Vec<u64> {
+    fn ids(selected: &SelectedEntries) -> Vec<u64> {
         selected.entries.iter().map(|(id, _)| *id).collect()
     }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::http::api::query::ENTRIES;
 use crate::recorded::time::Time;
-use crate::view::{EntriesQuery, EntryKind, Selection, View};
+use crate::view::{EntriesAnswer, EntriesQuery, EntryKind, View};
 
 /// Lines that wait for the client, in parts.
 const QUEUE_LEN: usize = 4;
@@ -54,7 +54,7 @@ pub(super) fn follow(view: Arc<View>, mut query: EntriesQuery) -> Followed {
         query.limit = if is_after { ENTRIES.0 } else { limit.max(1) };
         loop {
             changes.mark_unchanged();
-            let Selection {
+            let EntriesAnswer {
                 lines: entries,
                 next,
                 lost,
