@@ -227,9 +227,7 @@ impl Fanout {
             self.counters.output_lost(last.sender.send(event));
         }
     }
-}
 
-impl Fanout {
     /// Sends what viewers need of an event to the sinks of live views.
     fn show(&self, event: &Event) {
         let viewed = Viewed::of(event);
