@@ -13,11 +13,10 @@ use self::view::{Seen, View, decode, device};
 use super::*;
 use crate::batch::{OversizePolicy, WholeMessages};
 use crate::device::SAMPLED;
-use crate::event::{Encoding, Peer, StreamPosition};
+use crate::event::{Peer, StreamPosition};
 use crate::pool::Span;
 use crate::reason::CloseReason;
-use crate::sink::fanout::Fanout;
-use crate::sink::lossy::Next;
+use crate::sink::queue::Next;
 
 const MAX_BYTES: usize = 8 << 20;
 /// Messages of a window that are not for samples.
@@ -54,12 +53,7 @@ async fn events_without_messages_are_queued_for_all_devices() {
     view.batch(Batch::of_end());
     view.batch(Batch::of_after_end(3));
     view.send(closed());
-    let depths: Vec<_> = view
-        .fanout
-        .depths()
-        .map(|it| (it.sink, it.events))
-        .collect();
-    assert_eq!(depths, [("live", 5)]);
+    assert_eq!(view.sender.len(), 5);
     let fault = Seen::Fault(3);
     let want = [
         Seen::Opened,
@@ -76,7 +70,7 @@ async fn events_without_messages_are_queued_for_all_devices() {
 async fn of_a_device_that_nobody_looks_at_only_faults_are_copied() {
     let mut view = View::new(MAX_BYTES);
     view.blocks(&[1, 2, 0, SHORT + 1, 3, SHORT + 1, 4], SHORT, Skip);
-    let Next::Event(event) = view.events.poll() else {
+    let Next::Event(event) = view.events.receive(false) else {
         panic!("no event");
     };
     let EventKind::Batch { batch, .. } = &event.kind else {
@@ -92,7 +86,6 @@ async fn a_batch_that_nobody_needs_takes_no_allocation_and_no_lock() {
     let view = View::new(MAX_BYTES);
     let source = Arc::clone(&view.source);
     let batch = Arc::new(decode(&[1, 0], SHORT, Skip, WholeMessages::Kept));
-    assert!(!view.fanout.wants_batch(&source, &batch));
     let (sender, _receiver) = queue(MAX_BYTES);
     let position = StreamPosition::default();
     let kind = EventKind::Batch { batch, position };
@@ -240,7 +233,6 @@ async fn pieces_and_messages_of_one_batch_are_one_run() {
 async fn a_sampled_device_shows_its_newest_message_every_quarter_second() {
     let mut view = View::new(MAX_BYTES);
     view.device.sample();
-    assert!(view.fanout.wants_messages(&view.source));
     view.batch(Batch::of_piece(vec![7; 10], true, true));
     assert_eq!(view.seen(), [], "a piece is not a sample");
     let long = MESSAGE_MAX + 1;
@@ -379,24 +371,6 @@ async fn a_view_that_has_ended_takes_nothing() {
     view.messages(3, 1);
     view.send(closed());
     assert_eq!(view.seen(), [Seen::Opened]);
-    assert!(matches!(view.events.poll(), Next::End));
+    assert!(matches!(view.events.receive(false), Next::End));
     assert_eq!(view.device.not_shown(), 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn messages_are_wanted_only_while_somebody_looks() {
-    let view = View::new(MAX_BYTES);
-    let reset = Batch::of_reset();
-    let end = Batch::of_end();
-    assert!(!view.fanout.is_empty());
-    assert!(!view.fanout.wants_messages(&view.source));
-    assert!(view.fanout.wants_batch(&view.source, &reset));
-    assert!(!view.fanout.wants_batch(&view.source, &end));
-    view.device.watch();
-    assert!(view.fanout.wants_messages(&view.source));
-    assert!(view.fanout.wants_batch(&view.source, &end));
-    assert!(!view.fanout.queues_messages(&Encoding::default()));
-    let other = Fanout::default();
-    assert!(!other.wants_messages(&view.source), "no live view");
-    assert!(!other.wants_batch(&view.source, &reset));
 }

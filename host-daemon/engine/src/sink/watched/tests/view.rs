@@ -10,28 +10,26 @@ use crate::counters::Counters;
 use crate::device::{DeviceRegistry, DeviceStats};
 use crate::event::{ConnectionInfo, Dropped, Encoding, Event, EventKind, StreamPosition};
 use crate::pool::{Buffer, Span};
-use crate::sink::fanout::Fanout;
-use crate::sink::lossy::Next;
-use crate::sink::{Delivery, Events, Interest};
+use crate::sink::queue::{Next, Receiver};
+use crate::sink::watched::{WatchedSender, queue, show};
 
 /// A device with one connection, and a live view.
 pub(super) struct View {
-    pub(super) fanout: Fanout,
-    pub(super) events: Events,
+    pub(super) sender: WatchedSender,
+    pub(super) events: Receiver,
     pub(super) device: Arc<DeviceStats>,
     pub(super) source: Arc<ConnectionInfo>,
     pub(super) position: StreamPosition,
-    counters: Arc<Counters>,
+    counters: Counters,
 }
 
 impl View {
     pub(super) fn new(max_bytes: usize) -> Self {
-        let counters = Arc::<Counters>::default();
-        let mut fanout = Fanout::counting(Arc::clone(&counters));
-        let events = fanout.add("live", Interest::All, Delivery::Watched { max_bytes });
+        let counters = Counters::default();
+        let (sender, events) = queue(max_bytes);
         let (device, source) = device("imu");
         Self {
-            fanout,
+            sender,
             events,
             device,
             source,
@@ -51,7 +49,7 @@ impl View {
     pub(super) fn send(&mut self, kind: EventKind) {
         let (source, time) = (Arc::clone(&self.source), SystemTime::now());
         let event = Event { source, time, kind };
-        self.fanout.try_send(event).expect("no queue is full");
+        show(std::iter::once(&self.sender), &event, &self.counters);
     }
 
     /// Sends a batch of blocks of these lengths.
@@ -76,7 +74,7 @@ impl View {
     pub(super) fn seen(&mut self) -> Vec<Seen> {
         let mut seen = Vec::new();
         loop {
-            match self.events.poll() {
+            match self.events.receive(false) {
                 Next::Event(event) => seen.extend(Seen::of(&event)),
                 Next::Lost(Dropped { messages, others }) => seen.push(Seen::Lost(messages, others)),
                 Next::Empty | Next::End => return seen,
