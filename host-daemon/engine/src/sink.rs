@@ -116,7 +116,8 @@ pub enum Delivery {
     /// For a live view. Messages are copied only while their device is [watched](crate::device::DeviceStats::watch) or
     /// [sampled](crate::device::DeviceStats::sample), within a budget: see [`watched`]. Events without messages, and faults,
     /// are queued for all devices; end marks are left out. New events are dropped while the queue is full, and reported as
-    /// [`Next::Lost`], as are messages of a watched device beyond the budget. Connections never wait.
+    /// [`Next::Lost`], as are messages of a watched device beyond the budget. Only what a full queue drops is among the
+    /// [`Counters`](crate::counters::Counters) of dropped messages. Connections never wait.
     Watched {
         /// Memory of the messages in the queue, in bytes.
         max_bytes: usize,

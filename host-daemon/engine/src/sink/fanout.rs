@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::batch::Batch;
 use crate::counters::Counters;
 use crate::event::{ConnectionInfo, Encoding, Event, EventKind};
-use crate::sink::watched::{Viewed, WatchedSender};
+use crate::sink::watched::WatchedSender;
 use crate::sink::{Delivery, Events, Interest, Queue, lossy, watched};
 
 /// The queues of all sinks.
@@ -214,7 +214,8 @@ impl Fanout {
     /// Sends an event to the sinks that connections never wait for.
     fn offer(&self, event: Event) {
         if !self.watched.is_empty() {
-            self.show(&event);
+            let views = self.watched.iter().filter(|view| view.wants(&event));
+            watched::show(views.map(|view| &view.sender), &event, &self.counters);
         }
         let Some((last, others)) = self.lossy.split_last() else {
             return;
@@ -225,22 +226,6 @@ impl Fanout {
         }
         if last.wants(&event) {
             self.counters.output_lost(last.sender.send(event));
-        }
-    }
-}
-
-impl Fanout {
-    /// Sends what viewers need of an event to the sinks of live views.
-    fn show(&self, event: &Event) {
-        let viewed = Viewed::of(event);
-        let mut has_messages = false;
-        for outlet in self.watched.iter().filter(|outlet| outlet.wants(event)) {
-            let sent = outlet.sender.send(event, &viewed);
-            self.counters.output_lost(sent.dropped);
-            has_messages |= sent.has_messages;
-        }
-        if !has_messages {
-            viewed.give_back(event);
         }
     }
 }
@@ -334,6 +319,7 @@ mod tests {
 
     use super::*;
     use crate::batch::Batch;
+    use crate::device::DeviceRegistry;
     use crate::event::{ConnectionInfo, Peer, StreamPosition};
     use crate::pool::Span;
     use crate::sink::lossy::Next;
@@ -443,5 +429,36 @@ mod tests {
             assert!(matches!(events.wait(), Next::End));
             assert!(matches!(events.poll(), Next::End));
         }
+    }
+    #[test]
+    fn a_live_view_wants_messages_only_while_somebody_looks() {
+        let mut fanout = Fanout::default();
+        let max_bytes = 1 << 20;
+        let mut live = fanout.add("live", Interest::All, Delivery::Watched { max_bytes });
+        let device = DeviceRegistry::new(1).open(&"d".into(), SystemTime::now());
+        let stats = Some(Arc::clone(&device));
+        let source = ConnectionInfo {
+            conn: 1,
+            device: "d".into(),
+            framing: AnyFraming::Blocks(Blocks),
+            encoding: Encoding::default(),
+            first_seq: 0,
+            session: None,
+            stats,
+        };
+        let (reset, end) = (Batch::of_reset(), Batch::of_end());
+        assert!(!fanout.is_empty() && !fanout.wants_messages(&source));
+        assert!(fanout.wants_batch(&source, &reset) && !fanout.wants_batch(&source, &end));
+        device.sample();
+        assert!(fanout.wants_messages(&source) && fanout.wants_batch(&source, &end));
+        assert!(!fanout.queues_messages(&source.encoding));
+        let other = Fanout::default();
+        assert!(!other.wants_messages(&source) && !other.wants_batch(&source, &reset));
+        for event in [opened(1), batch(2), opened(3)] {
+            assert!(fanout.try_send(event).is_ok());
+        }
+        let depths: Vec<_> = fanout.depths().map(|it| (it.sink, it.events)).collect();
+        assert_eq!(depths, [("live", 2)]);
+        assert_eq!(conns(&mut live), [1, 3]);
     }
 }

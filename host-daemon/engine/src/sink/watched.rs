@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::batch::excerpt::{Run, RunSize};
+use crate::counters::Counters;
 use crate::event::{Dropped, Event, EventKind};
 use crate::moment::Moment;
 use crate::sink::queue::{EVENT_COST, EventQueue, QueueCost, Receiver};
@@ -38,6 +39,24 @@ pub(super) fn queue(max_bytes: usize) -> (WatchedSender, Receiver) {
     (sender, receiver)
 }
 
+/// Sends what viewers need of an event to these live views, and counts what does not fit into their queues.
+pub(super) fn show<'a>(
+    views: impl Iterator<Item = &'a WatchedSender>,
+    event: &Event,
+    counters: &Counters,
+) {
+    let viewed = Viewed::of(event);
+    let mut has_messages = false;
+    for view in views {
+        let sent = view.send(event, &viewed);
+        counters.output_lost(sent.dropped);
+        has_messages |= sent.has_messages;
+    }
+    if !has_messages {
+        viewed.give_back(event);
+    }
+}
+
 /// The sending side of a queue.
 #[derive(Debug)]
 pub(super) struct WatchedSender {
@@ -48,7 +67,7 @@ pub(super) struct WatchedSender {
 
 /// What viewers need of the messages of an event.
 #[derive(Debug)]
-pub(super) enum Viewed {
+enum Viewed {
     /// Nothing.
     Nothing,
     /// The newest message. Its place as a sample is taken.
@@ -59,11 +78,11 @@ pub(super) enum Viewed {
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sent {
+struct Sent {
     /// What was dropped because the queue is full.
-    pub(super) dropped: Dropped,
+    dropped: Dropped,
     /// Messages were within the budget.
-    pub(super) has_messages: bool,
+    has_messages: bool,
 }
 
 /// The budget that is used since the window began.
@@ -75,7 +94,7 @@ struct BudgetWindow {
 
 impl Viewed {
     /// Decides what viewers need of an event, and takes the place of a sample that is due.
-    pub(super) fn of(event: &Event) -> Self {
+    fn of(event: &Event) -> Self {
         let (EventKind::Batch { batch, .. }, Some(stats)) = (&event.kind, &event.source.stats)
         else {
             return Self::Nothing;
@@ -93,7 +112,7 @@ impl Viewed {
     }
 
     /// Gives the place of a sample back: the budget was used.
-    pub(super) fn give_back(&self, event: &Event) {
+    fn give_back(&self, event: &Event) {
         if let (Self::Sample(_), Some(stats)) = (self, &event.source.stats) {
             stats.give_sample_back();
         }
@@ -102,7 +121,7 @@ impl Viewed {
 
 impl WatchedSender {
     /// Adds a copy of what viewers need of an event, if it fits. Never drops what is queued.
-    pub(super) fn send(&self, event: &Event, viewed: &Viewed) -> Sent {
+    fn send(&self, event: &Event, viewed: &Viewed) -> Sent {
         let EventKind::Batch { batch, position } = &event.kind else {
             return self.send_whole(event);
         };

@@ -83,6 +83,13 @@ impl Live {
         }
     }
 
+    /// The next event of the view, which must come.
+    async fn next(&mut self) -> Next {
+        let hour = Duration::from_secs(3600);
+        let next = tokio::time::timeout(hour, self.view.recv()).await;
+        next.expect("an event")
+    }
+
     /// Waits until the engine has received this many messages.
     async fn until_received(&self, messages: u64) {
         while self.handle.counters().totals().messages < messages {
@@ -238,7 +245,7 @@ async fn without_other_sinks_messages_are_kept_only_while_somebody_looks() {
     let mut live = Live::start(1 << 20, |_| {});
     let mut device = live.connect().await;
     let stats = live.device().await;
-    assert!(matches!(live.view.recv().await, Next::Event(_)));
+    assert!(matches!(live.next().await, Next::Event(_)));
     device
         .write_all(b"\0\0\0\x01a\0\0\0\x09too large")
         .await
@@ -251,10 +258,10 @@ async fn without_other_sinks_messages_are_kept_only_while_somebody_looks() {
         },
         other => panic!("{other:?}"),
     };
-    assert_eq!(messages(live.view.recv().await), (0, 1));
+    assert_eq!(messages(live.next().await), (0, 1));
     stats.watch();
     device.write_all(b"\0\0\0\x01b\0\0\0\x01c").await.unwrap();
-    assert_eq!(messages(live.view.recv().await), (2, 1));
+    assert_eq!(messages(live.next().await), (2, 1));
     advance(WATCHED).await;
     assert!(!stats.is_watched());
     device.write_all(b"\0\0\0\x01d").await.unwrap();
@@ -262,13 +269,13 @@ async fn without_other_sinks_messages_are_kept_only_while_somebody_looks() {
     assert!(matches!(live.view.poll(), Next::Empty));
     stats.sample();
     device.write_all(b"\0\0\0\x01e\0\0\0\x01f").await.unwrap();
-    assert_eq!(messages(live.view.recv().await), (1, 5));
+    assert_eq!(messages(live.next().await), (1, 5));
     assert_eq!(stats.not_shown(), 0);
     device.write_all(b"\0\0\0\x04da").await.unwrap();
     drop(device);
     // The fault of the message that was cut.
-    assert_eq!(messages(live.view.recv().await), (0, 6));
-    let next = live.view.recv().await;
+    assert_eq!(messages(live.next().await), (0, 6));
+    let next = live.next().await;
     let Next::Event(event) = next else {
         panic!("{next:?}");
     };

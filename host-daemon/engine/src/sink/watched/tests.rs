@@ -1,23 +1,22 @@
 //! What a live view gets, on a paused clock.
 
+mod view;
+
 use std::sync::mpsc;
 use std::time::SystemTime;
 
-use framing_core::{AnyFraming, Blocks, Fault, Framing, Limits};
+use OversizePolicy::{Skip, Stream};
+use framing_core::Fault;
 use tokio::time::advance;
 
+use self::view::{Seen, View, decode, device};
 use super::*;
-use crate::batch::{ClosePolicy, Item, OversizePolicy, WholeMessages};
-use crate::counters::Counters;
-use crate::device::{DeviceRegistry, DeviceStats, SAMPLED};
-use crate::event::{ConnectionInfo, Encoding, Peer, StreamPosition};
-use crate::pool::{Buffer, Span};
+use crate::batch::{OversizePolicy, WholeMessages};
+use crate::device::SAMPLED;
+use crate::event::{Peer, StreamPosition};
+use crate::pool::Span;
 use crate::reason::CloseReason;
-use crate::sink::fanout::Fanout;
-use crate::sink::lossy::Next;
-use crate::sink::{Delivery, Events, Interest};
-
-use OversizePolicy::{Skip, Stream};
+use crate::sink::queue::Next;
 
 const MAX_BYTES: usize = 8 << 20;
 /// Messages of a window that are not for samples.
@@ -25,169 +24,6 @@ const MESSAGES: usize = WINDOW_MESSAGES - WINDOW_MESSAGES / FOR_SAMPLES;
 const BYTES: usize = WINDOW_BYTES - WINDOW_BYTES / FOR_SAMPLES;
 /// Longest message of a batch with faults or pieces, which longer ones become.
 const SHORT: usize = 5;
-
-/// A device with one connection, and a live view.
-struct View {
-    fanout: Fanout,
-    events: Events,
-    device: Arc<DeviceStats>,
-    source: Arc<ConnectionInfo>,
-    position: StreamPosition,
-    counters: Arc<Counters>,
-}
-
-impl View {
-    fn new(max_bytes: usize) -> Self {
-        let counters = Arc::<Counters>::default();
-        let mut fanout = Fanout::counting(Arc::clone(&counters));
-        let events = fanout.add("live", Interest::All, Delivery::Watched { max_bytes });
-        let (device, source) = device("imu");
-        Self {
-            fanout,
-            events,
-            device,
-            source,
-            position: StreamPosition::default(),
-            counters,
-        }
-    }
-
-    /// Messages and other items that were dropped, because the queue was full.
-    fn dropped(&self) -> (u64, u64) {
-        (
-            self.counters.blocks_not_shown(),
-            self.counters.events_not_shown(),
-        )
-    }
-
-    fn send(&mut self, kind: EventKind) {
-        let (source, time) = (Arc::clone(&self.source), SystemTime::now());
-        let event = Event { source, time, kind };
-        self.fanout.try_send(event).expect("no queue is full");
-    }
-
-    /// Sends a batch of blocks of these lengths.
-    fn blocks(&mut self, lens: &[usize], longest: usize, beyond: OversizePolicy) {
-        self.batch(decode(lens, longest, beyond, WholeMessages::Kept));
-    }
-
-    fn batch(&mut self, batch: Batch) {
-        let position = self.position;
-        self.position.pass_all(&batch);
-        let batch = Arc::new(batch);
-        self.send(EventKind::Batch { batch, position });
-    }
-
-    /// Sends this many messages of `len` bytes in one batch.
-    fn messages(&mut self, count: usize, len: usize) {
-        let spans = (0..count).map(|at| Span::new(at * len, (at + 1) * len));
-        self.batch(Batch::of_messages(vec![7; count * len], spans.collect()));
-    }
-
-    /// What has arrived: one word for each item.
-    fn seen(&mut self) -> Vec<Seen> {
-        let mut seen = Vec::new();
-        loop {
-            match self.events.poll() {
-                Next::Event(event) => seen.extend(Seen::of(&event)),
-                Next::Lost(Dropped { messages, others }) => seen.push(Seen::Lost(messages, others)),
-                Next::Empty | Next::End => return seen,
-            }
-        }
-    }
-
-    /// The numbers of the messages that have arrived.
-    fn numbers(&mut self) -> Vec<u64> {
-        let seen = self.seen().into_iter();
-        let numbers = seen.filter_map(|seen| match seen {
-            Seen::Message(seq, _) => Some(seq),
-            _ => None,
-        });
-        numbers.collect()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    Opened,
-    Closed,
-    /// With its number and length.
-    Message(u64, usize),
-    /// With the number of the next message, its offset and length, and whether it is the last one.
-    Piece(u64, u64, usize, bool),
-    /// With the number of the next message.
-    Fault(u64),
-    Reset,
-    AfterEnd,
-    End,
-    Lost(u64, u64),
-}
-
-impl Seen {
-    fn of(event: &Event) -> Vec<Self> {
-        match &event.kind {
-            EventKind::Opened { .. } => vec![Self::Opened],
-            EventKind::Closed { .. } => vec![Self::Closed],
-            EventKind::Batch { batch, position } => {
-                let mut position = *position;
-                let each = batch.items().map(|item| {
-                    let at = position;
-                    position.pass(&item);
-                    match item {
-                        Item::Message(bytes) => Self::Message(at.seq, bytes.len()),
-                        Item::Piece { bytes, last, .. } => {
-                            Self::Piece(at.seq, at.offset, bytes.len(), last)
-                        }
-                        Item::Fault(_) => Self::Fault(at.seq),
-                        Item::Reset => Self::Reset,
-                        Item::AfterEnd { .. } => Self::AfterEnd,
-                        Item::End => Self::End,
-                    }
-                });
-                each.collect()
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn device(name: &str) -> (Arc<DeviceStats>, Arc<ConnectionInfo>) {
-    let name = name.into();
-    let device = DeviceRegistry::new(1).open(&name, SystemTime::now());
-    let source = Arc::new(ConnectionInfo {
-        conn: 1,
-        device: name,
-        framing: AnyFraming::Blocks(Blocks),
-        encoding: Encoding::default(),
-        first_seq: 0,
-        session: None,
-        stats: Some(Arc::clone(&device)),
-    });
-    (device, source)
-}
-
-/// A batch of blocks of these lengths, with end marks for those of length 0. Those that are too long are faults or pieces.
-fn decode(
-    lens: &[usize],
-    longest: usize,
-    oversize: OversizePolicy,
-    messages: WholeMessages,
-) -> Batch {
-    let blocks = lens
-        .iter()
-        .map(|len| [&(*len as u32).to_be_bytes()[..], &vec![7; *len]].concat());
-    let limits = Limits {
-        block_max: longest as u32,
-        skip_max: u32::MAX,
-    };
-    let policy = ClosePolicy {
-        at_end: false,
-        oversize,
-    };
-    let mut decoder = AnyFraming::Blocks(Blocks).decoder();
-    let buffer = Buffer::own(blocks.collect::<Vec<_>>().concat());
-    Batch::decode(buffer, &mut decoder, &limits, policy, messages, &mut false).batch
-}
 
 fn fault() -> Fault {
     Fault::EarlyEnd { missing: 1 }
@@ -217,12 +53,7 @@ async fn events_without_messages_are_queued_for_all_devices() {
     view.batch(Batch::of_end());
     view.batch(Batch::of_after_end(3));
     view.send(closed());
-    let depths: Vec<_> = view
-        .fanout
-        .depths()
-        .map(|it| (it.sink, it.events))
-        .collect();
-    assert_eq!(depths, [("live", 5)]);
+    assert_eq!(view.sender.len(), 5);
     let fault = Seen::Fault(3);
     let want = [
         Seen::Opened,
@@ -239,7 +70,7 @@ async fn events_without_messages_are_queued_for_all_devices() {
 async fn of_a_device_that_nobody_looks_at_only_faults_are_copied() {
     let mut view = View::new(MAX_BYTES);
     view.blocks(&[1, 2, 0, SHORT + 1, 3, SHORT + 1, 4], SHORT, Skip);
-    let Next::Event(event) = view.events.poll() else {
+    let Next::Event(event) = view.events.receive(false) else {
         panic!("no event");
     };
     let EventKind::Batch { batch, .. } = &event.kind else {
@@ -255,7 +86,6 @@ async fn a_batch_that_nobody_needs_takes_no_allocation_and_no_lock() {
     let view = View::new(MAX_BYTES);
     let source = Arc::clone(&view.source);
     let batch = Arc::new(decode(&[1, 0], SHORT, Skip, WholeMessages::Kept));
-    assert!(!view.fanout.wants_batch(&source, &batch));
     let (sender, _receiver) = queue(MAX_BYTES);
     let position = StreamPosition::default();
     let kind = EventKind::Batch { batch, position };
@@ -403,7 +233,6 @@ async fn pieces_and_messages_of_one_batch_are_one_run() {
 async fn a_sampled_device_shows_its_newest_message_every_quarter_second() {
     let mut view = View::new(MAX_BYTES);
     view.device.sample();
-    assert!(view.fanout.wants_messages(&view.source));
     view.batch(Batch::of_piece(vec![7; 10], true, true));
     assert_eq!(view.seen(), [], "a piece is not a sample");
     let long = MESSAGE_MAX + 1;
@@ -542,24 +371,6 @@ async fn a_view_that_has_ended_takes_nothing() {
     view.messages(3, 1);
     view.send(closed());
     assert_eq!(view.seen(), [Seen::Opened]);
-    assert!(matches!(view.events.poll(), Next::End));
+    assert!(matches!(view.events.receive(false), Next::End));
     assert_eq!(view.device.not_shown(), 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn messages_are_wanted_only_while_somebody_looks() {
-    let view = View::new(MAX_BYTES);
-    let reset = Batch::of_reset();
-    let end = Batch::of_end();
-    assert!(!view.fanout.is_empty());
-    assert!(!view.fanout.wants_messages(&view.source));
-    assert!(view.fanout.wants_batch(&view.source, &reset));
-    assert!(!view.fanout.wants_batch(&view.source, &end));
-    view.device.watch();
-    assert!(view.fanout.wants_messages(&view.source));
-    assert!(view.fanout.wants_batch(&view.source, &end));
-    assert!(!view.fanout.queues_messages(&Encoding::default()));
-    let other = Fanout::default();
-    assert!(!other.wants_messages(&view.source), "no live view");
-    assert!(!other.wants_batch(&view.source, &reset));
 }
