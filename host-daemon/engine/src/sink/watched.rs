@@ -1,4 +1,5 @@
-//! The queue of a live view: a [`WatchedSender`] copies messages only while somebody looks at their device, within a budget.
+//! The queue of [`Delivery::Watched`](crate::sink::Delivery::Watched), for a live view. Messages are copied only while somebody
+//! looks at their device, within the budget of these constants.
 //!
 //! [`DeviceStats::watch`](crate::device::DeviceStats::watch) and [`sample`](crate::device::DeviceStats::sample) say that
 //! somebody looks. Connections, faults and other events without messages are queued for all devices, and messages never
