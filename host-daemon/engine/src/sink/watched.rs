@@ -23,6 +23,9 @@ pub const WINDOW_MESSAGES: usize = 1024;
 pub const WINDOW_BYTES: usize = 512 << 10;
 /// An eighth of the budget is for samples, so that a fast device that is watched does not stop them.
 const FOR_SAMPLES: usize = 8;
+/// A batch of more messages is one of a fast device. These leave half of the budget to the others, which would not be seen beside
+/// them.
+const FAST: u64 = 64;
 /// A longer message or piece is not copied, in bytes.
 pub const MESSAGE_MAX: usize = 64 << 10;
 /// Events without messages, and faults in batches, that wait in the queue. Each takes about 300 bytes at most, besides the
@@ -91,6 +94,8 @@ struct Sent {
 struct BudgetWindow {
     began: Option<Moment>,
     used: RunSize,
+    /// The part that fast devices have used.
+    fast: RunSize,
 }
 
 impl Viewed {
@@ -238,7 +243,7 @@ impl WatchedSender {
         if window.began.is_none_or(|began| began.is_past(WINDOW, now)) {
             *window = BudgetWindow {
                 began: Some(now),
-                used: RunSize::default(),
+                ..BudgetWindow::default()
             };
         }
         window
@@ -254,11 +259,21 @@ impl Drop for WatchedSender {
 impl BudgetWindow {
     /// Takes the newest messages that are within the budget.
     fn newest(&mut self, batch: &Batch) -> Run {
-        let left = self.left(
+        let mut left = self.left(
             WINDOW_MESSAGES - WINDOW_MESSAGES / FOR_SAMPLES,
             WINDOW_BYTES - WINDOW_BYTES / FOR_SAMPLES,
         );
+        let is_fast = FAST < batch.messages().0;
+        if is_fast {
+            let half = |all: usize, used: usize| (all / 2).saturating_sub(used);
+            left.items = left.items.min(half(WINDOW_MESSAGES, self.fast.items));
+            left.bytes = left.bytes.min(half(WINDOW_BYTES, self.fast.bytes));
+        }
         let run = batch.newest(left, MESSAGE_MAX);
+        if is_fast {
+            self.fast.items += run.size.items;
+            self.fast.bytes += run.size.bytes;
+        }
         self.take(run)
     }
 
