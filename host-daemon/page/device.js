@@ -32,25 +32,24 @@ export class DeviceView {
     this.missing = el("p", { class: "empty", hidden: true });
     this.plots = new Plots(name, { fields: query.getAll("plot"), last_s: query.get("last") ?? 60, onChange: () => this.#remember() });
     this.fields = new Fields((field, on) => this.#plot(field, on));
-    this.tail = new Tail({ device: name });
+    this.tail = new Tail({ device: name, folded: matchMedia("(max-width: 600px)").matches });
     this.latestHead = el("span", { class: "quiet" });
     this.latest = el("pre", { class: "latest", tabindex: "0", role: "region", "aria-label": "Newest message" });
     this.facts = el("dl", { class: "facts" });
     this.factRows = new Keyed(this.facts, () => factRow());
     this.faultLog = eventList("No fault.");
     this.eventLog = eventList("No event.");
+    const logs = el(
+      "div",
+      { class: "logs" },
+      el("section", { class: "card" }, el("h2", { text: "Faults" }), this.faultLog.node),
+      el("section", { class: "card" }, el("h2", { text: "Connections, gaps and silences" }), this.eventLog.node),
+    );
     this.content = el(
       "div",
       { class: "device-content" },
-      el("div", { class: "col-main" }, this.plots.node, el("section", { class: "card newest-message" }, el("h2", {}, "Newest message ", this.latestHead), this.latest)),
-      el("div", { class: "col-side" }, this.fields.node, this.tail.node),
-      el(
-        "div",
-        { class: "col-facts" },
-        el("section", { class: "card" }, el("h2", { text: "Faults" }), this.faultLog.node),
-        el("section", { class: "card" }, el("h2", { text: "Connections, gaps and silences" }), this.eventLog.node),
-        el("section", { class: "card" }, el("h2", { text: "Connection and session" }), this.facts),
-      ),
+      el("div", { class: "col-main" }, this.plots.node, el("section", { class: "card newest-message" }, el("h2", {}, "Newest message ", this.latestHead), this.latest), logs),
+      el("div", { class: "col-side" }, this.fields.node, this.tail.node, el("section", { class: "card device-facts" }, el("h2", { text: "Connection and session" }), this.facts)),
     );
     this.node = el("div", { class: "device" }, el("div", { class: "device-head" }, this.back, this.heading, this.mark.node, list), this.missing, this.content);
     this.polls = [
@@ -81,6 +80,7 @@ export class DeviceView {
     if (!this.chosen) this.#chooseFirst(answer.fields);
     this.fields.update(answer, this.plots.fields, moment(millis(answer.since), now_ms));
     const numeric = answer.fields.some((it) => it.numeric);
+    this.content.className = numeric ? "device-content" : "device-content plain";
     this.plots.say(numeric ? "Choose a field to plot." : "This device sends no numeric fields to plot.");
     if (answer.encoding === "defmt") this.tail.offerLevels();
     const { latest } = device;

@@ -138,7 +138,7 @@ export class Overview {
     const first = this.page * PAGE;
     const { matched } = this.shown;
     const part = matched < answer.total ? ` (${count(answer.total)} in all)` : "";
-    setText(this.range, devices.length > 0 ? `${count(first + 1)}–${count(first + devices.length)} of ${count(matched)}${part}` : `0 of ${count(answer.total)}`);
+    setText(this.range, devices.length > 0 ? `${count(first + 1)}–${count(first + devices.length)} of ${count(matched)}${part}` : answer.total > 0 ? `0 of ${count(answer.total)}` : "");
     this.previous.disabled = this.page === 0;
     this.next.disabled = first + PAGE >= matched;
     show(this.previous, matched > PAGE || this.page > 0);
@@ -161,6 +161,7 @@ export class Overview {
 
   #showEmpty(rows, answer) {
     show(this.empty, rows === 0);
+    show(this.filter, answer.total > 0);
     if (rows > 0) return;
     const text = answer.total > 0 ? "No device matches." : "No device has connected yet. It appears here within a second after it connects to a listener of the daemon.";
     setText(this.empty, text);

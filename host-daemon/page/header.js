@@ -61,7 +61,7 @@ export class Header {
     if (this.said === "lost" && connection.state === "ok") announce("connected again");
     this.said = connection.state;
     setText(this.link, text);
-    this.link.className = `fact link ${pause.on ? "paused" : connection.state}`;
+    this.link.className = `fact link link-${pause.on ? "paused" : connection.state}`;
     setAttr(this.link, "title", connection.state === "lost" ? connection.reason : null);
     document.body.classList.toggle("stale", connection.state === "lost");
     show(this.pause, connection.state !== "login");

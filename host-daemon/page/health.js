@@ -18,9 +18,9 @@ export class Health {
     this.announced = { text: null, at: 0 };
     this.buttons = Object.keys(STATES).map((state) => this.#button(state));
     this.total = el("span", { class: "total" });
-    this.rate = el("span", { class: "figure" });
+    this.rate = el("strong");
     this.bytes = el("span", { class: "figure-side" });
-    this.plot = new Plot({ title: "messages/s, 10 min", label: "Messages a second of all devices", height: 72, mini: true, fromZero: true, format: rate });
+    this.plot = new Plot({ title: "last 10 minutes", label: "Messages a second of all devices", height: 84, mini: true, fromZero: true, format: rate });
     this.faults = el("ul", { class: "faults" });
     this.faultRows = new Keyed(this.faults, () => faultRow());
     this.noFaults = el("p", { class: "quiet", text: "No fault since the daemon started." });
@@ -28,7 +28,7 @@ export class Health {
       "section",
       { class: "health", "aria-label": "Health of all devices" },
       el("div", { class: "card states" }, el("h2", {}, "Devices ", this.total), el("div", { class: "state-buttons", role: "group", "aria-label": "Show only devices in these states" }, ...this.buttons.map((it) => it.node))),
-      el("div", { class: "card rate" }, el("h2", {}, "Rate"), el("p", { class: "figures" }, this.rate, this.bytes), this.plot.node),
+      el("div", { class: "card rate" }, el("h2", {}, "Rate"), el("p", { class: "figures" }, el("span", { class: "figure" }, this.rate, " messages/s"), this.bytes), this.plot.node),
       el("div", { class: "card by-kind" }, el("h2", { text: "Faults by kind" }), this.faults, this.noFaults),
     );
   }
@@ -37,7 +37,7 @@ export class Health {
     const now_ms = millis(answer.time);
     setText(this.total, count(answer.total));
     for (const button of this.buttons) button.update(answer.states[button.state] ?? 0);
-    setText(this.rate, `${rate(answer.messages_per_s)} messages/s`);
+    setText(this.rate, rate(answer.messages_per_s));
     setText(this.bytes, `${bytes(answer.bytes_per_s)}/s`);
     const history = answer.history ?? [];
     const first_ms = now_ms - (history.length - 1) * HISTORY_STEP_MS;

@@ -24,8 +24,7 @@ export class Multiples {
     this.node = el(
       "section",
       { class: "card multiples", hidden: true },
-      el("h2", { text: "One field of each device" }),
-      el("div", { class: "toolbar" }, el("label", { class: "field" }, el("span", { text: "Field" }), this.select), this.note),
+      el("div", { class: "toolbar" }, el("h2", { text: "One field of each device" }), el("label", { class: "field" }, el("span", { text: "Field" }), this.select), this.note),
       this.grid,
     );
     this.poll = new Poll(INTERVAL_MS, (signal) => this.#ask(signal));
@@ -33,8 +32,9 @@ export class Multiples {
 
   /** Devices of the list with their newest values. */
   update(devices) {
-    this.devices = devices.map((device) => device.device).sort().slice(0, DEVICES_MAX);
-    this.hidden = devices.length - this.devices.length;
+    const names = devices.filter((device) => (device.values ?? []).length > 0).map((device) => device.device);
+    this.devices = names.sort().slice(0, DEVICES_MAX);
+    this.hidden = names.length - this.devices.length;
     for (const device of devices) {
       for (const [name, text] of device.values ?? []) if (text !== "" && Number.isFinite(Number(text))) this.#add(name);
     }

@@ -4,6 +4,7 @@ import { el, setAttr, setText } from "./dom.js";
 import { clock, clockMinutes, clockSeconds, value } from "./format.js";
 
 const PAD = 0.08;
+const PAD_RIGHT = 10;
 const plots = new Set();
 
 /** A plot with a line of text: the last value, or value and time under the cursor. */
@@ -97,7 +98,7 @@ export class Plot {
         height,
         ms: 1,
         legend: { show: false },
-        padding: [6, 10, 0, 0],
+        padding: [6, PAD_RIGHT, 0, 0],
         cursor: {
           x: true,
           y: false,
@@ -108,7 +109,7 @@ export class Plot {
         },
         scales: { x: { time: true, range: () => this.zoom ?? this.range }, y: { range: (_u, low, high) => this.#yRange(low, high) } },
         axes: [
-          { ...axis, size: mini ? 18 : 24, gap: 3, space: mini ? 70 : 80, values: (_u, splits) => timeTicks(splits) },
+          { ...axis, size: mini ? 18 : 24, gap: 3, space: mini ? 70 : 80, values: (chart, splits) => timeTicks(chart, splits) },
           { ...axis, size: 52, gap: 4, space: mini ? 24 : 30, values: (_u, splits) => splits.map((split) => this.format(split)) },
         ],
         series: [{}, { stroke: () => color("--accent"), width: 1.5, points: { size: 4, fill: () => color("--accent") }, spanGaps: false }],
@@ -207,9 +208,11 @@ function nearest(times, at_ms) {
   return low > 0 && at_ms - times[low - 1] < times[low] - at_ms ? low - 1 : low;
 }
 
-function timeTicks(splits) {
+/** Labels of the times; none where it would be cut at the right. */
+function timeTicks(chart, splits) {
   const fine = splits.some((split) => split % 60_000 !== 0);
-  return splits.map((split) => (fine ? clockSeconds(split) : clockMinutes(split)));
+  const room = chart.bbox.width / devicePixelRatio + PAD_RIGHT - (fine ? 28 : 18);
+  return splits.map((split) => (chart.valToPos(split, "x") > room ? "" : fine ? clockSeconds(split) : clockMinutes(split)));
 }
 
 let colors = new Map();

@@ -60,7 +60,7 @@ export class DeviceTable {
 function row(first) {
   const mark = stateMark();
   const spark = new Spark();
-  const link = el("a", { href: deviceAddress(first.device), text: short(first.device, 48), title: cut(visible(first.device), 300) });
+  const link = el("a", { href: deviceAddress(first.device), text: short(first.device, 44), title: cut(visible(first.device), 300) });
   const cells = Object.fromEntries(["rate", "values", "last", "close"].map((name) => [name, el("td", { class: `c-${name}${name === "rate" || name === "last" ? " num" : ""}` })]));
   const faults = el("span");
   const gaps = el("span", { class: "gaps" });

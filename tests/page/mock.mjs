@@ -20,7 +20,7 @@ class Refused extends Error {
   }
 }
 
-/** Starts a mock; `options`: `devices`, `token`, `hostile`, `port`, `recording`. Returns its address and its switches. */
+/** Starts a mock; `options`: `devices`, `token`, `hostile`, `port`, `recording`, `delay_ms`. Returns its address and its switches. */
 export async function startMock(options = {}) {
   const mock = new Mock(options);
   await new Promise((resolve) => mock.server.listen(options.port ?? 0, "127.0.0.1", resolve));
@@ -29,8 +29,8 @@ export async function startMock(options = {}) {
 }
 
 class Mock {
-  constructor({ devices = 10, token = null, hostile = false, recording = true }) {
-    Object.assign(this, { token, hostile, recording, fleet: new Fleet(devices, hostile), down: false, refused: [], requests: 0, open: 0, openMax: 0 });
+  constructor({ devices = 10, token = null, hostile = false, recording = true, delay_ms = 0 }) {
+    Object.assign(this, { token, hostile, recording, delay_ms, fleet: new Fleet(devices, hostile), down: false, refused: [], requests: 0, open: 0, openMax: 0 });
     this.started_ms = this.fleet.start_ms;
     this.ring = [];
     this.nextId = this.started_ms * 1000;
@@ -48,6 +48,17 @@ class Mock {
     clearInterval(this.timer);
     this.server.closeAllConnections();
     return new Promise((resolve) => this.server.close(resolve));
+  }
+
+  /** Shows more devices from now on. */
+  grow(devices) {
+    this.fleet = new Fleet(devices, this.hostile);
+    this.#history();
+  }
+
+  /** Pretends, in the next answer of the tail, that lines were overwritten. */
+  lose(lines) {
+    this.losing = lines;
   }
 
   /** Adds a fault of a device, as if it happened now. */
@@ -108,6 +119,7 @@ class Mock {
       if (request.url.length > 7800) throw new Refused(400, "the request is too long");
       if (!url.pathname.startsWith("/api/v1/")) return await this.#page(url.pathname, response, headers);
       if (this.token !== null && request.headers.authorization !== `Bearer ${this.token}`) throw new Refused(401, "a token is required");
+      if (this.delay_ms > 0) await new Promise((resolve) => setTimeout(resolve, this.delay_ms));
       const resource = url.pathname.slice("/api/v1/".length);
       if (resource === "csv") return this.#csv(new Query(url, ["device", "last_s"]), response, headers);
       const resources = { devices: () => this.#devices(url), daemon: () => this.#daemon(url), device: () => this.#device(url), plot: () => this.#plot(url), tail: () => this.#tail(url, this.ring), faults: () => this.#tail(url, this.faults), events: () => this.#tail(url, this.events) };
@@ -241,7 +253,7 @@ class Mock {
           gap = true;
           continue;
         }
-        const value = this.fleet.fields(device, t_ms)[field];
+        const value = device.encoding === "json" ? this.fleet.fields(device, t_ms)[field] : null;
         if (typeof value === "number") result.push([Math.round(t_ms), value]);
       }
       return result;
@@ -261,9 +273,10 @@ class Mock {
     const hex = query.flag("hex");
     const matches = list.filter((it) => it.id > after && (globs.length === 0 || globs.some((test) => test.test(it.device))) && (level === null || LEVELS.indexOf(it.level) >= LEVELS.indexOf(level)) && (contains === "" || JSON.stringify(it).toLowerCase().includes(contains)));
     const chosen = after >= 0 ? matches.slice(0, limit) : matches.slice(-limit);
-    const lost = after >= 0 && list.length > 0 ? Math.max(0, list[0].id - after - 1 > 1e6 ? 0 : list[0].id - after - 1) : 0;
+    const lost = after >= 0 && isTail ? this.losing ?? 0 : 0;
+    if (lost > 0) this.losing = 0;
     const entries = chosen.map(({ bytes, ...entry }) => (hex && bytes ? { ...entry, hex: Buffer.from(bytes).subarray(0, 1024).toString("hex") } : entry));
-    return { time: rfc(Date.now()), next: chosen.length === limit && after >= 0 ? chosen.at(-1).id : this.nextId - 1, lost: isTail ? lost : 0, not_shown: isTail ? this.notShown : 0, entries };
+    return { time: rfc(Date.now()), next: chosen.length === limit && after >= 0 ? chosen.at(-1).id : this.nextId - 1, lost, not_shown: isTail ? this.notShown : 0, entries };
   }
 
   #csv(query, response, headers) {
