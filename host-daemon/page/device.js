@@ -37,8 +37,8 @@ export class DeviceView {
     this.latest = el("pre", { class: "latest", tabindex: "0", role: "region", "aria-label": "Newest message" });
     this.facts = el("dl", { class: "facts" });
     this.factRows = new Keyed(this.facts, () => factRow());
-    this.faultLog = eventList("No fault.");
-    this.eventLog = eventList("No event.");
+    this.faultLog = eventList("Newest faults", "No fault.");
+    this.eventLog = eventList("Newest events", "No event.");
     const logs = el(
       "div",
       { class: "logs" },
@@ -170,8 +170,9 @@ export class DeviceView {
   }
 }
 
-function eventList(empty) {
-  const list = el("ol", { class: "events", tabindex: "0", role: "region" });
+function eventList(label, empty) {
+  const list = el("ol");
+  const frame = el("div", { class: "events", tabindex: "0", role: "region", "aria-label": label }, list);
   const none = el("p", { class: "quiet", text: empty });
   const rows = new Keyed(list, () => {
     const time = el("span", { class: "line-time" });
@@ -186,10 +187,10 @@ function eventList(empty) {
     };
   });
   return {
-    node: el("div", {}, list, none),
+    node: el("div", {}, frame, none),
     update(entries, now_ms) {
       rows.show(entries.map((entry) => ({ entry, now_ms })), (item) => item.entry.id);
-      show(list, entries.length > 0);
+      show(frame, entries.length > 0);
       show(none, entries.length === 0);
     },
   };

@@ -42,7 +42,7 @@ export class Overview {
     this.multiples = new Multiples();
     this.aside = el("div", { class: "below" }, this.multiples.node);
     this.list = el("section", { class: "card list" }, el("div", { class: "toolbar" }, this.heading, this.filter, this.clear, this.hold, this.pager), this.table.node, this.empty);
-    this.node = el("div", { class: "overview", hidden: true }, this.health.node, this.list, this.aside);
+    this.node = el("div", { class: "overview", hidden: true }, el("h1", { class: "unseen", text: "Devices of the daemon" }), this.health.node, this.list, this.aside);
     this.poll = new Poll(1000, (signal) => this.#ask(signal), (error) => this.#failed(error));
   }
 

@@ -17,7 +17,7 @@ export class Multiples {
     this.devices = [];
     this.fields = [];
     this.asked = null;
-    this.select = el("select", { on: { change: () => this.#choose(this.select.value) } });
+    this.select = el("select", { "aria-label": "Field", on: { change: () => this.#choose(this.select.value) } });
     this.grid = el("div", { class: "multiples-grid" });
     this.rows = new Keyed(this.grid, (device) => small(device));
     this.note = el("span", { class: "quiet" });

@@ -200,6 +200,6 @@ export class Tail {
 }
 
 function select(options, label, onChange) {
-  const input = el("select", { on: { change: () => onChange(input.value) } }, ...Object.entries(options).map(([value, text]) => el("option", { value, text })));
+  const input = el("select", { "aria-label": label, on: { change: () => onChange(input.value) } }, ...Object.entries(options).map(([value, text]) => el("option", { value, text })));
   return { input, field: el("label", { class: "field" }, el("span", { text: label }), input) };
 }

@@ -128,7 +128,7 @@ class Mock {
       response.writeHead(200, { ...headers, "Content-Type": "application/json" }).end(body);
     } catch (error) {
       const status = error instanceof Refused ? error.status : 500;
-      if (status !== 401) this.refused.push(`${status} ${request.url.slice(0, 300)}: ${error.stack}`);
+      if (status !== 401 && error.message !== "unknown device") this.refused.push(`${status} ${request.url.slice(0, 300)}: ${error.stack}`);
       response.writeHead(status, { ...headers, "Content-Type": "text/plain" }).end(`${error.message}\n`);
     }
   }
