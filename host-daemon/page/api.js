@@ -94,7 +94,7 @@ export class Poll {
   start() {
     this.alive = true;
     polls.add(this);
-    this.now();
+    this.now(true);
     return this;
   }
 

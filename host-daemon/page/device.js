@@ -28,7 +28,7 @@ export class DeviceView {
     this.back = el("a", { class: "back", href: "#/", hidden: true });
     this.figures = Object.fromEntries(["rate", "bytes", "messages", "faults", "gaps", "last"].map((key) => [key, el("dd")]));
     const names = { rate: "messages/s", bytes: "bytes/s", messages: "messages", faults: "faults", gaps: "gaps", last: "last seen" };
-    const list = el("dl", { class: "figures-list" }, ...Object.entries(names).map(([key, text]) => el("div", {}, el("dt", { text }), this.figures[key])));
+    this.list = el("dl", { class: "figures-list" }, ...Object.entries(names).map(([key, text]) => el("div", {}, el("dt", { text }), this.figures[key])));
     this.missing = el("p", { class: "empty", hidden: true });
     this.plots = new Plots(name, { fields: query.getAll("plot"), last_s: query.get("last") ?? 60, onChange: () => this.#remember() });
     this.fields = new Fields((field, on) => this.#plot(field, on));
@@ -45,13 +45,14 @@ export class DeviceView {
       el("section", { class: "card" }, el("h2", { text: "Faults" }), this.faultLog.node),
       el("section", { class: "card" }, el("h2", { text: "Connections, gaps and silences" }), this.eventLog.node),
     );
+    const facts = el("section", { class: "card device-facts" }, el("h2", { text: "Connection and session" }), this.facts);
     this.content = el(
       "div",
       { class: "device-content" },
-      el("div", { class: "col-main" }, this.plots.node, el("section", { class: "card newest-message" }, el("h2", {}, "Newest message ", this.latestHead), this.latest), logs),
-      el("div", { class: "col-side" }, this.fields.node, this.tail.node, el("section", { class: "card device-facts" }, el("h2", { text: "Connection and session" }), this.facts)),
+      el("div", { class: "col-main" }, this.plots.node, el("section", { class: "card newest-message" }, el("h2", {}, "Newest message ", this.latestHead), this.latest), logs, facts),
+      el("div", { class: "col-side" }, this.fields.node, this.tail.node),
     );
-    this.node = el("div", { class: "device" }, el("div", { class: "device-head" }, this.back, this.heading, this.mark.node, list), this.missing, this.content);
+    this.node = el("div", { class: "device" }, el("div", { class: "device-head" }, this.back, this.heading, this.mark.node, this.list), this.missing, this.content);
     this.polls = [
       new Poll(1000, (signal) => this.#ask(signal), (error) => this.#failed(error)),
       new Poll(3000, (signal) => this.#askLog("faults", this.faultLog, signal)),
@@ -72,8 +73,7 @@ export class DeviceView {
 
   async #ask(signal) {
     const answer = await get("device", { device: this.name }, signal);
-    show(this.missing, false);
-    show(this.content, true);
+    this.#known(true);
     const now_ms = clock.now();
     const { device } = answer;
     this.#head(device, millis(answer.time), now_ms);
@@ -127,7 +127,7 @@ export class DeviceView {
       ["first seen", `${moment(millis(device.first_seen), now_ms)}, ${ageText(device.first_seen, now_ms)}`],
       ["last close", device.last_close ?? "none"],
       ["session", session ? session.session : "none"],
-      ...Object.entries(session ?? {}).filter(([name, item]) => name !== "session" && item !== null && typeof item !== "object").map(([name, item]) => [`session ${name}`, typeof item === "number" ? count(item) : String(item)]),
+      ...Object.entries(session ?? {}).filter(([name, item]) => name !== "session" && item !== null && typeof item !== "object").map(([name, item]) => sessionRow(name, item)),
     ];
     this.factRows.show(rows.map(([name, text]) => ({ name, text: cut(visible(text), 200) })), (item) => item.name);
   }
@@ -160,10 +160,14 @@ export class DeviceView {
     show(this.back, total > 1 || !this.missing.hidden);
   }
 
+  #known(known) {
+    show(this.missing, !known);
+    for (const node of [this.content, this.list, this.mark.node]) show(node, known);
+  }
+
   #failed(error) {
     if (error.status !== 404 && error.status !== 400) return;
-    show(this.missing, true);
-    show(this.content, false);
+    this.#known(false);
     show(this.back, true);
     if (!this.back.textContent) setText(this.back, "← All devices");
     setText(this.missing, error.status === 404 ? "The daemon knows no device of this name. It appears here when it connects." : error.message);
@@ -206,6 +210,11 @@ function factRow() {
       setText(text, item.text);
     },
   };
+}
+
+function sessionRow(name, item) {
+  if (typeof item !== "number") return [`session ${name}`, String(item)];
+  return name.endsWith("_us") ? [`session ${name.slice(0, -3)}`, interval(item)] : [`session ${name}`, count(item)];
 }
 
 function ageText(time, now_ms) {

@@ -20,7 +20,7 @@ export class Health {
     this.total = el("span", { class: "total" });
     this.rate = el("strong");
     this.bytes = el("span", { class: "figure-side" });
-    this.plot = new Plot({ title: "last 10 minutes", label: "Messages a second of all devices", height: 84, mini: true, fromZero: true, format: rate });
+    this.plot = new Plot({ title: "last 10 minutes", label: "Messages a second of all devices", height: 98, mini: true, fromZero: true, format: rate });
     this.faults = el("ul", { class: "faults" });
     this.faultRows = new Keyed(this.faults, () => faultRow());
     this.noFaults = el("p", { class: "quiet", text: "No fault since the daemon started." });

@@ -61,6 +61,7 @@ export class Help {
         ),
         el("label", { class: "field" }, this.switch, el("span", { text: "single keys act (off: only Esc, and keys in a plot)" })),
         el("p", { class: "quiet", text: "The order of the table is held while the pointer or the focus is in its rows. Times are those of this browser's time zone. In a plot, drag to look closer, and click twice to go back." }),
+        el("p", { class: "quiet" }, "Plots are drawn by uPlot 1.6.32 (", el("a", { href: "/page/uPlot.LICENSE", target: "_blank", text: "MIT licence" }), ")."),
       ),
     );
   }

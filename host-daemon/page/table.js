@@ -29,7 +29,7 @@ export class DeviceTable {
     this.rows = new Keyed(this.body, (item) => row(item));
     this.node = el("table", { class: "devices" }, this.caption, el("thead", {}, el("tr", {}, ...this.heads.map((it) => it.node))), this.body);
     this.pointed = false;
-    this.body.addEventListener("pointerenter", (event) => (this.pointed = event.pointerType === "mouse"));
+    this.body.addEventListener("pointerenter", () => (this.pointed = true));
     this.body.addEventListener("pointerleave", () => (this.pointed = false));
   }
 

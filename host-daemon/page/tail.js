@@ -19,7 +19,6 @@ export class Tail {
     this.hasLevels = false;
     this.held = [];
     this.#build();
-    this.#restart();
     this.poll = new Poll(INTERVAL_MS, (signal) => this.#ask(signal), (error) => this.#failed(error));
     this.setFolded(folded);
   }
@@ -38,7 +37,10 @@ export class Tail {
     show(this.body, !folded);
     setAttr(this.fold, "aria-expanded", String(!folded));
     if (folded) this.poll.stop();
-    else if (!this.poll.alive) this.poll.start();
+    else if (!this.poll.alive) {
+      this.#restart();
+      this.poll.start();
+    }
   }
 
   #build() {
@@ -61,6 +63,7 @@ export class Tail {
     this.levelField = this.levelBox.field;
     this.levelField.hidden = true;
     this.contains = el("input", { type: "search", placeholder: "contains", "aria-label": "Only lines that contain", maxlength: 200, autocomplete: "off", spellcheck: "false", on: { input: () => this.#renew() } });
+    const wrap = el("input", { type: "checkbox", on: { change: () => this.lines.classList.toggle("wrapped", wrap.checked) } });
     this.counts = el("span", { class: "tail-counts" });
     this.lines = el("div", {
       class: "lines",
@@ -74,7 +77,7 @@ export class Tail {
     this.body = el(
       "div",
       { class: "tail-body" },
-      el("div", { class: "toolbar" }, this.sourceBox.field, this.modeField, this.levelField, this.contains),
+      el("div", { class: "toolbar" }, this.sourceBox.field, this.modeField, this.levelField, this.contains, el("label", { class: "field" }, wrap, el("span", { text: "wrap" }))),
       el("div", { class: "lines-frame" }, this.lines, this.newest),
       el("div", { class: "tail-foot" }, this.status, this.counts),
     );
@@ -179,14 +182,15 @@ export class Tail {
 
   #line(entry) {
     const { level, text } = lineOf(entry, this.mode);
-    return el(
-      "div",
-      { class: `line${level ? ` level-${LEVELS.includes(level) || level === "fault" ? level : "info"}` : ""}` },
+    const parts = [
       el("span", { class: "line-time", text: clock(millis(entry.time)), title: entry.time }),
-      this.device === null ? el("bdi", { class: "line-device", text: short(entry.device ?? "", 24) }) : null,
-      typeof entry.level === "string" ? el("span", { class: "line-level", text: entry.level }) : null,
+      this.device === null && el("bdi", { class: "line-device", text: short(entry.device ?? "", 24) }),
+      typeof entry.level === "string" && el("span", { class: "line-level", text: entry.level }),
       el("bdi", { class: "line-text", text }),
-    );
+    ];
+    // Spaces between the parts, for a copy of the line.
+    const children = parts.filter(Boolean).flatMap((part, at) => (at === 0 ? [part] : [" ", part]));
+    return el("div", { class: `line${level ? ` level-${LEVELS.includes(level) || level === "fault" ? level : "info"}` : ""}` }, ...children);
   }
 
   #count() {

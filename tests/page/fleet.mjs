@@ -22,6 +22,7 @@ export const HOSTILE = [
   "__proto__",
   "constructor",
   "' onfocus='window.pwned=1' autofocus='",
+  "aXXbYc#d&e=f%41/../..",
   "\u{1F468}‍\u{1F680} ünï",
 ];
 

@@ -16,6 +16,21 @@ export async function numericDevice(subject) {
   return assert.fail("no device has three numeric fields");
 }
 
+/** Keeps the plots that are made from now on in `window.charts`. */
+async function collectCharts(page) {
+  await page.evaluate(() => {
+    window.charts = [];
+    window.uPlot = new Proxy(window.uPlot, {
+      construct(target, args) {
+        args[0].hooks.draw = [(chart) => (chart.drawn = (chart.drawn ?? 0) + 1)];
+        const chart = new target(...args);
+        window.charts.push(chart);
+        return chart;
+      },
+    });
+  });
+}
+
 const readout = (page, at) => page.locator(".stack .readout").nth(at).textContent();
 
 test("one device is shown at once: two plots without a click, fields and tail", MOCK_ONLY, async () => {
@@ -74,13 +89,42 @@ test("the range of a plot is that of its values, and its time follows the clock"
   });
 });
 
+test("the y range comes from the values, and a plot is drawn at most once a poll", async () => {
+  await withPage({ devices: 10 }, async ({ page, subject }) => {
+    const device = await numericDevice(subject);
+    await page.getByRole("link", { name: device.name, exact: true }).first().waitFor();
+    await collectCharts(page);
+    await page.getByRole("link", { name: device.name, exact: true }).first().click();
+    await until(() => page.evaluate(() => window.charts.length === 2 && window.charts.every((chart) => chart.data[0].length > 2)), "two plots");
+    await page.evaluate(() => window.charts.forEach((chart) => (chart.drawn = 0)));
+    await page.waitForTimeout(5000);
+    const charts = await page.evaluate(() => window.charts.map(({ drawn, data, scales }) => {
+      const values = data[1].filter((value) => value !== null);
+      return { drawn, y: [scales.y.min, scales.y.max], low: Math.min(...values), high: Math.max(...values), to: scales.x.max };
+    }));
+    for (const { drawn, y, low, high, to } of charts) {
+      const room = Math.max((high - low) * 0.1, Math.abs(high) * 0.011, 1.01 * (high === 0));
+      assert.ok(y[0] <= low && y[0] >= low - room && y[1] >= high && y[1] <= high + room, JSON.stringify({ y, low, high }));
+      assert.ok(drawn >= 3 && drawn <= 6, `${drawn} times in 5 s`);
+      assert.ok(Math.abs(to - Date.now()) < 10_000);
+    }
+  });
+});
+
 test("a silent device has a plot that goes on, without values at the end", MOCK_ONLY, async () => {
-  await withPage({ devices: 10, path: "#/device/press-1" }, async ({ page }) => {
-    await until(async () => (await page.locator(".stack canvas").count()) === 2, "plots");
-    await page.locator(".device-head").getByText("silent").waitFor();
-    const slider = page.getByRole("slider").first();
-    const end = Number(await slider.getAttribute("aria-valuemax"));
-    await until(async () => Number(await slider.getAttribute("aria-valuemax")) > end + 900, "it goes on");
+  await withPage({ devices: 10 }, async ({ page }) => {
+    const link = page.getByRole("link", { name: "press-1", exact: true }).first();
+    await link.waitFor();
+    await collectCharts(page);
+    await link.click();
+    const times = () => page.evaluate(() => window.charts.map(({ data, scales }) => ({ last: data[0].at(-1), end: scales.x.max })));
+    const [first] = await until(async () => {
+      const all = await times();
+      return all.length === 2 && all.every((it) => it.last > 0) ? all : null;
+    }, "two plots");
+    assert.ok(first.end - first.last > 20_000, JSON.stringify(first));
+    await until(async () => (await times())[0].end > first.end + 900, "it goes on");
+    assert.equal((await times())[0].last, first.last);
   });
 });
 

@@ -9,7 +9,7 @@ import { MOCK_ONLY, REAL, shot, until, withPage } from "./harness.mjs";
 const FOREIGN = "img:not(header img), script:not([src]), iframe, object, embed, b, i, svg[onload], [onerror], [onload], [onfocus], [autofocus], [style*=url], base, meta[http-equiv]";
 
 test("hostile names and payloads stay text", MOCK_ONLY, async () => {
-  await withPage({ devices: 10, hostile: true, height: 1000 }, async ({ page, subject, open }) => {
+  await withPage({ devices: HOSTILE.length, hostile: true, height: 1000 }, async ({ page, subject, open }) => {
     await until(async () => (await page.locator("table.devices tbody tr").count()) === HOSTILE.length, "rows");
     await page.waitForTimeout(2500);
     await shot(page, "hostile");
@@ -32,6 +32,10 @@ test("hostile names and payloads stay text", MOCK_ONLY, async () => {
     // A name that is a glob shows only its own lines.
     await open(`#/device/${encodeURIComponent("a*b?c#d&e=f%41/../..")}`);
     await until(async () => (await page.locator(".tail .line").count()) > 0, "lines");
+    const own = subject.mock.fleet.find("a*b?c#d&e=f%41/../..");
+    for (const text of await page.locator(".tail .line-text").allTextContents()) {
+      assert.ok(Math.abs(JSON.parse(text).n - subject.mock.fleet.sent(own, Date.now())) < 10_000, text);
+    }
     await page.locator("table.fields tbody tr").nth(3).getByRole("checkbox").check();
     await until(async () => (await page.locator(".stack canvas").count()) === 3, "plots of a hostile device");
     await page.waitForTimeout(500);
