@@ -34,7 +34,7 @@ test("hostile names and payloads stay text", MOCK_ONLY, async () => {
     await until(async () => (await page.locator(".tail .line").count()) > 0, "lines");
     const own = subject.mock.fleet.find("a*b?c#d&e=f%41/../..");
     for (const text of await page.locator(".tail .line-text").allTextContents()) {
-      assert.ok(Math.abs(JSON.parse(text).n - subject.mock.fleet.sent(own, Date.now())) < 10_000, text);
+      assert.ok(Math.abs(Number(text.match(/"n":(\d+)/)[1]) - subject.mock.fleet.sent(own, Date.now())) < 10_000, text);
     }
     await page.locator("table.fields tbody tr").nth(3).getByRole("checkbox").check();
     await until(async () => (await page.locator(".stack canvas").count()) === 3, "plots of a hostile device");
