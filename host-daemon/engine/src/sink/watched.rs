@@ -43,7 +43,7 @@ pub(super) fn queue(max_bytes: usize) -> (WatchedSender, Receiver) {
     (sender, receiver)
 }
 
-/// Sends what viewers need of an event to these live views, and counts what does not fit into their queues.
+/// Sends what viewers need of an event to these live views, and counts what they do not get.
 pub(super) fn show<'a>(
     views: impl Iterator<Item = &'a WatchedSender>,
     event: &Event,
@@ -53,7 +53,7 @@ pub(super) fn show<'a>(
     let mut has_messages = false;
     for view in views {
         let sent = view.send(event, &viewed);
-        counters.output_lost(sent.dropped);
+        counters.view_missed(sent.missed);
         has_messages |= sent.has_messages;
     }
     if !has_messages {
@@ -83,8 +83,8 @@ enum Viewed {
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
-    /// What was dropped because the queue is full.
-    dropped: Dropped,
+    /// Messages of a watched device that are not shown, and other events that were dropped because the queue is full.
+    missed: Dropped,
     /// Messages were within the budget.
     has_messages: bool,
 }
@@ -137,10 +137,15 @@ impl WatchedSender {
         }
         let chosen = self.choose(batch, viewed);
         let (run, reports, cost, dropped) = self.reserve(batch, viewed, chosen, reports);
+        let mut missed = Dropped {
+            messages: 0,
+            others: dropped.others,
+        };
         if let (Viewed::All, Some(stats)) = (viewed, &event.source.stats) {
             let ended = batch.messages().0 + batch.pieces().1 as u64;
             let shown = run.messages() + run.last_pieces;
-            stats.count_not_shown(ended.saturating_sub(shown as u64));
+            missed.messages = ended.saturating_sub(shown as u64);
+            stats.count_not_shown(missed.messages);
         }
         if !run.is_empty() || reports != 0 {
             let first = match run.is_empty() {
@@ -160,7 +165,7 @@ impl WatchedSender {
             self.queue.push(copy, cost);
         }
         Sent {
-            dropped,
+            missed,
             has_messages: !chosen.is_empty(),
         }
     }
@@ -182,8 +187,8 @@ impl WatchedSender {
             return sent;
         }
         if REPORTS_MAX <= state.cost.reports {
-            sent.dropped = Dropped::of(event);
-            state.lost.add(sent.dropped);
+            sent.missed = Dropped::of(event);
+            state.lost.add(sent.missed);
             return sent;
         }
         state.cost.add(cost);
