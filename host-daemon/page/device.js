@@ -26,7 +26,7 @@ export class DeviceView {
     this.mark = stateMark();
     this.heading = el("h1", { tabindex: "-1" }, el("bdi", { text: short(name, 60), title: cut(visible(name), 300) }));
     this.back = el("a", { class: "back", href: "#/", hidden: true });
-    this.figures = Object.fromEntries(["rate", "bytes", "messages", "faults", "gaps", "last"].map((key) => [key, el("dd")]));
+    this.figures = Object.fromEntries(["rate", "bytes", "messages", "faults", "gaps", "last"].map((key) => [key, el("dd", { text: "–" })]));
     const names = { rate: "messages/s", bytes: "bytes/s", messages: "messages", faults: "faults", gaps: "gaps", last: "last seen" };
     this.list = el("dl", { class: "figures-list" }, ...Object.entries(names).map(([key, text]) => el("div", {}, el("dt", { text }), this.figures[key])));
     this.missing = el("p", { class: "empty", hidden: true });
