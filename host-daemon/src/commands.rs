@@ -5,7 +5,6 @@ mod content;
 pub mod demo;
 pub mod devices;
 pub mod export;
-mod fields;
 mod filter;
 pub mod manual;
 pub mod read;

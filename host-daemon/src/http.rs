@@ -2,9 +2,12 @@
 
 mod accept;
 pub mod access;
+pub mod api;
+mod body;
 mod connections;
 pub mod health;
 pub mod metrics;
+mod page;
 mod process;
 mod prometheus_text;
 pub mod server;

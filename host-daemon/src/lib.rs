@@ -12,12 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod commands;
 pub mod config;
-pub mod devices;
 pub mod error;
 mod escape;
+mod fields;
 pub mod http;
 pub mod output;
 pub mod payload;
@@ -27,3 +28,4 @@ pub mod reload;
 pub mod serve;
 pub mod service;
 pub mod sinks;
+pub mod view;

@@ -150,7 +150,12 @@ impl Out {
     }
 
     /// Reports a message that cannot be decoded.
-    pub fn undecodable(&mut self, source: &ConnectionInfo, seq: u64, undecodable: &Undecodable) {
+    pub fn undecodable(
+        &mut self,
+        source: &Arc<ConnectionInfo>,
+        seq: u64,
+        undecodable: &Undecodable,
+    ) {
         if let Some(reporter) = &mut self.reporter {
             reporter.report(source, seq, undecodable);
         }

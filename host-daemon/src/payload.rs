@@ -28,7 +28,7 @@ pub use self::decoders::Decoders;
 use self::defmt::DefmtDecoder;
 pub use self::defmt::{Defmt, DefmtError, LogFrame};
 pub use self::emitter::{DEPTH_MAX, Style};
-pub use self::inspector::{Inspector, UndecodableReporter};
+pub use self::inspector::{Inspector, UndecodableObserver, UndecodableReporter};
 pub use self::json::members;
 pub(crate) use self::kv::is_number;
 pub(crate) use self::members::JsonString;

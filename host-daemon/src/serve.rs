@@ -36,6 +36,7 @@ use crate::service::{rlimit, signals, systemd};
 use crate::sinks::check::Check;
 use crate::sinks::console::{Console, LAST_EVENTS, Unshown};
 use crate::sinks::recording::{self, PACK_AT_MOST, Recording, RecordingCollector, Unrecorded};
+use crate::view::{RecordingSource, View, ViewSink};
 
 /// Longest time from the signal to the end of the daemon, besides the time for the disk.
 pub const STOP_MAX: Duration = Duration::from_secs(7);
@@ -62,7 +63,7 @@ const CLOCK_SYNCED: &str = "/run/systemd/timesync/synchronized";
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
 /// The names of the sinks, as labels of metrics.
-const SINKS: &[&str] = &["recording", "output", "check"];
+const SINKS: &[&str] = &["recording", "output", "check", "view"];
 
 /// Runs a daemon with this configuration until a signal stops it, or until there is nothing left to serve.
 /// `command_line` is parsed again at SIGHUP.
@@ -190,9 +191,19 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
             Box::new(LogCollector),
         ])
     };
-    http::open(config, engine.handle(), &health, registry).await?;
+    let source = stats.clone().zip(retention.clone()).zip(folder.clone());
+    let view = config.http.is_some().then(|| {
+        let source = source.map(|((stats, retention), directory)| RecordingSource {
+            directory,
+            stats,
+            retention,
+        });
+        View::new(Arc::clone(engine.handle().devices()), source)
+    });
+    http::open(config, view.as_ref(), &health, registry).await?;
     let counters = Arc::clone(engine.handle().counters());
-    let reporter = || UndecodableReporter::new(Arc::clone(&counters));
+    let observer = view.as_ref().map(|view| view.undecoded().observer());
+    let reporter = || UndecodableReporter::new(Arc::clone(&counters)).observed_by(observer.clone());
     // Files that a crash has torn are repaired before any listener is opened.
     let mut lifecycle = None;
     if let (Some(folder), Some(stats), Some(retention), Some(sessions)) =
@@ -231,6 +242,9 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         // A changed configuration may add a decoding later.
         let check = Check(Inspector::new(reporter()));
         engine.add_sink(Box::new(check), Delivery::BACKPRESSURE);
+    }
+    if let Some(view) = view {
+        engine.add_sink(Box::new(ViewSink(view)), ViewSink::DELIVERY);
     }
     Ok(Started {
         engine,

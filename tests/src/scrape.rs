@@ -27,7 +27,7 @@ pub fn addr(server: &Server) -> SocketAddr {
 /// The address of the API of a daemon that was started with `--http`.
 #[track_caller]
 pub fn http_addr(server: &Server) -> SocketAddr {
-    addr_of(server, "http on ")
+    addr_of(server, "page on http://")
 }
 
 #[track_caller]
@@ -35,7 +35,7 @@ fn addr_of(server: &Server, begin: &str) -> SocketAddr {
     let log_text = server.process.error_text();
     let addr = log_text.lines().find_map(|line| line.strip_prefix(begin));
     let addr = addr.unwrap_or_else(|| panic!("no {begin}in {log_text}"));
-    addr.parse().expect("an address")
+    addr.trim_end_matches('/').parse().expect("an address")
 }
 
 /// Requests a page.

@@ -1,6 +1,7 @@
 //! The messages found in one read: a [`Batch`] holds the bytes once, and where in them each message lies.
 
 mod close;
+pub(crate) mod excerpt;
 mod numbered;
 
 use framing_core::{AnyDecoder, Decode, Fault, Limits, Step};

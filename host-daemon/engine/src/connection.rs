@@ -51,7 +51,7 @@ const READS_MAX: usize = 16;
 /// Writes of a responder before the connection reads, and yields to others.
 const WRITES_MAX: usize = 64;
 
-/// Bytes per read when no sink needs messages. The next read reuses the same memory: with more than this, copying in
+/// Bytes per read when no queue needs messages. The next read reuses the same memory: with more than this, copying in
 /// the kernel evicts too much of it from the cache.
 const READ_LEN: usize = BUFFER_LEN / 2;
 
@@ -323,7 +323,7 @@ impl Connection {
             return self.decode(buffer);
         }
         // `poll_read_buf` knows that a read that does not fill the buffer has left nothing, and saves a system call.
-        let read_len = if !self.wants_messages() {
+        let read_len = if !self.queues_messages() {
             READ_LEN
         } else {
             BUFFER_LEN
@@ -374,7 +374,9 @@ impl Connection {
         } = &*self.policy;
         let responder = self.sending.as_deref_mut().and_then(SendingSide::responder);
         let is_replied = responder.is_some_and(|responder| responder.needs_messages());
-        let messages = if !self.wants_messages() && !is_replied {
+        // The answer may change before the batch is sent.
+        let is_wanted = self.context.fanout.wants_messages(&self.source);
+        let messages = if !is_wanted && !is_replied {
             WholeMessages::Counted
         } else {
             WholeMessages::Kept
@@ -401,9 +403,8 @@ impl Connection {
             None
         } else {
             self.remainder = batch.rest(used).to_vec();
-            // A batch that no sink receives is not charged.
             let is_charged =
-                !self.wants_messages() || batch.try_charge(&self.context.pool, &mut self.quota);
+                !self.queues_messages() || batch.try_charge(&self.context.pool, &mut self.quota);
             Some((batch, is_charged))
         };
         let part = cut(&self.decoder, &self.remainder);

@@ -6,6 +6,7 @@ mod registry;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -15,6 +16,8 @@ use self::intervals::Intervals;
 pub use self::intervals::{BURST, KNOWN_MIN, REMEMBERED};
 pub use self::registry::DeviceRegistry;
 pub use self::snapshot::{DeviceList, DeviceSnapshot};
+use self::watch::DeviceWatch;
+pub use self::watch::{SAMPLED, WATCHED};
 use crate::moment::{Moment, nanos};
 use crate::reason::{CloseReason, FaultKind};
 use crate::session::{SessionGap, add_saturating};
@@ -105,6 +108,7 @@ pub struct DeviceStats {
     gone_key: AtomicU64,
     announced: Announced,
     rate: MessageRate,
+    watch: DeviceWatch,
 }
 
 /// The silence that was emitted.
@@ -161,6 +165,7 @@ impl DeviceStats {
             gone_key: AtomicU64::default(),
             announced: Announced::default(),
             rate: MessageRate::default(),
+            watch: DeviceWatch::default(),
         }
     }
 
@@ -217,6 +222,12 @@ impl DeviceStats {
             true => DeviceState::Faulty,
             false => DeviceState::Live,
         }
+    }
+
+    /// Returns its values now.
+    #[must_use]
+    pub fn snapshot(&self) -> DeviceSnapshot {
+        DeviceSnapshot::of(self)
     }
 
     /// Returns the median of the last intervals between batches, if enough are known.

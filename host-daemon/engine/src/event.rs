@@ -384,13 +384,17 @@ impl StreamPosition {
 
     /// Advances past all items of a batch.
     pub fn pass_all(&mut self, batch: &Batch) {
+        self.pass_some(batch, batch.messages().0, usize::MAX);
+    }
+
+    /// Advances past the first `messages` complete messages of a batch, and the first `marks` of its other items.
+    pub(crate) fn pass_some(&mut self, batch: &Batch, messages: u64, marks: usize) {
         let mut passed = 0;
-        for (before, mark) in batch.marks() {
+        for (before, mark) in batch.marks().take(marks) {
             self.messages(before - passed);
             passed = before;
             self.pass(&mark);
         }
-        let (messages, _) = batch.messages();
         self.messages(messages - passed);
     }
 }

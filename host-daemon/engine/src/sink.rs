@@ -2,6 +2,8 @@
 
 pub mod fanout;
 pub mod lossy;
+mod queue;
+pub mod watched;
 
 use std::fmt;
 
@@ -111,6 +113,15 @@ pub enum Delivery {
         /// Memory of the queue, in bytes.
         max_bytes: usize,
     },
+    /// For a live view. Messages are copied only while their device is [watched](crate::device::DeviceStats::watch) or
+    /// [sampled](crate::device::DeviceStats::sample), within a budget: see [`watched`]. Events without messages, and faults,
+    /// are queued for all devices; end marks are left out. New events are dropped while the queue is full, and reported as
+    /// [`Next::Lost`], as are messages of a watched device beyond the budget. Only what a full queue drops is among the
+    /// [`Counters`](crate::counters::Counters) of dropped messages. Connections never wait.
+    Watched {
+        /// Memory of the messages in the queue, in bytes.
+        max_bytes: usize,
+    },
 }
 
 impl Delivery {
@@ -120,6 +131,11 @@ impl Delivery {
     pub const LOSSY: Self = Self::Lossy {
         max_bytes: lossy::MAX_BYTES,
     };
+
+    /// Whether connections never wait for the sink, so that the engine continues when it ends.
+    pub(crate) const fn is_lossy(self) -> bool {
+        matches!(self, Self::Lossy { .. } | Self::Watched { .. })
+    }
 }
 
 /// The events of one sink. Those of a connection come in order.

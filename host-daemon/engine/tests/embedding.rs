@@ -90,8 +90,14 @@ async fn a_sink_with_backpressure_that_fails_stops_the_engine() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lossy_sink_that_fails_does_not_stop_the_engine() {
+    for delivery in [Delivery::LOSSY, Delivery::Watched { max_bytes: 1 << 20 }] {
+        continues_without_a_sink(delivery).await;
+    }
+}
+
+async fn continues_without_a_sink(delivery: Delivery) {
     let (mut engine, addr) = listening(lines()).await;
-    engine.add_sink(Box::new(Fails("screen")), Delivery::LOSSY);
+    engine.add_sink(Box::new(Fails("screen")), delivery);
     let mut events = engine.subscribe("mine", Interest::All, Delivery::BACKPRESSURE);
     let handle = engine.handle().clone();
     let running = tokio::spawn(engine.run());

@@ -84,7 +84,7 @@ fn check(config: &Config) -> Result<String, CommandError> {
         lines.push(format!("metrics on {address}"));
     }
     if let Some(address) = &config.http {
-        lines.push(format!("http on {address}"));
+        lines.push(format!("page on http://{address}/"));
     }
     if let Some(folder) = &config.record {
         let in_use = if Lock::is_taken(folder) {

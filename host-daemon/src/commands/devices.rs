@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use hyper::Uri;
 use tokio::runtime::Runtime;
 
+use crate::api::devices::{DeviceReport, urgency};
 use crate::commands::content::report_empty;
 use crate::commands::read::check_losses;
 use crate::commands::table::{time, write_table};
-use crate::devices::{DeviceReport, urgency};
 use crate::error::CommandError;
 use crate::escape::json::write_json;
 use crate::escape::printable;

@@ -22,12 +22,12 @@ use self::mcap::McapTarget;
 use self::parquet::ParquetTarget;
 use self::target::{Decoded, ExportedTo, Target};
 use crate::cli::{Export, ExportFormat, TimeField, TimeUnit};
-use crate::commands::fields::{
-    DecodedKind, Dialect, put_object, report, report_messages, report_untimed, time_of_field,
-};
 use crate::commands::read::{check_losses, report_lost, report_unreadable};
 use crate::commands::selection::Selected;
 use crate::error::CommandError;
+use crate::fields::{
+    DecodedKind, Dialect, put_object, report, report_messages, report_untimed, time_of_field,
+};
 use crate::output::counted;
 use crate::payload::{Decoders, Style, Value, members};
 use crate::recorded::from_log::{EventReader, EventVisitor};

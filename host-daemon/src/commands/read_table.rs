@@ -3,13 +3,13 @@
 use std::io::{self, IsTerminal as _};
 
 use crate::cli::{FieldNames, Read, ReadOutput, TimeUnit};
-use crate::commands::fields::{
-    Columns, CsvRows, ParquetRows, Quiet, RowCounts, RowFilter, RowSink, Rows, Survey, report,
-    report_messages, report_untimed,
-};
 use crate::commands::read::{EventPrinter, Printed, Visit, check_losses, selection, visit};
 use crate::commands::selection::Selected;
 use crate::error::CommandError;
+use crate::fields::{
+    Columns, CsvRows, ParquetRows, Quiet, RowCounts, RowFilter, RowSink, Rows, Survey, report,
+    report_messages, report_untimed,
+};
 use crate::output::counted;
 use crate::payload::Decoding;
 use crate::recorded::from_log::EventReader;

@@ -11,6 +11,8 @@ use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode, Uri, Version};
 use sha2::{Digest, Sha256};
 
+use crate::http::page;
+
 /// Longest token, in bytes.
 pub const TOKEN_MAX: usize = 1024;
 
@@ -115,7 +117,9 @@ impl Access {
                 "only GET and HEAD are allowed\n",
             );
         }
-        let is_open = matches!(uri.path(), "/healthz" | "/readyz");
+        // The files of the page have no data.
+        let is_open =
+            matches!(uri.path(), "/healthz" | "/readyz") || page::file(uri.path()).is_some();
         if !is_open && !self.has_token(headers) {
             return refuse(
                 StatusCode::UNAUTHORIZED,
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_health_needs_the_token() {
+    fn everything_but_health_and_the_files_of_the_page_needs_the_token() {
         let access = Access::new([]).with_token(b" s3cret/Token==\n").unwrap();
         let with = |uri, value: &str| {
             let headers = [("host", "localhost"), ("authorization", value)];
@@ -309,7 +313,10 @@ mod tests {
         for uri in [
             "/metrics",
             "/api/v1/devices",
-            "/",
+            "/api/v1/tail?follow=true",
+            "/page/",
+            "/page/../api/v1/devices",
+            "//",
             "/healthz/",
             "/healthz/x",
         ] {
@@ -330,7 +337,7 @@ mod tests {
             assert_eq!(status(&access, "GET", uri, &[("host", "localhost")]), 401);
         }
         assert_eq!(with("/metrics", "bearer s3cret/Token=="), 200);
-        for uri in ["/healthz", "/readyz", "/healthz?x"] {
+        for uri in ["/healthz", "/readyz", "/healthz?x", "/", "/?x"] {
             assert_eq!(with(uri, ""), 200, "{uri}");
         }
         let twice = [
@@ -338,7 +345,7 @@ mod tests {
             ("authorization", "Bearer s3cret/Token=="),
             ("authorization", "Bearer x"),
         ];
-        assert_eq!(status(&access, "GET", "/", &twice), 401);
+        assert_eq!(status(&access, "GET", "/metrics", &twice), 401);
     }
 
     #[test]

@@ -5,14 +5,14 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+    HeaderValue, REFERRER_POLICY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,13 +24,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use crate::devices::DevicesReport;
 use crate::http::accept::MetricsFormat;
-use crate::http::access::{Access, AccessRefusal};
+use crate::http::access::AccessRefusal;
+use crate::http::api::{Api, ApiAnswer, Followed};
+use crate::http::body::AnswerBody;
 use crate::http::connections::{HttpConnections, Requested};
 use crate::http::health::Health;
+use crate::http::page::{self, PageFile};
 use crate::http::prometheus_text;
-use blocksd_engine::device::DeviceRegistry;
 
 /// Maximum time until the request line and all headers have arrived.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,6 +50,10 @@ const ENCODERS: usize = 2;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const JSON_LINES: &str = "application/x-ndjson";
+const CSV: &str = "text/csv; charset=utf-8";
+/// Longest name of a file, in characters.
+const FILE_NAME_MAX: usize = 64;
 
 /// A server that listens on an address.
 #[derive(Debug)]
@@ -65,15 +70,6 @@ pub struct Site {
     pub health: Arc<Health>,
     /// The API, if the server has it.
     pub api: Option<Api>,
-}
-
-/// The API under `/api/v1/`, and who may use the server that has it.
-#[derive(Debug)]
-pub struct Api {
-    /// The devices.
-    pub devices: Arc<DeviceRegistry>,
-    /// The checks of each request.
-    pub access: Access,
 }
 
 #[derive(Debug)]
@@ -139,9 +135,11 @@ impl HttpServer {
 
 async fn serve(stream: TcpStream, pages: &Pages, requested: &Requested) {
     let local = stream.local_addr().ok();
+    let following = Following::default();
     let service = service_fn(|request| {
         requested.store(true, Ordering::Relaxed);
-        async move { Ok::<_, Infallible>(answer(&request, pages, local).await) }
+        let following = &following;
+        async move { Ok::<_, Infallible>(answer(&request, pages, local, following).await) }
     });
     let (keep_alive, head_timeout) = match pages.api {
         Some(_) => (true, IDLE_TIMEOUT),
@@ -159,6 +157,9 @@ async fn serve(stream: TcpStream, pages: &Pages, requested: &Requested) {
     if keep_alive && ended.is_err() {
         let rest = KEEP_ALIVE.saturating_sub(TIMEOUT);
         ended = tokio::time::timeout(rest, served.as_mut()).await;
+        while ended.is_err() && following.is_sending() {
+            ended = tokio::time::timeout(TIMEOUT, served.as_mut()).await;
+        }
         if ended.is_err() {
             served.as_mut().graceful_shutdown();
             ended = tokio::time::timeout(TIMEOUT, served).await;
@@ -171,12 +172,28 @@ async fn serve(stream: TcpStream, pages: &Pages, requested: &Requested) {
     }
 }
 
+/// The lines that the last response of a connection has, if they come over time.
+#[derive(Debug, Default)]
+struct Following(Mutex<Weak<()>>);
+
+impl Following {
+    fn set(&self, sending: Weak<()>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sending;
+    }
+
+    fn is_sending(&self) -> bool {
+        let sending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sending.strong_count() != 0
+    }
+}
+
 /// The response to a request, with the headers that all responses have.
 async fn answer(
     request: &Request<Incoming>,
     pages: &Pages,
     local: Option<SocketAddr>,
-) -> Response<Full<Bytes>> {
+    following: &Following,
+) -> Response<AnswerBody> {
     let refusal = match &pages.api {
         Some(api) => {
             let (method, uri) = (request.method(), request.uri());
@@ -191,9 +208,9 @@ async fn answer(
         }),
     };
     let mut response = match refusal {
-        None => respond(request, pages).await,
+        None => respond(request, pages, following).await,
         Some(AccessRefusal { status, text }) => {
-            let mut refused = page(status, PLAIN, text.into());
+            let mut refused = response(status, PLAIN, text);
             match status {
                 StatusCode::METHOD_NOT_ALLOWED => header(&mut refused, ALLOW, "GET, HEAD"),
                 StatusCode::UNAUTHORIZED => header(&mut refused, WWW_AUTHENTICATE, "Bearer"),
@@ -205,40 +222,74 @@ async fn answer(
     if pages.api.is_some() {
         header(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
         header(&mut response, CACHE_CONTROL, "no-store");
+        header(&mut response, CONTENT_SECURITY_POLICY, page::POLICY);
+        header(&mut response, REFERRER_POLICY, "no-referrer");
     }
     response
 }
 
-async fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
-    match (request.uri().path(), &pages.api) {
+async fn respond(
+    request: &Request<Incoming>,
+    pages: &Pages,
+    following: &Following,
+) -> Response<AnswerBody> {
+    let path = request.uri().path();
+    match (path, &pages.api) {
         ("/metrics", _) => {
             let format = MetricsFormat::asked_for(request.headers());
             match metrics(pages, format).await {
                 Some(text) => {
-                    let mut metrics = page(StatusCode::OK, format.content_type(), text);
+                    let mut metrics = response(StatusCode::OK, format.content_type(), text);
                     header(&mut metrics, VARY, "Accept");
                     metrics
                 }
-                None => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
+                None => response(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, ""),
             }
         }
         ("/healthz", _) => verdict(pages.health.not_healthy()),
         ("/readyz", _) => verdict(pages.health.not_ready()),
-        ("/api/v1/devices", Some(api)) => {
-            let devices = Arc::clone(&api.devices);
-            let encode = move || Some(DevicesReport::of(&devices.list()).to_json());
-            match encoded(pages, encode).await {
-                Some(json) => page(StatusCode::OK, JSON, json),
-                None => page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, String::new()),
+        (_, Some(api)) => {
+            if let Some(PageFile { kind, content }) = page::file(path) {
+                return response(StatusCode::OK, kind, content);
+            }
+            let answered = match path.strip_prefix("/api/v1/") {
+                Some(path) => api.answer(path, request.uri().query()).await,
+                None => None,
+            };
+            let unknown = "see /, /metrics, /healthz, /readyz, and /api/v1/ with devices, device, \
+                 daemon, tail, faults, events, plot or csv\n";
+            match answered {
+                None => response(StatusCode::NOT_FOUND, PLAIN, unknown),
+                Some(answer) => api_response(answer, following),
             }
         }
-        (_, api) => {
-            let known = match api {
-                Some(_) => "see /api/v1/devices, /metrics, /healthz and /readyz\n",
-                None => "see /metrics, /healthz and /readyz\n",
-            };
-            page(StatusCode::NOT_FOUND, PLAIN, known.into())
+        (_, None) => {
+            let known = "see /metrics, /healthz and /readyz\n";
+            response(StatusCode::NOT_FOUND, PLAIN, known)
         }
+    }
+}
+
+/// The response with an answer of the API.
+fn api_response(answer: ApiAnswer, following: &Following) -> Response<AnswerBody> {
+    match answer {
+        ApiAnswer::Json(json) => response(StatusCode::OK, JSON, json),
+        ApiAnswer::Csv(table, device) => {
+            let mut csv = response(StatusCode::OK, CSV, table);
+            let is_plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
+            let plain = device.chars().map(|it| if is_plain(it) { it } else { '_' });
+            let name: String = plain.take(FILE_NAME_MAX).collect();
+            let value = format!("attachment; filename=\"{name}.csv\"");
+            if let Ok(value) = HeaderValue::try_from(value) {
+                csv.headers_mut().insert(CONTENT_DISPOSITION, value);
+            }
+            csv
+        }
+        ApiAnswer::Lines(Followed { lines, sending }) => {
+            following.set(sending);
+            response(StatusCode::OK, JSON_LINES, AnswerBody::Lines(lines))
+        }
+        ApiAnswer::Refused(status, text) => response(status, PLAIN, text),
     }
 }
 
@@ -266,21 +317,25 @@ async fn encoded(
 }
 
 /// The response `ok`, or the reason for which it is not.
-fn verdict(reason: Option<String>) -> Response<Full<Bytes>> {
+fn verdict(reason: Option<String>) -> Response<AnswerBody> {
     match reason {
-        None => page(StatusCode::OK, PLAIN, "ok\n".into()),
-        Some(reason) => page(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
+        None => response(StatusCode::OK, PLAIN, "ok\n"),
+        Some(reason) => response(StatusCode::SERVICE_UNAVAILABLE, PLAIN, reason + "\n"),
     }
 }
 
-fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
+fn response(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<AnswerBody>,
+) -> Response<AnswerBody> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     header(&mut response, CONTENT_TYPE, kind);
     response
 }
 
-fn header(response: &mut Response<Full<Bytes>>, name: HeaderName, value: &'static str) {
-    let value = hyper::header::HeaderValue::from_static(value);
+fn header(response: &mut Response<AnswerBody>, name: HeaderName, value: &'static str) {
+    let value = HeaderValue::from_static(value);
     response.headers_mut().insert(name, value);
 }

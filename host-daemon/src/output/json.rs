@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::escape::json::write_string;
 use crate::output::bounded_line::write_meaning;
 use crate::output::{Format, Out};
-use crate::payload::{Decoder, Decoders, Decoding};
+use crate::payload::{Decoder, Decoders, Decoding, Meaning, Undecodable};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{Head, Note};
 use crate::recorded::time::Time;
@@ -24,27 +24,15 @@ pub struct Json {
 
 impl Format for Json {
     fn event(&mut self, event: &Event, out: &mut Out) -> io::Result<()> {
-        let note = match &event.kind {
-            EventKind::Opened { peer } => Note::open(event, peer),
-            EventKind::Batch { batch, position } => {
-                let decoder = self.decoders.of(&event.source);
-                return write_batch(event, decoder, batch, *position, out);
-            }
-            EventKind::Closed {
-                messages,
-                bytes,
-                reason,
-                series_open,
-            } => Note::close(event, *messages, *bytes, *reason, *series_open),
-            EventKind::Session(opened) => Note::session(event, opened),
-            EventKind::Gap(gap) => Note::gap(event, gap),
-            EventKind::Silent { since, interval } => Note::silent(event, *since, *interval),
-            EventKind::Back { silence } => Note::back(event, *silence),
-            EventKind::Suppressed(sums) => Note::suppressed(event, sums),
-            EventKind::Undecodable(message) => Note::recorded_undecodable(event, message),
-        };
-        note.write(out.line())?;
-        out.end_line()
+        if let EventKind::Batch { batch, position } = &event.kind {
+            let decoder = self.decoders.of(&event.source);
+            return write_batch(event, decoder, batch, *position, out);
+        }
+        if let Some(note) = note(event) {
+            note.write(out.line())?;
+            out.end_line()?;
+        }
+        Ok(())
     }
 
     fn lifecycle(&mut self, event: &Lifecycle<'_>, out: &mut Out) -> io::Result<()> {
@@ -63,6 +51,118 @@ impl Format for Json {
     }
 }
 
+/// The lines of the messages of one event.
+#[derive(Debug)]
+pub(crate) struct MessageLines {
+    /// The text before the sequence number, and the text after it.
+    around: (String, String),
+}
+
+impl MessageLines {
+    /// The lines of the messages of this event.
+    ///
+    /// # Errors
+    /// None: a write to memory does not fail.
+    pub(crate) fn of(event: &Event) -> io::Result<Self> {
+        let session = event.source.session.as_ref().map(|it| it.number());
+        let around = Head::of(event).around_seq("block", session)?;
+        Ok(Self { around })
+    }
+
+    /// Appends the line of a message, without a line break. `seen` gets the decoded message. Returns why the message could not
+    /// be decoded: its line has the bytes.
+    ///
+    /// # Errors
+    /// If the payload has no room in memory.
+    pub(crate) fn write(
+        &self,
+        seq: u64,
+        bytes: &[u8],
+        decoder: &Decoder,
+        line: &mut Vec<u8>,
+        seen: impl FnOnce(&Meaning<'_>, usize),
+    ) -> io::Result<Result<(), Undecodable>> {
+        let (before, after) = &self.around;
+        line.extend_from_slice(before.as_bytes());
+        serde_json::to_writer(&mut *line, &seq)?;
+        line.extend_from_slice(after.as_bytes());
+        line.extend_from_slice(br#","len":"#);
+        serde_json::to_writer(&mut *line, &bytes.len())?;
+        line.push(b',');
+        let at = line.len();
+        let written = match decoder.decoding() {
+            Decoding::Raw => Ok(()),
+            _ => {
+                let written = write_meaning(decoder, bytes, line, |it, to| {
+                    seen(it, at);
+                    it.write_members(to)
+                });
+                if written.is_ok() {
+                    return Ok(Ok(()));
+                }
+                written
+            }
+        };
+        write_payload(bytes, line)?;
+        Ok(written)
+    }
+}
+
+/// The event as it is written, unless it has several items.
+pub(crate) fn note(event: &Event) -> Option<Note<'_>> {
+    Some(match &event.kind {
+        EventKind::Opened { peer } => Note::open(event, peer),
+        EventKind::Batch { .. } => return None,
+        EventKind::Closed {
+            messages,
+            bytes,
+            reason,
+            series_open,
+        } => Note::close(event, *messages, *bytes, *reason, *series_open),
+        EventKind::Session(opened) => Note::session(event, opened),
+        EventKind::Gap(gap) => Note::gap(event, gap),
+        EventKind::Silent { since, interval } => Note::silent(event, *since, *interval),
+        EventKind::Back { silence } => Note::back(event, *silence),
+        EventKind::Suppressed(sums) => Note::suppressed(event, sums),
+        EventKind::Undecodable(message) => Note::recorded_undecodable(event, message),
+    })
+}
+
+/// An item of a batch as it is written, unless it is a whole message. The bytes of a piece follow as further members.
+pub(crate) fn item_note<'a>(
+    event: &'a Event,
+    item: &Item<'_>,
+    position: &StreamPosition,
+) -> Option<Note<'a>> {
+    Some(match item {
+        Item::Message(_) => return None,
+        Item::Piece {
+            bytes,
+            first,
+            last,
+            truncated,
+        } => Note::piece(event, position, bytes.len(), (*first, *last), *truncated),
+        Item::End => Note::end(event, position.in_series),
+        Item::Fault(fault) => Note::fault(event, fault),
+        Item::Reset => Note::reset(event),
+        Item::AfterEnd { bytes } => Note::after_end(event, *bytes),
+    })
+}
+
+/// Appends the line of an item that is no whole message.
+///
+/// # Errors
+/// If a payload has no room in memory.
+pub(crate) fn write_item(note: &Note<'_>, item: &Item<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    note.write(line)?;
+    if let Item::Piece { bytes, .. } = item {
+        line.pop();
+        line.push(b',');
+        write_payload(bytes, line)?;
+    }
+    Ok(())
+}
+
 fn write_batch(
     event: &Event,
     decoder: &Decoder,
@@ -70,58 +170,25 @@ fn write_batch(
     mut position: StreamPosition,
     out: &mut Out,
 ) -> io::Result<()> {
-    let head = Head::of(event);
-    let session = event.source.session.as_ref().map(|it| it.number());
-    let around = head.around_seq("block", session)?;
+    let lines = MessageLines::of(event)?;
     for item in batch.items() {
         let seq = position.seq;
         if let Item::Message(bytes) | Item::Piece { bytes, .. } = &item {
             out.reserve(bytes.len());
         }
-        let line = out.line();
-        match &item {
-            Item::Message(bytes) => {
-                line.extend_from_slice(around.0.as_bytes());
-                serde_json::to_writer(&mut *line, &seq)?;
-                line.extend_from_slice(around.1.as_bytes());
-                line.extend_from_slice(br#","len":"#);
-                serde_json::to_writer(&mut *line, &bytes.len())?;
-                line.push(b',');
-                let written = match decoder.decoding() {
-                    Decoding::Raw => write_payload(bytes, line).map(Ok)?,
-                    _ => write_meaning(decoder, bytes, line, |it, to| it.write_members(to)),
-                };
-                match written {
-                    Ok(()) => {}
-                    Err(undecodable) if undecodable.is_repeated => {
-                        write_payload(bytes, line)?;
-                        out.undecodable(&event.source, seq, &undecodable);
-                    }
-                    Err(undecodable) => {
-                        write_payload(bytes, line)?;
+        match (&item, item_note(event, &item, &position)) {
+            (_, Some(note)) => write_item(&note, &item, out.line())?,
+            (Item::Message(bytes), None) => {
+                let written = lines.write(seq, bytes, decoder, out.line(), |_, _| {})?;
+                if let Err(undecodable) = written {
+                    out.undecodable(&event.source, seq, &undecodable);
+                    if !undecodable.is_repeated {
                         out.end_line()?;
-                        out.undecodable(&event.source, seq, &undecodable);
                         Note::undecodable(event, seq, &undecodable).write(out.line())?;
                     }
                 }
             }
-            Item::Piece {
-                bytes,
-                first,
-                last,
-                truncated,
-            } => {
-                let (len, ends) = (bytes.len(), (*first, *last));
-                Note::piece(event, &position, len, ends, *truncated).write(line)?;
-                // Its bytes are added as further members.
-                line.pop();
-                line.push(b',');
-                write_payload(bytes, line)?;
-            }
-            Item::End => Note::end(event, position.in_series).write(line)?,
-            Item::Fault(fault) => Note::fault(event, fault).write(line)?,
-            Item::Reset => Note::reset(event).write(line)?,
-            Item::AfterEnd { bytes } => Note::after_end(event, *bytes).write(line)?,
+            (_, None) => {}
         }
         out.end_line()?;
         out.end_item(&item);

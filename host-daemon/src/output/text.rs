@@ -48,7 +48,7 @@ impl Text {
     }
 
     /// Writes a decoded message.
-    fn meaning(
+    pub(crate) fn meaning(
         colour: bool,
         meaning: &Meaning<'_>,
         bounded: &mut BoundedLine<'_>,

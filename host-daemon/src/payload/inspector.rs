@@ -22,10 +22,20 @@ pub struct Inspector {
     reporter: UndecodableReporter,
 }
 
+/// Gets undecodable messages one by one. It must not wait.
+pub trait UndecodableObserver: fmt::Debug + Send + Sync {
+    /// Takes message number `seq` of a connection.
+    fn undecodable(&self, source: &Arc<ConnectionInfo>, seq: u64, undecodable: &Undecodable);
+}
+
+/// Undecodable messages of a connection that an observer gets. Of the later ones it gets those whose number is a power of two.
+const OBSERVED: u32 = 512;
+
 /// Counts and logs undecodable messages.
 #[derive(Debug)]
 pub struct UndecodableReporter {
     counters: Arc<Counters>,
+    observer: Option<Arc<dyn UndecodableObserver>>,
     /// Undecodable messages of each open connection that has any.
     counts: HashMap<u64, u32>,
     /// The peer of each open connection whose device has named itself: limits are those of the peer.
@@ -78,13 +88,20 @@ impl UndecodableReporter {
     pub fn new(counters: Arc<Counters>) -> Self {
         Self {
             counters,
+            observer: None,
             counts: HashMap::new(),
             peers: HashMap::new(),
         }
     }
 
+    /// Passes the messages to an observer as well.
+    #[must_use]
+    pub fn observed_by(self, observer: Option<Arc<dyn UndecodableObserver>>) -> Self {
+        Self { observer, ..self }
+    }
+
     /// Counts an undecodable message, and logs it like other faults.
-    pub fn report(&mut self, source: &ConnectionInfo, seq: u64, undecodable: &Undecodable) {
+    pub fn report(&mut self, source: &Arc<ConnectionInfo>, seq: u64, undecodable: &Undecodable) {
         if undecodable.is_repeated {
             return self.counters.undecoded();
         }
@@ -94,6 +111,11 @@ impl UndecodableReporter {
         }
         let count = self.counts.entry(source.conn).or_default();
         *count = count.saturating_add(1);
+        if let Some(observer) = &self.observer
+            && (*count <= OBSERVED || count.is_power_of_two())
+        {
+            observer.undecodable(source, seq, undecodable);
+        }
         let Undecodable {
             as_what, reason, ..
         } = undecodable;

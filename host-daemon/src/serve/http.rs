@@ -2,54 +2,83 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use blocksd_engine::EngineHandle;
 use blocksd_engine::listen::resolve::resolve;
 use prometheus_client::registry::Registry;
+use tokio::time::MissedTickBehavior;
 
 use crate::commands::check_config::http::access;
 use crate::config::Config;
 use crate::error::CommandError;
 use crate::http::access::check_exposure;
+use crate::http::api::Api;
 use crate::http::health::Health;
-use crate::http::server::{Api, HttpServer, Site};
+use crate::http::server::{HttpServer, Site};
 use crate::service::log::print_status;
+use crate::view::View;
 
 /// Opens the configured servers, and serves them until the runtime ends.
 pub(super) async fn open(
     config: &Config,
-    engine: &EngineHandle,
+    view: Option<&Arc<View>>,
     health: &Arc<Health>,
     registry: impl Fn() -> Registry,
 ) -> Result<(), CommandError> {
     if let Some(address) = &config.metrics {
-        let server = bind("metrics", address, |_| Ok(())).await?;
-        tokio::spawn(server.run(Site {
+        let server = bind(address, |_| Ok(())).await?;
+        print_status(format_args!("metrics on {}", server.address));
+        tokio::spawn(server.server.run(Site {
             registry: registry(),
             health: Arc::clone(health),
             api: None,
         }));
     }
-    if let Some(address) = &config.http {
+    if let (Some(address), Some(view)) = (&config.http, view) {
         let access = access(config)?;
         let has_token = config.http_token.is_some();
-        let server = bind("http", address, |all| check_exposure(all, has_token)).await?;
-        let devices = Arc::clone(engine.devices());
-        tokio::spawn(server.run(Site {
+        let server = bind(address, |all| check_exposure(all, has_token)).await?;
+        print_status(format_args!("page on http://{}/", server.address));
+        tokio::spawn(tick(Arc::downgrade(view)));
+        tokio::spawn(server.server.run(Site {
             registry: registry(),
             health: Arc::clone(health),
-            api: Some(Api { devices, access }),
+            api: Some(Api::new(Arc::clone(view), access)),
         }));
     }
     Ok(())
 }
 
+/// Updates the rates of a view each second.
+async fn tick(view: Weak<View>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        let Some(view) = view.upgrade() else {
+            return;
+        };
+        // There may be thousands of devices.
+        if tokio::task::spawn_blocking(move || view.tick())
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// A server, and the address on which it listens.
+struct BoundServer {
+    server: HttpServer,
+    address: SocketAddr,
+}
+
 async fn bind(
-    what: &str,
     address: &str,
     check: impl Fn(&[SocketAddr]) -> io::Result<()>,
-) -> Result<HttpServer, CommandError> {
+) -> Result<BoundServer, CommandError> {
     let failure = |error| CommandError::Listen {
         address: address.to_owned(),
         error,
@@ -64,6 +93,5 @@ async fn bind(
     check(&resolved).map_err(failure)?;
     let server = HttpServer::bind(&resolved).await.map_err(failure)?;
     let address = server.address().map_err(failure)?;
-    print_status(format_args!("{what} on {address}"));
-    Ok(server)
+    Ok(BoundServer { server, address })
 }

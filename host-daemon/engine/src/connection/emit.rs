@@ -76,7 +76,7 @@ impl Connection {
         let reason = reason.or_else(|| self.reply_failed(&kept.err()?, "reply not stored"));
         let position = self.position;
         self.position.pass_all(&batch);
-        if !self.wants_messages() {
+        if !self.context.fanout.wants_batch(&self.source, &batch) {
             return reason.map_or(Step::Go, Step::Close);
         }
         let batch = Arc::new(batch);
@@ -111,9 +111,10 @@ impl Connection {
         );
     }
 
-    /// Whether a sink needs the messages of this connection.
-    pub(super) fn wants_messages(&self) -> bool {
-        self.context.fanout.wants_messages(&self.source.encoding)
+    /// Whether the batches of this connection go into queues, which the pool is charged for. A batch that no sink needs, or
+    /// of which viewers get a copy, is not charged.
+    pub(super) fn queues_messages(&self) -> bool {
+        self.context.fanout.queues_messages(&self.source.encoding)
     }
 
     /// Sends an event to the sinks, unless a queue is full.

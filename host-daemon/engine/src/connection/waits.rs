@@ -297,7 +297,7 @@ impl Connection {
             self.charge(&Step::Go);
             return;
         };
-        let is_charged = !self.wants_messages()
+        let is_charged = !self.queues_messages()
             || batch.uncharged() == 0
             || batch.try_charge(&self.context.pool, &mut self.quota);
         let step = match is_charged {

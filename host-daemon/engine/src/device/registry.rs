@@ -102,6 +102,20 @@ impl DeviceRegistry {
         }
     }
 
+    /// Returns the device with this name, if it is connected, or gone and not dropped.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<DeviceStats>> {
+        self.known().devices.get(name).cloned()
+    }
+
+    /// Returns the devices with these names, connected or gone, in no order.
+    pub fn matching(&self, mut wanted: impl FnMut(&str) -> bool) -> Vec<Arc<DeviceStats>> {
+        // Connections open and close meanwhile.
+        let (mut devices, _) = self.all();
+        devices.retain(|stats| wanted(&stats.name));
+        devices
+    }
+
     /// Returns the devices, and how many were dropped.
     pub(crate) fn all(&self) -> (Vec<Arc<DeviceStats>>, u64) {
         let known = self.known();

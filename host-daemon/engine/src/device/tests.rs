@@ -271,3 +271,24 @@ fn ten_thousand_devices_are_looked_at() {
     devices.iter().for_each(|device| registry.close(device));
     assert_eq!(registry.list().devices.len(), 10_000);
 }
+
+#[test]
+fn devices_are_found_by_name_until_they_are_dropped() {
+    let registry = DeviceRegistry::new(1);
+    let (imu, pump) = (open(&registry, "imu"), open(&registry, "pump"));
+    registry.close(&pump);
+    let found = registry.get("imu").expect("a connected device");
+    assert!(Arc::ptr_eq(&found, &imu));
+    assert!(registry.get("pump").is_some() && registry.get("im").is_none());
+    let mut names: Vec<_> = registry
+        .matching(|_| true)
+        .iter()
+        .map(|it| it.name().to_string())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["imu", "pump"]);
+    let found = registry.matching(|name| name.starts_with("pu"));
+    assert!(Arc::ptr_eq(&found[0], &pump) && found.len() == 1);
+    registry.close(&imu);
+    assert!(registry.get("pump").is_none(), "one device is kept");
+}

@@ -39,7 +39,7 @@ impl SinkThread {
             events,
         } = waiting;
         let (name, supervisor) = (sink.name(), sink.supervisor());
-        let is_lossy = matches!(delivery, Delivery::Lossy { .. });
+        let is_lossy = delivery.is_lossy();
         let runtime = Handle::current();
         let run = move || {
             let _runtime = runtime.enter();

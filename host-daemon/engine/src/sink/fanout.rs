@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::batch::Batch;
 use crate::counters::Counters;
-use crate::event::{Encoding, Event, EventKind};
-use crate::sink::{Delivery, Events, Interest, Queue, lossy};
+use crate::event::{ConnectionInfo, Encoding, Event, EventKind};
+use crate::sink::watched::WatchedSender;
+use crate::sink::{Delivery, Events, Interest, Queue, lossy, watched};
 
 /// The queues of all sinks.
 ///
 /// # Examples
 /// ```
-/// use blocksd_engine::event::Encoding;
 /// use blocksd_engine::sink::fanout::Fanout;
 /// use blocksd_engine::sink::lossy::Next;
 /// use blocksd_engine::sink::{Delivery, Interest};
 ///
 /// let mut fanout = Fanout::default();
+/// assert!(fanout.is_empty());
 /// let mut events = fanout.add("mine", Interest::All, Delivery::BACKPRESSURE);
-/// assert!(fanout.wants_messages(&Encoding::default()));
+/// assert!(!fanout.is_empty());
 /// drop(fanout);
 /// assert!(matches!(events.poll(), Next::End));
 /// ```
@@ -27,6 +29,8 @@ use crate::sink::{Delivery, Events, Interest, Queue, lossy};
 pub struct Fanout {
     backpressure: Vec<Outlet<mpsc::Sender<Event>>>,
     lossy: Vec<Outlet<lossy::Sender>>,
+    watched: Vec<Outlet<WatchedSender>>,
+    /// A sink needs all messages, whether somebody looks or not.
     wants_messages: bool,
     /// A sink needs the messages of encodings other than raw.
     wants_encoded: bool,
@@ -63,8 +67,10 @@ impl Fanout {
 
     /// Adds a sink and returns its events. They end when the fan-out is dropped.
     pub fn add(&mut self, name: &'static str, interest: Interest, delivery: Delivery) -> Events {
-        self.wants_messages |= interest == Interest::All;
-        self.wants_encoded |= interest == Interest::Encoded;
+        if !matches!(delivery, Delivery::Watched { .. }) {
+            self.wants_messages |= interest == Interest::All;
+            self.wants_encoded |= interest == Interest::Encoded;
+        }
         Events(match delivery {
             Delivery::Backpressure { queue_len } => {
                 let (sender, events) = mpsc::channel(queue_len.max(1));
@@ -84,6 +90,15 @@ impl Fanout {
                 });
                 Queue::Lossy(events)
             }
+            Delivery::Watched { max_bytes } => {
+                let (sender, events) = watched::queue(max_bytes);
+                self.watched.push(Outlet {
+                    name,
+                    interest,
+                    sender,
+                });
+                Queue::Lossy(events)
+            }
         })
     }
 
@@ -97,19 +112,39 @@ impl Fanout {
             sink: outlet.name,
             events: outlet.sender.len(),
         });
-        backpressure.chain(lossy)
+        let watched = self.watched.iter().map(|outlet| QueueDepth {
+            sink: outlet.name,
+            events: outlet.sender.len(),
+        });
+        backpressure.chain(lossy).chain(watched)
     }
 
     /// Returns whether there is no sink.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.backpressure.is_empty() && self.lossy.is_empty()
+        self.backpressure.is_empty() && self.lossy.is_empty() && self.watched.is_empty()
     }
 
-    /// Returns whether any sink needs messages of this encoding.
+    /// Returns whether any sink needs the messages of this connection now. The answer changes when somebody begins or ends
+    /// to look at its device, if there is a sink with [`Delivery::Watched`].
     #[must_use]
-    pub fn wants_messages(&self, encoding: &Encoding) -> bool {
+    pub fn wants_messages(&self, source: &ConnectionInfo) -> bool {
+        self.queues_messages(&source.encoding) || self.is_viewed(source)
+    }
+
+    /// Returns whether the batches of this encoding go into queues, whether somebody looks or not. The answer never changes.
+    pub(crate) fn queues_messages(&self, encoding: &Encoding) -> bool {
         self.wants_messages || self.wants_encoded && !encoding.is_raw()
+    }
+
+    /// Returns whether any sink needs something of a batch of this connection now.
+    pub(crate) fn wants_batch(&self, source: &ConnectionInfo, batch: &Batch) -> bool {
+        self.wants_messages(source) || !self.watched.is_empty() && batch.reports() != 0
+    }
+
+    fn is_viewed(&self, source: &ConnectionInfo) -> bool {
+        let stats = source.stats.as_ref();
+        !self.watched.is_empty() && stats.is_some_and(|stats| stats.is_viewed())
     }
 
     /// Sends an event to all sinks, unless a queue with backpressure is full.
@@ -176,8 +211,12 @@ impl Fanout {
         places
     }
 
-    /// Sends an event to the lossy sinks.
+    /// Sends an event to the sinks that connections never wait for.
     fn offer(&self, event: Event) {
+        if !self.watched.is_empty() {
+            let views = self.watched.iter().filter(|view| view.wants(&event));
+            watched::show(views.map(|view| &view.sender), &event, &self.counters);
+        }
         let Some((last, others)) = self.lossy.split_last() else {
             return;
         };
@@ -280,6 +319,7 @@ mod tests {
 
     use super::*;
     use crate::batch::Batch;
+    use crate::device::DeviceRegistry;
     use crate::event::{ConnectionInfo, Peer, StreamPosition};
     use crate::pool::Span;
     use crate::sink::lossy::Next;
@@ -365,10 +405,10 @@ mod tests {
     fn a_sink_gets_only_the_events_that_it_needs() {
         let mut fanout = Fanout::default();
         let mut connections = fanout.add("connections", Interest::Connections, ONE);
-        assert!(!fanout.wants_messages(&Encoding::default()) && !fanout.is_empty());
+        assert!(!fanout.wants_messages(&opened(1).source) && !fanout.is_empty());
         let mut shown = fanout.add("shown", Interest::Connections, Delivery::LOSSY);
         let mut all = fanout.add("all", Interest::All, Delivery::BACKPRESSURE);
-        assert!(fanout.wants_messages(&Encoding::default()));
+        assert!(fanout.wants_messages(&opened(1).source));
         for event in [opened(1), batch(2)] {
             assert!(fanout.try_send(event).is_ok());
         }
@@ -389,5 +429,36 @@ mod tests {
             assert!(matches!(events.wait(), Next::End));
             assert!(matches!(events.poll(), Next::End));
         }
+    }
+    #[test]
+    fn a_live_view_wants_messages_only_while_somebody_looks() {
+        let mut fanout = Fanout::default();
+        let max_bytes = 1 << 20;
+        let mut live = fanout.add("live", Interest::All, Delivery::Watched { max_bytes });
+        let device = DeviceRegistry::new(1).open(&"d".into(), SystemTime::now());
+        let stats = Some(Arc::clone(&device));
+        let source = ConnectionInfo {
+            conn: 1,
+            device: "d".into(),
+            framing: AnyFraming::Blocks(Blocks),
+            encoding: Encoding::default(),
+            first_seq: 0,
+            session: None,
+            stats,
+        };
+        let (reset, end) = (Batch::of_reset(), Batch::of_end());
+        assert!(!fanout.is_empty() && !fanout.wants_messages(&source));
+        assert!(fanout.wants_batch(&source, &reset) && !fanout.wants_batch(&source, &end));
+        device.sample();
+        assert!(fanout.wants_messages(&source) && fanout.wants_batch(&source, &end));
+        assert!(!fanout.queues_messages(&source.encoding));
+        let other = Fanout::default();
+        assert!(!other.wants_messages(&source) && !other.wants_batch(&source, &reset));
+        for event in [opened(1), batch(2), opened(3)] {
+            assert!(fanout.try_send(event).is_ok());
+        }
+        let depths: Vec<_> = fanout.depths().map(|it| (it.sink, it.events)).collect();
+        assert_eq!(depths, [("live", 2)]);
+        assert_eq!(conns(&mut live), [1, 3]);
     }
 }

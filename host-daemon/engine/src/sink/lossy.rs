@@ -1,21 +1,16 @@
 //! A queue whose sender never waits: start with [`queue`]. Events that do not fit are dropped and counted.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use atomic_waker::AtomicWaker;
 
 use crate::batch::Batch;
 use crate::event::{Dropped, Event, EventKind};
+use crate::sink::queue::{EVENT_COST, EventQueue, QueueCost};
+pub use crate::sink::queue::{Next, Receiver};
 
 /// Default memory of a queue, in bytes. Events are copied, because the memory of the pool is for sinks with
 /// backpressure.
 pub const MAX_BYTES: usize = 4 << 20;
-/// Cost of an event without its batch, in bytes.
-const EVENT_COST: usize = 256;
 /// Shortest time between two purges of a full queue. Copying every event for a slow reader would reduce the rate of a
 /// recording by a quarter.
 const RENEW: Duration = Duration::from_millis(100);
@@ -38,110 +33,63 @@ pub fn queue(max_bytes: usize) -> (Sender, Receiver) {
 }
 
 fn renewed(renew: Duration, max_bytes: usize) -> (Sender, Receiver) {
-    let queue = Arc::new(LossyQueue {
+    let (queue, receiver) = EventQueue::new();
+    let sender = Sender {
+        queue,
         renew,
         max_bytes,
-        waker: AtomicWaker::new(),
-        state: Mutex::default(),
-        changed: Condvar::new(),
-    });
-    (Sender(Arc::clone(&queue)), Receiver(queue))
+        renewed: Mutex::default(),
+    };
+    (sender, receiver)
 }
 
 /// The sending side of a queue.
 #[derive(Debug)]
-pub struct Sender(Arc<LossyQueue>);
-
-/// The receiving side of a queue.
-#[derive(Debug)]
-pub struct Receiver(Arc<LossyQueue>);
-
-/// The result of receiving from a queue.
-#[derive(Debug)]
-pub enum Next {
-    /// The next event.
-    Event(Event),
-    /// This was dropped before the next event.
-    Lost(Dropped),
-    /// No event waits.
-    Empty,
-    /// No more events come.
-    End,
-}
-
-#[derive(Debug)]
-struct LossyQueue {
+pub struct Sender {
+    queue: Arc<EventQueue>,
     renew: Duration,
     max_bytes: usize,
-    /// The waker of a receiver that waits in a task.
-    waker: AtomicWaker,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    events: VecDeque<QueuedEvent>,
-    /// Cost of the queued events, and of those that are being copied.
-    cost: usize,
-    /// What was dropped after the last queued event.
-    lost: Dropped,
-    /// When the queue was last purged.
-    renewed: Option<Instant>,
-    /// The sender or the receiver was dropped, or the receiver was closed.
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct QueuedEvent {
-    event: Event,
-    cost: usize,
-    /// What was dropped before this event.
-    lost: Dropped,
+    /// When the queue was last purged. Locked while the queue is.
+    renewed: Mutex<Option<Instant>>,
 }
 
 impl Sender {
     /// Adds an event. If it does not fit, drops all queued events, or drops this event if that was done recently. Returns
     /// what was dropped.
     pub fn send(&self, mut event: Event) -> Dropped {
-        let cost = EVENT_COST + batch(&event).map_or(0, Batch::cost);
-        let mut state = self.0.lock();
+        let bytes = EVENT_COST + batch(&event).map_or(0, Batch::cost);
+        let cost = QueueCost { bytes, reports: 0 };
+        let mut state = self.queue.lock();
         let mut dropped = Dropped::default();
         if state.closed {
             return dropped;
         }
-        if self.0.max_bytes < state.cost + cost {
-            let is_due = |renewed: Instant| self.0.renew < renewed.elapsed();
-            if self.0.max_bytes < cost || !state.renewed.is_none_or(is_due) {
+        if self.max_bytes < state.cost.bytes + bytes {
+            if self.max_bytes < bytes || !self.may_purge() {
                 dropped = Dropped::of(&event);
                 state.lost.add(dropped);
                 return dropped;
             }
-            state.renewed = Some(Instant::now());
             while let Some(old) = state.events.pop_front() {
-                state.cost -= old.cost;
+                state.cost.subtract(old.cost);
                 state.lost.add(old.lost);
                 dropped.add(Dropped::of(&old.event));
             }
             state.lost.add(dropped);
         }
-        state.cost += cost;
+        state.cost.add(cost);
         drop(state);
         if let EventKind::Batch { batch, .. } = &mut event.kind {
             *batch = Arc::new(batch.to_own());
         }
-        let mut state = self.0.lock();
-        let lost = std::mem::take(&mut state.lost);
-        state.events.push_back(QueuedEvent { event, cost, lost });
-        drop(state);
-        self.0.wake();
+        self.queue.push(event, cost);
         dropped
     }
 
     /// Returns the number of queued events.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.lock().events.len()
+        self.queue.len()
     }
 
     /// Returns whether no event is queued.
@@ -149,80 +97,21 @@ impl Sender {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
 
-impl Receiver {
-    /// Returns the next event. If none is queued, blocks the thread if `wait`, otherwise returns [`Next::Empty`].
-    #[must_use]
-    pub fn receive(&self, wait: bool) -> Next {
-        let mut state = self.0.lock();
-        loop {
-            let next = state.events.front_mut().map(|next| &mut next.lost);
-            // Losses after the last event are reported once the queue is empty.
-            let lost = std::mem::take(match next {
-                Some(lost) => lost,
-                None => &mut state.lost,
-            });
-            if !lost.is_empty() {
-                return Next::Lost(lost);
-            }
-            if let Some(QueuedEvent { event, cost, .. }) = state.events.pop_front() {
-                state.cost -= cost;
-                return Next::Event(event);
-            }
-            if state.closed {
-                return Next::End;
-            }
-            if !wait {
-                return Next::Empty;
-            }
-            let waited = self.0.changed.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+    /// Whether the last purge was long ago. Then notes that the queue is purged now.
+    fn may_purge(&self) -> bool {
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = renewed.is_none_or(|renewed| self.renew < renewed.elapsed());
+        if is_due {
+            *renewed = Some(Instant::now());
         }
-    }
-
-    /// Waits for the next event in a task.
-    ///
-    /// Cancel-safe: if the future is dropped, no event is taken.
-    pub async fn recv(&self) -> Next {
-        poll_fn(|context| {
-            self.0.waker.register(context.waker());
-            match self.receive(false) {
-                Next::Empty => Poll::Pending,
-                next => Poll::Ready(next),
-            }
-        })
-        .await
-    }
-
-    /// Closes the queue: events that wait can still be received, new ones are discarded.
-    pub fn close(&self) {
-        self.0.lock().closed = true;
+        is_due
     }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.wake();
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.close();
-        self.0.lock().events.clear();
-    }
-}
-
-impl LossyQueue {
-    fn wake(&self) {
-        self.changed.notify_one();
-        self.waker.wake();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.end();
     }
 }
 

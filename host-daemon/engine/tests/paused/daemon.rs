@@ -70,6 +70,12 @@ impl Transport for Pipe {
     }
 }
 
+/// A pipe with a capacity of `len` bytes in each direction: the end of the engine, and that of the device.
+pub(crate) fn pipe(len: usize) -> (Box<dyn Transport>, DuplexStream) {
+    let (near, far) = duplex(len);
+    (Box::new(Pipe(BufReader::new(near))), far)
+}
+
 /// The events of one connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Story {
@@ -153,8 +159,7 @@ impl Daemon {
 
     /// The same, through a pipe with a capacity of `len` bytes in each direction.
     pub(crate) async fn connect_through(&self, host: u8, len: usize) -> DuplexStream {
-        let (near, far) = duplex(len);
-        let transport: Box<dyn Transport> = Box::new(Pipe(BufReader::new(near)));
+        let (transport, far) = pipe(len);
         let peer = Peer::Network(SocketAddr::from(([192, 0, 2, host], 7)));
         self.connections.send((transport, peer)).await.unwrap();
         far

@@ -6,3 +6,4 @@ mod daemon;
 mod deadlines;
 mod devices;
 mod replies;
+mod watched;

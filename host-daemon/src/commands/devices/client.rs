@@ -12,7 +12,8 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::devices::DevicesReport;
+use crate::api::devices::DevicesReport;
+use crate::api::from_json;
 use crate::error::CommandError;
 use crate::escape::printable;
 use crate::http::access::read_token;
@@ -52,7 +53,7 @@ pub(super) async fn devices(
         let request = request.map_err(|error| failed(error.to_string()))?;
         let (status, body) = ask(stream, request).await.map_err(failed)?;
         match status {
-            StatusCode::OK => DevicesReport::from_json(&body)
+            StatusCode::OK => from_json(&body)
                 .map_err(|error| failed(format!("the answer is not a list of devices: {error}"))),
             status => Err(failed(refusal(status, &body))),
         }

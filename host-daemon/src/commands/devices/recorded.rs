@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::api::devices::DeviceReport;
 use crate::commands::read::{EventPrinter, Printed};
-use crate::devices::DeviceReport;
 use crate::error::CommandError;
 use crate::payload::Decoding;
 use crate::recorded::from_log::{EventReader, EventVisitor};

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use crate::commands::export::mcap::{check_new, check_source};
 use crate::commands::export::target::{Decoded, ExportedTo, Target};
 use crate::commands::export::topic;
-use crate::commands::fields::{DecodedKind, Dialect, Leaf, RESERVED, flatten};
 use crate::error::CommandError;
+use crate::fields::{DecodedKind, Dialect, Leaf, RESERVED, flatten};
 
 /// Maximum number of columns of a file.
 const COLUMNS_MAX: usize = 4096;

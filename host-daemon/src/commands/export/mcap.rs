@@ -14,9 +14,9 @@ use tempfile::NamedTempFile;
 
 use crate::commands::export::target::{Decoded, ExportedTo, Target};
 use crate::commands::export::topic;
-use crate::commands::fields::{DecodedKind, Dialect};
 use crate::error::CommandError;
 use crate::escape::json::inside_of_string;
+use crate::fields::{DecodedKind, Dialect};
 use crate::payload::{Shape, ShapeLimits};
 use blocksd_recording::catalog;
 use blocksd_recording::parent;

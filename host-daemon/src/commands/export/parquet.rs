@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use crate::cli::FieldNames;
 use crate::commands::export::mcap::{check_new, check_source};
 use crate::commands::export::target::{Decoded, ExportedTo, Target};
-use crate::commands::fields::{Columns, DecodedKind, Dialect, FieldRow, ParquetRows, flatten};
 use crate::error::CommandError;
+use crate::fields::{Columns, DecodedKind, Dialect, FieldRow, ParquetRows, flatten};
 
 /// A Parquet file.
 pub(super) struct ParquetTarget {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::commands::fields::{DecodedKind, Dialect};
 use crate::error::CommandError;
+use crate::fields::{DecodedKind, Dialect};
 
 /// A decoded message.
 #[derive(Clone, Copy, Debug)]

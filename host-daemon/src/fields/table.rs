@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use crate::cli::FieldNames;
-use crate::commands::fields::columns::{Leaf, flatten};
-use crate::commands::fields::rows::{FieldRow, RowSink};
 use crate::error::CommandError;
+use crate::fields::columns::{Leaf, flatten};
+use crate::fields::rows::{FieldRow, RowSink};
 
 /// Maximum number of columns for fields.
 const COLUMNS_MAX: usize = 1_000;
@@ -20,7 +20,7 @@ const DOUBLE_MAX: u64 = 1 << 53;
 
 /// The columns of a table, in their order.
 #[derive(Debug, Default)]
-pub(in crate::commands) struct Columns {
+pub(crate) struct Columns {
     columns: Vec<Column>,
     places: HashMap<Box<str>, usize>,
     names_len: usize,
@@ -30,16 +30,16 @@ pub(in crate::commands) struct Columns {
     is_learnt: bool,
     left_out: LeftOut,
     /// A message belongs to a session.
-    pub(in crate::commands) has_session: bool,
+    pub(crate) has_session: bool,
 }
 
 /// Fields that have no column, since there are too many.
 #[derive(Debug, Default)]
-pub(in crate::commands) struct LeftOut {
+pub(crate) struct LeftOut {
     /// Values of these fields.
-    pub(in crate::commands) values: u64,
+    pub(crate) values: u64,
     /// Names of the first ones.
-    pub(in crate::commands) names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 /// The type of a column.
@@ -48,7 +48,7 @@ pub(in crate::commands) struct LeftOut {
     allow(dead_code, reason = "only Parquet has types")
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::commands) enum ColumnKind {
+pub(crate) enum ColumnKind {
     /// Integers of 64 bits.
     Integer,
     /// Integers of 64 bits from 0.
@@ -84,7 +84,7 @@ struct FoundKinds {
 
 impl Columns {
     /// Columns of these fields, or of all that are learnt.
-    pub(in crate::commands) fn new(fields: &FieldNames) -> Self {
+    pub(crate) fn new(fields: &FieldNames) -> Self {
         let mut columns = Self {
             is_open: true,
             ..Self::default()
@@ -99,13 +99,13 @@ impl Columns {
     }
 
     /// Takes no more columns, and learns no more types.
-    pub(in crate::commands) const fn close(&mut self) {
+    pub(crate) const fn close(&mut self) {
         self.is_open = false;
         self.is_learnt = true;
     }
 
     /// Returns the place of a field, and learns the type of its value.
-    pub(in crate::commands) fn note(&mut self, name: &str, leaf: Leaf<'_>) -> Option<usize> {
+    pub(crate) fn note(&mut self, name: &str, leaf: Leaf<'_>) -> Option<usize> {
         let known = self.places.get(name).copied();
         let place = match known {
             Some(place) => place,
@@ -127,29 +127,29 @@ impl Columns {
     }
 
     /// Number of columns.
-    pub(in crate::commands) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.columns.len()
     }
 
     /// The names of the columns in a file. A field with the name of another column gets `_` before its name.
-    pub(in crate::commands) fn headers(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn headers(&self) -> impl Iterator<Item = String> {
         self.columns.iter().map(|column| header(&column.name))
     }
 
     /// The types of the columns.
     #[cfg(feature = "parquet")]
-    pub(in crate::commands) fn kinds(&self) -> impl Iterator<Item = ColumnKind> {
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = ColumnKind> {
         self.columns.iter().map(|column| column.found.kind())
     }
 
     /// The names of the columns of which no value was found.
-    pub(in crate::commands) fn unseen(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn unseen(&self) -> impl Iterator<Item = &str> {
         let unseen = self.columns.iter().filter(|column| !column.is_seen);
         unseen.map(|column| &*column.name)
     }
 
     /// Fields that have no column.
-    pub(in crate::commands) const fn left_out(&self) -> &LeftOut {
+    pub(crate) const fn left_out(&self) -> &LeftOut {
         &self.left_out
     }
 
@@ -259,7 +259,7 @@ fn header(name: &str) -> String {
 
 /// The first pass over a recording, which learns the columns.
 #[derive(Debug)]
-pub(in crate::commands) struct Survey(pub(in crate::commands) Columns);
+pub(crate) struct Survey(pub(crate) Columns);
 
 impl RowSink for Survey {
     const IS_SHOWN: bool = false;

@@ -6,9 +6,7 @@ use crate::error::CommandError;
 use blocksd_recording::{Error, LostRange, Message, Missed, Visitor};
 
 /// Passes messages on, and keeps reports of losses back.
-pub(in crate::commands) struct Quiet<'a>(
-    pub(in crate::commands) &'a mut dyn Visitor<Error = CommandError>,
-);
+pub(crate) struct Quiet<'a>(pub(crate) &'a mut dyn Visitor<Error = CommandError>);
 
 impl Visitor for Quiet<'_> {
     type Error = CommandError;

@@ -1,8 +1,8 @@
 //! Decodes recorded messages to rows: [`Rows`].
 
-use crate::commands::fields::filter::RowFilter;
-use crate::commands::fields::object::{Dialect, put};
 use crate::error::CommandError;
+use crate::fields::filter::RowFilter;
+use crate::fields::object::{Dialect, put};
 use crate::payload::Decoders;
 use crate::recorded::from_log::EventVisitor;
 use crate::recorded::time::nanoseconds;
@@ -11,25 +11,25 @@ use blocksd_engine::event::{Event, EventKind, StreamPosition};
 
 /// A decoded message.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::commands) struct FieldRow<'a> {
+pub(crate) struct FieldRow<'a> {
     /// Its time, in nanoseconds since 1970.
-    pub(in crate::commands) time: u64,
+    pub(crate) time: u64,
     /// When it was received, in nanoseconds since 1970.
-    pub(in crate::commands) received: u64,
+    pub(crate) received: u64,
     /// The device that sent it.
-    pub(in crate::commands) device: &'a str,
+    pub(crate) device: &'a str,
     /// Number of its connection, or 0 if that is not known.
-    pub(in crate::commands) conn: u64,
+    pub(crate) conn: u64,
     /// Its sequence number.
-    pub(in crate::commands) seq: u64,
+    pub(crate) seq: u64,
     /// Number of its session.
-    pub(in crate::commands) session: Option<u64>,
+    pub(crate) session: Option<u64>,
     /// The message as one JSON object.
-    pub(in crate::commands) object: &'a [u8],
+    pub(crate) object: &'a [u8],
 }
 
 /// Receives rows.
-pub(in crate::commands) trait RowSink {
+pub(crate) trait RowSink {
     /// Whether the rows are shown to a user.
     const IS_SHOWN: bool;
 
@@ -48,25 +48,25 @@ pub(in crate::commands) trait RowSink {
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
-pub(in crate::commands) struct RowCounts {
+pub(crate) struct RowCounts {
     /// Messages and pieces.
-    pub(in crate::commands) read: u64,
+    pub(crate) read: u64,
     /// Rows that were passed on.
-    pub(in crate::commands) rows: u64,
-    pub(in crate::commands) undecodable: u64,
-    pub(in crate::commands) first_undecodable: Option<String>,
+    pub(crate) rows: u64,
+    pub(crate) undecodable: u64,
+    pub(crate) first_undecodable: Option<String>,
     /// Pieces of messages that were not received whole.
-    pub(in crate::commands) pieces: u64,
+    pub(crate) pieces: u64,
     /// Messages without a time in the chosen field.
-    pub(in crate::commands) untimed: u64,
+    pub(crate) untimed: u64,
 }
 
 /// Passes each message that a filter selects on as a row.
-pub(in crate::commands) struct Rows<S> {
+pub(crate) struct Rows<S> {
     /// Receives the rows.
-    pub(in crate::commands) sink: S,
+    pub(crate) sink: S,
     /// What was found so far.
-    pub(in crate::commands) counts: RowCounts,
+    pub(crate) counts: RowCounts,
     filter: RowFilter,
     /// Number of messages and pieces of the first pass. Those after them were recorded since then.
     limit: u64,
@@ -76,7 +76,7 @@ pub(in crate::commands) struct Rows<S> {
 
 impl<S: RowSink> Rows<S> {
     /// Passes the first `limit` messages on.
-    pub(in crate::commands) fn new(sink: S, filter: RowFilter, limit: u64) -> Self {
+    pub(crate) fn new(sink: S, filter: RowFilter, limit: u64) -> Self {
         Self {
             sink,
             counts: RowCounts::default(),

@@ -12,11 +12,11 @@ use crate::escape::is_special;
 use crate::escape::json::inside_of_string;
 
 /// Names of columns of an export to CSV or MCAP that fields do not get.
-pub(in crate::commands) const RESERVED: [&str; 4] = ["_time", "_conn", "_seq", "_received"];
+pub(crate) const RESERVED: [&str; 4] = ["_time", "_conn", "_seq", "_received"];
 
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::commands) enum Leaf<'a> {
+pub(crate) enum Leaf<'a> {
     /// A text.
     Text(&'a str),
     /// A number in its digits, or `true` or `false`.
@@ -36,11 +36,7 @@ struct OpenPath {
 
 /// Calls `each` for each field of a JSON object, with the name of its column. A top-level key in `reserved` is quoted.
 /// Empty arrays and objects have no column.
-pub(in crate::commands) fn flatten(
-    object: &[u8],
-    reserved: &[&str],
-    mut each: impl FnMut(&str, Leaf<'_>),
-) {
+pub(crate) fn flatten(object: &[u8], reserved: &[&str], mut each: impl FnMut(&str, Leaf<'_>)) {
     let mut parser = SliceJsonParser::new(object);
     let (mut path, mut levels) = (String::new(), Vec::<OpenPath>::new());
     while let Ok(event) = parser.parse_next() {

@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 
 use crate::cli::{Condition, Operand, Operator, TimeField};
-use crate::commands::fields::columns::{Leaf, flatten};
-use crate::commands::fields::time::of_leaf;
+use crate::fields::columns::{Leaf, flatten};
+use crate::fields::time::of_leaf;
 
 /// Conditions that messages must meet, and the field with their time.
 #[derive(Clone, Debug, Default)]
-pub(in crate::commands) struct RowFilter {
+pub(crate) struct RowFilter {
     conditions: Vec<Condition>,
     time_field: Option<TimeField>,
     /// Which conditions the current message meets.
@@ -17,18 +17,15 @@ pub(in crate::commands) struct RowFilter {
 
 /// What a filter found in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::commands) struct Passed {
+pub(crate) struct Passed {
     /// The message meets all conditions.
-    pub(in crate::commands) is_selected: bool,
+    pub(crate) is_selected: bool,
     /// The time in the field, in nanoseconds since 1970.
-    pub(in crate::commands) time: Option<u64>,
+    pub(crate) time: Option<u64>,
 }
 
 impl RowFilter {
-    pub(in crate::commands) fn new(
-        conditions: &[Condition],
-        time_field: Option<&TimeField>,
-    ) -> Self {
+    pub(crate) fn new(conditions: &[Condition], time_field: Option<&TimeField>) -> Self {
         Self {
             conditions: conditions.to_vec(),
             time_field: time_field.cloned(),
@@ -37,12 +34,12 @@ impl RowFilter {
     }
 
     /// The field with the time.
-    pub(in crate::commands) const fn time_field(&self) -> Option<&TimeField> {
+    pub(crate) const fn time_field(&self) -> Option<&TimeField> {
         self.time_field.as_ref()
     }
 
     /// Looks at a message, which is a JSON object.
-    pub(in crate::commands) fn pass(&mut self, object: &[u8]) -> Passed {
+    pub(crate) fn pass(&mut self, object: &[u8]) -> Passed {
         let mut time = None;
         if self.conditions.is_empty() && self.time_field.is_none() {
             return Passed {

@@ -10,7 +10,7 @@ use crate::payload::{DecodeError, Decoder, LogFrame, Meaning, Style, Undecodable
 
 /// The kind of a decoded message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::commands) enum DecodedKind {
+pub(crate) enum DecodedKind {
     /// A message of a device.
     Message,
     /// A line of a device's log.
@@ -21,7 +21,7 @@ pub(in crate::commands) enum DecodedKind {
 
 /// The members of an object that depend on the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::commands) enum Dialect {
+pub(crate) enum Dialect {
     /// Logs are `foxglove.Log`. Numbers that JSON lacks are left out.
     Foxglove,
     /// The same without the time of logs, which would be plotted as two more series.
@@ -49,7 +49,7 @@ const LEVEL_UNKNOWN: u8 = 0;
 ///
 /// # Errors
 /// If it cannot be decoded.
-pub(in crate::commands) fn put(
+pub(crate) fn put(
     decoder: &Decoder,
     bytes: &[u8],
     device: &str,

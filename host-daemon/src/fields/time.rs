@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 
 use crate::cli::{TimeField, TimeUnit};
-use crate::commands::fields::columns::{Leaf, RESERVED, flatten};
+use crate::fields::columns::{Leaf, RESERVED, flatten};
 
 /// The time in a field of a JSON object, in nanoseconds since 1970.
-pub(in crate::commands) fn of_field(object: &[u8], field: &TimeField) -> Option<u64> {
+pub(crate) fn of_field(object: &[u8], field: &TimeField) -> Option<u64> {
     let mut time = None;
     flatten(object, &RESERVED, |name, leaf| {
         if name == field.field {
@@ -17,7 +17,7 @@ pub(in crate::commands) fn of_field(object: &[u8], field: &TimeField) -> Option<
 }
 
 /// The time in a value, in nanoseconds since 1970.
-pub(in crate::commands) fn of_leaf(leaf: Leaf<'_>, unit: TimeUnit) -> Option<u64> {
+pub(crate) fn of_leaf(leaf: Leaf<'_>, unit: TimeUnit) -> Option<u64> {
     match leaf {
         Leaf::Plain(digits) => of_number(digits, unit),
         Leaf::Text(text) => of_number(text, unit).or_else(|| {

@@ -2,12 +2,10 @@
 //! each.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::escape::json::write_json;
 use crate::recorded::time::Time;
 use blocksd_engine::device::{DeviceList, DeviceSnapshot, DeviceState};
 use blocksd_engine::reason::FaultKind;
@@ -15,12 +13,14 @@ use blocksd_engine::reason::FaultKind;
 /// All devices of a daemon: the answer of `/api/v1/devices`.
 ///
 /// ```
-/// use blocksd::devices::DevicesReport;
+/// use blocksd::api::devices::DevicesReport;
+/// use blocksd::api::from_json;
 ///
 /// let json = br#"{"time":"2026-11-27T12:00:00.000000000Z","devices":[],"gone_dropped":7}"#;
-/// assert_eq!(DevicesReport::from_json(json).unwrap().gone_dropped, 7);
+/// let report: DevicesReport = from_json(json).unwrap();
+/// assert_eq!(report.gone_dropped, 7);
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DevicesReport {
     /// When the values were read.
     pub time: Time,
@@ -28,6 +28,53 @@ pub struct DevicesReport {
     pub devices: Vec<DeviceReport>,
     /// Number of devices that were gone, and are not remembered.
     pub gone_dropped: u64,
+    /// Number of devices that the request has selected, before `offset` and `limit`.
+    #[serde(default)]
+    pub matched: u64,
+    /// Number of all devices.
+    #[serde(default)]
+    pub total: u64,
+    /// Number of all devices in each state.
+    #[serde(default)]
+    pub states: BTreeMap<String, u64>,
+    /// Messages a second, of all devices.
+    #[serde(default)]
+    pub messages_per_s: f64,
+    /// Payload bytes a second, of all devices.
+    #[serde(default)]
+    pub bytes_per_s: f64,
+    /// Messages a second over the last ten minutes, each value a mean of five seconds, the oldest first.
+    #[serde(default)]
+    pub history: Vec<f64>,
+    /// The kinds of faults that occurred, the newest first.
+    #[serde(default)]
+    pub faults: Vec<FaultSummary>,
+}
+
+/// The faults of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultSummary {
+    /// The kind.
+    pub fault: String,
+    /// How many occurred, of all devices.
+    pub count: u64,
+    /// The device of the newest one.
+    pub device: Option<String>,
+    /// The time of the newest one.
+    pub time: Option<Time>,
+}
+
+/// The newest message of a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatestMessage {
+    /// When it was received.
+    pub time: Time,
+    /// Its number in its connection or session.
+    pub seq: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The decoded message as text, cut to 200 characters.
+    pub text: String,
 }
 
 /// One device. What a recording does not have is `None`.
@@ -63,6 +110,15 @@ pub struct DeviceReport {
     pub last_seen: Time,
     /// Why its last closed connection was closed.
     pub last_close: Option<String>,
+    /// Its newest message, if the request asks for details and one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<LatestMessage>,
+    /// Names and values of the first fields of this message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<(String, String)>,
+    /// Messages in each of the last 60 seconds, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spark: Vec<u64>,
 }
 
 impl DevicesReport {
@@ -75,25 +131,8 @@ impl DevicesReport {
             time: Time(SystemTime::now()),
             devices,
             gone_dropped: list.dropped,
+            ..Self::default()
         }
-    }
-
-    /// Writes the report as JSON, with a line break at its end.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let mut json = Vec::new();
-        // A write to memory does not fail, and JSON is UTF-8.
-        let _ = write_json(&mut json, self);
-        json.push(b'\n');
-        String::from_utf8(json).unwrap_or_default()
-    }
-
-    /// Reads a report from JSON.
-    ///
-    /// # Errors
-    /// If it is not a report.
-    pub fn from_json(json: &[u8]) -> io::Result<Self> {
-        serde_json::from_slice(json).map_err(Into::into)
     }
 }
 
@@ -117,6 +156,9 @@ impl DeviceReport {
             first_seen: Time(seen),
             last_seen: Time(seen),
             last_close: None,
+            latest: None,
+            values: Vec::new(),
+            spark: Vec::new(),
         }
     }
 
@@ -126,7 +168,9 @@ impl DeviceReport {
         self.faults.values().sum()
     }
 
-    fn of(seen: &DeviceSnapshot) -> Self {
+    /// A device of a daemon.
+    #[must_use]
+    pub fn of(seen: &DeviceSnapshot) -> Self {
         let interval_us =
             |interval: std::time::Duration| u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
         Self {
@@ -145,6 +189,9 @@ impl DeviceReport {
             first_seen: Time(seen.first_seen),
             last_seen: Time(seen.last_seen),
             last_close: seen.last_close.map(|reason| reason.as_str().to_owned()),
+            latest: None,
+            values: Vec::new(),
+            spark: Vec::new(),
         }
     }
 }
@@ -176,6 +223,7 @@ mod tests {
     use blocksd_engine::device::DeviceRegistry;
 
     use super::*;
+    use crate::api::{from_json, to_json};
 
     #[test]
     fn no_name_breaks_the_json() {
@@ -195,11 +243,11 @@ mod tests {
             device.batch(2, 30, SystemTime::now());
         }
         let report = DevicesReport::of(&registry.list());
-        let json = report.to_json();
+        let json = to_json(&report);
         assert_eq!(json.lines().count(), 1);
         let confuses = |it: char| it.is_control() || "\u{202e}\u{2028}".contains(it);
         assert!(!json.trim_end().chars().any(confuses), "{json}");
-        let read = DevicesReport::from_json(json.as_bytes()).expect("a report");
+        let read: DevicesReport = from_json(json.as_bytes()).expect("a report");
         assert_eq!(read, report);
         let mut names: Vec<_> = names.map(str::to_owned).into();
         names.sort_unstable();

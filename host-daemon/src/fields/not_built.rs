@@ -2,12 +2,12 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use crate::commands::fields::rows::{FieldRow, RowSink};
-use crate::commands::fields::table::Columns;
 use crate::error::CommandError;
+use crate::fields::rows::{FieldRow, RowSink};
+use crate::fields::table::Columns;
 
 /// Is never made in this build.
-pub(in crate::commands) struct UnbuiltParquet {
+pub(crate) struct UnbuiltParquet {
     columns: Columns,
 }
 
@@ -16,7 +16,7 @@ impl UnbuiltParquet {
     ///
     /// # Errors
     /// [`CommandError::NotBuilt`].
-    pub(in crate::commands) const fn check() -> Result<(), CommandError> {
+    pub(crate) const fn check() -> Result<(), CommandError> {
         Err(CommandError::NotBuilt {
             format: "Parquet",
             feature: "parquet",
@@ -27,11 +27,7 @@ impl UnbuiltParquet {
     ///
     /// # Errors
     /// Always.
-    pub(in crate::commands) fn new(
-        _: Box<dyn Write + Send>,
-        _: Columns,
-        _: bool,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(_: Box<dyn Write + Send>, _: Columns, _: bool) -> io::Result<Self> {
         Err(ErrorKind::Unsupported.into())
     }
 
@@ -39,7 +35,7 @@ impl UnbuiltParquet {
     ///
     /// # Errors
     /// Always.
-    pub(in crate::commands) fn push(&mut self, _: &FieldRow<'_>) -> io::Result<()> {
+    pub(crate) fn push(&mut self, _: &FieldRow<'_>) -> io::Result<()> {
         Err(ErrorKind::Unsupported.into())
     }
 
@@ -47,17 +43,17 @@ impl UnbuiltParquet {
     ///
     /// # Errors
     /// Always.
-    pub(in crate::commands) fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         Err(ErrorKind::Unsupported.into())
     }
 
     /// The columns.
-    pub(in crate::commands) const fn columns(&self) -> &Columns {
+    pub(crate) const fn columns(&self) -> &Columns {
         &self.columns
     }
 
     /// No value.
-    pub(in crate::commands) const fn unfit(&self) -> u64 {
+    pub(crate) const fn unfit(&self) -> u64 {
         0
     }
 }

@@ -15,10 +15,10 @@ use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::types::Type;
 
-use crate::commands::fields::columns::{Leaf, flatten};
-use crate::commands::fields::rows::{FieldRow, RowSink};
-use crate::commands::fields::table::{ColumnKind, Columns};
 use crate::error::CommandError;
+use crate::fields::columns::{Leaf, flatten};
+use crate::fields::rows::{FieldRow, RowSink};
+use crate::fields::table::{ColumnKind, Columns};
 
 /// Maximum number of rows of a row group.
 const ROWS_MAX: usize = 1 << 20;
@@ -28,7 +28,7 @@ const GROUP_LEN: usize = 32 << 20;
 const VALUE_LEN: usize = 10;
 
 /// Writes rows to a Parquet file.
-pub(in crate::commands) struct ParquetRows {
+pub(crate) struct ParquetRows {
     writer: SerializedFileWriter<Output>,
     /// The columns of every table, then those of the fields.
     cells: Vec<Cells>,
@@ -71,7 +71,7 @@ impl ParquetRows {
     /// # Errors
     /// [`CommandError::NotBuilt`].
     #[expect(clippy::unnecessary_wraps, reason = "other builds refuse")]
-    pub(in crate::commands) const fn check() -> Result<(), CommandError> {
+    pub(crate) const fn check() -> Result<(), CommandError> {
         Ok(())
     }
 
@@ -79,11 +79,7 @@ impl ParquetRows {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(in crate::commands) fn new(
-        to: Output,
-        columns: Columns,
-        has_received: bool,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(to: Output, columns: Columns, has_received: bool) -> io::Result<Self> {
         Ok(Self::begin(to, columns, has_received)?)
     }
 
@@ -170,7 +166,7 @@ impl ParquetRows {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub(in crate::commands) fn push(&mut self, row: &FieldRow<'_>) -> io::Result<()> {
+    pub(crate) fn push(&mut self, row: &FieldRow<'_>) -> io::Result<()> {
         let at = self.rows;
         let mut own = self.cells.iter_mut();
         let mut next = |put: &mut dyn FnMut(&mut Cells)| own.next().map(put);
@@ -216,19 +212,19 @@ impl ParquetRows {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub(in crate::commands) fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.write_group()?;
         self.writer.finish().map_err(ParquetFailure)?;
         self.writer.flush()
     }
 
     /// The columns, with what was found in the rows.
-    pub(in crate::commands) const fn columns(&self) -> &Columns {
+    pub(crate) const fn columns(&self) -> &Columns {
         &self.columns
     }
 
     /// Number of values that do not have the type of their column.
-    pub(in crate::commands) const fn unfit(&self) -> u64 {
+    pub(crate) const fn unfit(&self) -> u64 {
         self.unfit
     }
 

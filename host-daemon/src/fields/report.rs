@@ -8,16 +8,12 @@ use crate::output::counted;
 use crate::service::log::print_status;
 
 /// Prints a line.
-pub(in crate::commands) fn report(line: impl fmt::Display) {
+pub(crate) fn report(line: impl fmt::Display) {
     print_status(format_args!("blocksd: {}", printable(line)));
 }
 
 /// Reports messages that cannot be decoded, and why the first cannot, and pieces. `missing` says how they are missing.
-pub(in crate::commands) fn report_messages(
-    missing: &str,
-    undecodable: (u64, Option<&str>),
-    pieces: u64,
-) {
+pub(crate) fn report_messages(missing: &str, undecodable: (u64, Option<&str>), pieces: u64) {
     if let (count, Some(first)) = undecodable {
         let count = counted(count, "message");
         report(format_args!(
@@ -33,7 +29,7 @@ pub(in crate::commands) fn report_messages(
 }
 
 /// Reports messages without a time in a field. If it has the unit `default`, another one may be meant.
-pub(in crate::commands) fn report_untimed(time: &TimeField, untimed: u64, default: TimeUnit) {
+pub(crate) fn report_untimed(time: &TimeField, untimed: u64, default: TimeUnit) {
     if untimed == 0 {
         return;
     }

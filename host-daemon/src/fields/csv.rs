@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use ::csv::Writer;
 use jiff::Timestamp;
 
-use crate::commands::fields::columns::{Leaf, flatten};
-use crate::commands::fields::rows::{FieldRow, RowSink};
-use crate::commands::fields::table::Columns;
 use crate::error::CommandError;
 use crate::escape::terminal;
+use crate::fields::columns::{Leaf, flatten};
+use crate::fields::rows::{FieldRow, RowSink};
+use crate::fields::table::Columns;
 
-/// Writes rows to standard output. A value is written as it was received, and escaped on a terminal.
-pub(in crate::commands) struct CsvRows {
+/// Writes rows as CSV. A value is written as it was received, and escaped on a terminal.
+pub(crate) struct CsvRows {
     writer: Writer<Box<dyn Write + Send>>,
     columns: Columns,
     cells: Vec<String>,
@@ -21,15 +21,24 @@ pub(in crate::commands) struct CsvRows {
 }
 
 impl CsvRows {
-    /// Writes the header.
+    /// Writes the header to standard output.
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub(in crate::commands) fn new(
+    pub(crate) fn new(columns: Columns, has_received: bool) -> Result<Self, CommandError> {
+        Self::to(terminal::stdout(), columns, has_received)
+    }
+
+    /// Writes the header there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) fn to(
+        to: Box<dyn Write + Send>,
         columns: Columns,
         has_received: bool,
     ) -> Result<Self, CommandError> {
-        let mut writer = Writer::from_writer(terminal::stdout());
+        let mut writer = Writer::from_writer(to);
         let own = ["time", "device", "conn", "seq"].map(str::to_owned);
         let received = has_received.then(|| "received".to_owned());
         let names = own.into_iter().chain(received).chain(columns.headers());
@@ -44,7 +53,7 @@ impl CsvRows {
     }
 
     /// The columns, with what was found in the rows.
-    pub(in crate::commands) const fn columns(&self) -> &Columns {
+    pub(crate) const fn columns(&self) -> &Columns {
         &self.columns
     }
 }

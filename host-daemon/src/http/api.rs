@@ -1,0 +1,160 @@
+//! The API below `/api/v1/`: [`Api::answer`] answers a request from the view of the daemon.
+
+mod follow;
+mod query;
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use tokio::sync::Semaphore;
+
+use crate::api::to_json;
+use crate::http::access::Access;
+pub(super) use crate::http::api::follow::Followed;
+use crate::http::api::query::Parameters;
+use crate::recorded::time::Time;
+use crate::view::{EntriesAnswer, EntriesQuery, EntryKind, View};
+
+/// Reports that are encoded at the same time.
+const ENCODERS: usize = 2;
+
+/// The API, and who may use the server that has it.
+#[derive(Debug)]
+pub struct Api {
+    view: Arc<View>,
+    pub(super) access: Access,
+    encoders: Semaphore,
+}
+
+/// A query that is wrong, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BadQuery(pub(super) String);
+
+/// An answer of the API.
+#[derive(Debug)]
+pub(super) enum ApiAnswer {
+    /// JSON.
+    Json(String),
+    /// A table in CSV, and the name of its device.
+    Csv(Vec<u8>, String),
+    /// Lines of JSON that come over time.
+    Lines(Followed),
+    /// Why there is no answer.
+    Refused(StatusCode, String),
+}
+
+impl Api {
+    /// Shows a view to those who have access.
+    #[must_use]
+    pub const fn new(view: Arc<View>, access: Access) -> Self {
+        Self {
+            view,
+            access,
+            encoders: Semaphore::const_new(ENCODERS),
+        }
+    }
+
+    /// Answers a request for this path below `/api/v1/`, unless there is none.
+    pub(super) async fn answer(&self, path: &str, query: Option<&str>) -> Option<ApiAnswer> {
+        let answered = match path {
+            "csv" => self.csv(query).await,
+            "tail" => self.entries(EntryKind::Messages, query),
+            "faults" => self.entries(EntryKind::Faults, query),
+            "events" => self.entries(EntryKind::Events, query),
+            "devices" | "device" | "plot" | "daemon" => {
+                let (view, path) = (Arc::clone(&self.view), path.to_owned());
+                let query = query.map(str::to_owned);
+                // The semaphore is never closed.
+                let _permit = self.encoders.acquire().await;
+                // There may be thousands of devices, and of values.
+                let answer = move || report(&view, &path, query.as_deref());
+                let answered = tokio::task::spawn_blocking(answer).await;
+                answered.unwrap_or_else(|_| {
+                    Ok(ApiAnswer::Refused(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        String::new(),
+                    ))
+                })
+            }
+            _ => return None,
+        };
+        Some(answered.unwrap_or_else(|BadQuery(reason)| {
+            ApiAnswer::Refused(StatusCode::BAD_REQUEST, format!("{reason}\n"))
+        }))
+    }
+
+    fn entries(&self, kind: EntryKind, query: Option<&str>) -> Result<ApiAnswer, BadQuery> {
+        let (mut query, is_followed) = Parameters::new(query)?.entries(kind)?;
+        if is_followed {
+            let lines = follow::follow(Arc::clone(&self.view), query);
+            return Ok(ApiAnswer::Lines(lines));
+        }
+        Ok(ApiAnswer::Json(tail(&self.view, &mut query)))
+    }
+
+    async fn csv(&self, query: Option<&str>) -> Result<ApiAnswer, BadQuery> {
+        let (device, last_s) = Parameters::new(query)?.table()?;
+        Ok(match self.view.csv(&device, last_s).await {
+            None => unknown(&device),
+            Some(Ok(table)) => ApiAnswer::Csv(table, device),
+            Some(Err(error)) => {
+                ApiAnswer::Refused(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
+            }
+        })
+    }
+}
+
+fn report(view: &Arc<View>, path: &str, query: Option<&str>) -> Result<ApiAnswer, BadQuery> {
+    let mut parameters = Parameters::new(query)?;
+    let json = match path {
+        "devices" => to_json(&view.devices(&parameters.devices()?)),
+        "device" => {
+            let device = parameters.device()?;
+            parameters.end()?;
+            match view.device(&device) {
+                Some(view) => to_json(&view),
+                None => return Ok(unknown(&device)),
+            }
+        }
+        "plot" => {
+            let query = parameters.plot()?;
+            match view.plot(&query) {
+                Some(plot) => to_json(&plot),
+                None => return Ok(unknown(&query.device)),
+            }
+        }
+        _ => {
+            parameters.end()?;
+            to_json(&view.daemon())
+        }
+    };
+    Ok(ApiAnswer::Json(json))
+}
+
+fn unknown(device: &str) -> ApiAnswer {
+    let reason = format!("no device {device:?} is connected or remembered\n");
+    ApiAnswer::Refused(StatusCode::NOT_FOUND, reason)
+}
+
+fn tail(view: &View, query: &mut EntriesQuery) -> String {
+    let EntriesAnswer {
+        lines,
+        next,
+        lost,
+        not_shown,
+    } = view.entries(query);
+    let time = Time(std::time::SystemTime::now());
+    let lost = lost.map_or_else(|| "null".to_owned(), |lost| lost.to_string());
+    let mut json = format!(
+        r#"{{"time":"{time}","next":{next},"lost":{lost},"not_shown":{not_shown},"entries":["#
+    );
+    for (index, line) in lines.iter().enumerate() {
+        if index != 0 {
+            json.push(',');
+        }
+        // Lines of JSON are UTF-8.
+        json.push_str(&String::from_utf8_lossy(line));
+    }
+    json.push_str("]}\n");
+    json
+}

@@ -1,0 +1,107 @@
+//! Entries as lines that come over time: [`follow`].
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use crate::http::api::query::ENTRIES;
+use crate::recorded::time::Time;
+use crate::view::{EntriesAnswer, EntriesQuery, EntryKind, View};
+
+/// Lines that wait for the client, in parts.
+const QUEUE_LEN: usize = 4;
+/// Time after which a client that reads nothing loses its connection.
+const STALLED: Duration = Duration::from_secs(30);
+/// Interval between two empty lines, which show that the connection works.
+const ALIVE: Duration = Duration::from_secs(15);
+/// Interval at which the devices are noted as watched.
+const WATCH: Duration = Duration::from_secs(1);
+/// The least time between two parts.
+const PART: Duration = Duration::from_millis(50);
+
+/// Lines that come over time.
+#[derive(Debug)]
+pub(in crate::http) struct Followed {
+    /// The lines.
+    pub(in crate::http) lines: mpsc::Receiver<Bytes>,
+    /// Exists while lines are sent.
+    pub(in crate::http) sending: Weak<()>,
+}
+
+/// Sends the entries of a request, and those that come, until the client goes away, or reads nothing.
+pub(super) fn follow(view: Arc<View>, mut query: EntriesQuery) -> Followed {
+    let (lines, body) = mpsc::channel(QUEUE_LEN);
+    let sending = Arc::new(());
+    let followed = Followed {
+        lines: body,
+        sending: Arc::downgrade(&sending),
+    };
+    tokio::spawn(async move {
+        let _sending = sending;
+        let mut changes = view.changes();
+        let mut sent = Instant::now();
+        // What was not shown before is of no interest.
+        let mut not_shown = view.watch(&query.filter.devices);
+        let is_after = query.after.is_some();
+        let limit = query.limit;
+        if limit == 0 && !is_after {
+            query.limit = 1;
+            query.after = Some(view.entries(&mut query).next);
+        }
+        query.limit = if is_after { ENTRIES.0 } else { limit.max(1) };
+        loop {
+            changes.mark_unchanged();
+            let EntriesAnswer {
+                lines: entries,
+                next,
+                lost,
+                not_shown: now,
+            } = view.entries(&mut query);
+            let is_full = entries.len() == query.limit && query.after.is_some();
+            (query.after, query.limit) = (Some(next), ENTRIES.0);
+            let missing = lost.unwrap_or_default() + now.saturating_sub(not_shown);
+            not_shown = now;
+            let mut part = Vec::new();
+            if missing != 0 {
+                part.extend_from_slice(lost_line(query.kind, missing).as_bytes());
+            }
+            for entry in entries {
+                part.extend_from_slice(&entry);
+                part.push(b'\n');
+            }
+            if part.is_empty() && ALIVE < sent.elapsed() {
+                part.push(b'\n');
+            }
+            if !part.is_empty() {
+                match timeout(STALLED, lines.send(part.into())).await {
+                    Ok(Ok(())) => sent = Instant::now(),
+                    // The client has gone away, or reads nothing.
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+            if is_full {
+                continue;
+            }
+            tokio::select! {
+                () = lines.closed() => return,
+                // The devices are noted as watched again.
+                _ = timeout(WATCH, changes.changed()) => {}
+            }
+            tokio::time::sleep(PART).await;
+        }
+    });
+    followed
+}
+
+/// The event of entries that are not shown.
+fn lost_line(kind: EntryKind, missing: u64) -> String {
+    let time = Time(std::time::SystemTime::now());
+    let (blocks, events) = match kind {
+        EntryKind::Messages => (missing, 0),
+        EntryKind::Faults | EntryKind::Events => (0, missing),
+    };
+    format!("{{\"event\":\"lost\",\"time\":\"{time}\",\"blocks\":{blocks},\"events\":{events}}}\n")
+}

@@ -1,0 +1,363 @@
+//! The devices that somebody watches: [`WatchedDevices`] has their newest messages, and the fields of those that are shown
+//! alone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use crate::api::device::{FieldView, SessionView};
+use crate::payload::Decoding;
+use crate::view::fields::FieldTable;
+use crate::view::history::History;
+use crate::view::reading::NewestMessage;
+use crate::view::series::{PlotSpan, Series};
+use blocksd_engine::event::{ConnectionInfo, Encoding};
+use blocksd_engine::session::Session;
+
+/// Most devices whose newest message is kept.
+const NEWEST_MAX: usize = 1024;
+/// Most devices whose fields are kept.
+const SHOWN_MAX: usize = 64;
+/// Most series of all devices.
+pub(super) const SERIES_MAX: usize = 64;
+/// A series that was asked for within this time gives way to no other.
+const IN_USE_MS: u64 = 10_000;
+/// How long the past of a device can be shown, in nanoseconds.
+const PAST_NS: u64 = 3_600_000_000_000;
+
+/// The devices, by name.
+#[derive(Debug, Default)]
+pub(super) struct WatchedDevices {
+    newest: HashMap<Arc<str>, (u64, Option<NewestMessage>)>,
+    shown: HashMap<Arc<str>, ShownDevice>,
+}
+
+/// A device that is shown alone.
+#[derive(Debug)]
+pub(super) struct ShownDevice {
+    /// When it was last asked for.
+    asked_ms: u64,
+    fields: FieldTable,
+    pub(super) history: History,
+    /// Messages from this time on come from the queue, those before from the recording, in nanoseconds since 1970.
+    live_from: u64,
+    /// The time of the first message in the fields.
+    pub(super) since: Option<u64>,
+    /// The time of the last message in the fields.
+    last: u64,
+    encoding: Option<Encoding>,
+    session: Weak<Session>,
+}
+
+/// A range of time of which the messages are to be read from the recording, in nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PastRange {
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+impl WatchedDevices {
+    /// Notes that the newest message of a device was asked for. Returns it, if it is known.
+    pub(super) fn ask_newest(&mut self, device: &Arc<str>, now_ms: u64) -> Option<&NewestMessage> {
+        if NEWEST_MAX <= self.newest.len() && !self.newest.contains_key(device) {
+            let least = self.newest.iter().min_by_key(|(_, (asked, _))| *asked);
+            if let Some(least) = least.map(|(device, _)| Arc::clone(device)) {
+                self.newest.remove(&least);
+            }
+        }
+        let (asked, newest) = self.newest.entry(Arc::clone(device)).or_default();
+        *asked = now_ms;
+        newest.as_ref()
+    }
+
+    /// Notes that a device was asked for. Returns the range that is to be read from the recording, if there is one.
+    pub(super) fn ask(
+        &mut self,
+        device: &Arc<str>,
+        now_ms: u64,
+        now: u64,
+        has_recording: bool,
+    ) -> Option<PastRange> {
+        let oldest = now.saturating_sub(PAST_NS);
+        if let Some(known) = self.shown.get_mut(device) {
+            let is_watched = now_ms < known.asked_ms + IN_USE_MS;
+            known.asked_ms = now_ms;
+            if is_watched || !has_recording || known.history == History::Loading {
+                return None;
+            }
+            // While nobody looked, nothing was copied.
+            known.history = History::Loading;
+            known.live_from = now;
+            let from = oldest.max(known.last.saturating_add(1));
+            return Some(PastRange { from, to: now });
+        }
+        if SHOWN_MAX <= self.shown.len() {
+            let least = self.shown.iter().min_by_key(|(_, shown)| shown.asked_ms);
+            if let Some(least) = least.map(|(device, _)| Arc::clone(device)) {
+                self.shown.remove(&least);
+            }
+        }
+        let history = match has_recording {
+            true => History::Loading,
+            false => History::None,
+        };
+        let new = ShownDevice {
+            asked_ms: now_ms,
+            fields: FieldTable::default(),
+            history,
+            live_from: now,
+            since: None,
+            last: 0,
+            encoding: None,
+            session: Weak::new(),
+        };
+        self.shown.insert(Arc::clone(device), new);
+        has_recording.then_some(PastRange {
+            from: oldest,
+            to: now,
+        })
+    }
+
+    /// A device that was asked for.
+    pub(super) fn shown(&self, device: &str) -> Option<&ShownDevice> {
+        self.shown.get(device)
+    }
+
+    /// Sets the newest message of a device, if that was asked for.
+    pub(super) fn set_newest(&mut self, device: &str, message: NewestMessage) {
+        if let Some((_, newest)) = self.newest.get_mut(device) {
+            *newest = Some(message);
+        }
+    }
+
+    /// Takes messages of a connection, if its device is shown. The objects are those of their fields.
+    pub(super) fn messages<'a>(
+        &mut self,
+        source: &ConnectionInfo,
+        time: u64,
+        objects: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let mut series = self.series();
+        let Some(shown) = self.shown.get_mut(&source.device) else {
+            return;
+        };
+        if shown.encoding.is_none() || time >= shown.last {
+            shown.encoding = Some(source.encoding.clone());
+            shown.session = source
+                .session
+                .as_ref()
+                .map_or_else(Weak::new, Arc::downgrade);
+        }
+        if time < shown.live_from {
+            return;
+        }
+        for object in objects {
+            shown.message(time, object, &mut series);
+        }
+    }
+
+    /// Takes a message of a device from the recording. Returns `false` if the device is no longer shown.
+    pub(super) fn past(&mut self, device: &str, time: u64, object: &[u8]) -> bool {
+        let mut series = self.series();
+        let Some(shown) = self.shown.get_mut(device) else {
+            return false;
+        };
+        shown.message(time, object, &mut series);
+        true
+    }
+
+    /// Sets whether the past of a device is complete.
+    pub(super) fn set_history(&mut self, device: &str, history: History) {
+        if let Some(shown) = self.shown.get_mut(device) {
+            shown.history = history;
+        }
+    }
+
+    /// Notes that the plot of a field was asked for. Returns its points; `None` if there are too many series.
+    pub(super) fn ask_plot(
+        &mut self,
+        device: &str,
+        field: &str,
+        now_ms: u64,
+        span: &PlotSpan,
+        gap_ms: i64,
+    ) -> Option<Vec<(i64, Option<f64>)>> {
+        let is_new = self.shown.get(device)?.fields.series(field).is_none();
+        if is_new && SERIES_MAX <= self.series() {
+            self.make_room(now_ms);
+        }
+        let has_room = self.series() < SERIES_MAX;
+        let shown = self.shown.get_mut(device)?;
+        let is_plotted = shown.fields.ask(field, now_ms, || has_room);
+        let series = shown.fields.series(field).filter(|_| is_plotted)?;
+        Some(series.points(span, gap_ms))
+    }
+
+    /// Bytes of what is kept.
+    pub(super) fn cost(&self) -> usize {
+        self.series() * Series::COST + (self.newest.len() + self.shown.len()) * 1024
+    }
+
+    /// The most that [`cost`](Self::cost) can be.
+    pub(super) const COST_MAX: usize = SERIES_MAX * Series::COST + (NEWEST_MAX + SHOWN_MAX) * 1024;
+
+    fn series(&self) -> usize {
+        self.shown
+            .values()
+            .map(|shown| shown.fields.plotted())
+            .sum()
+    }
+
+    /// Drops the series that was asked for the longest time ago, unless it is in use.
+    fn make_room(&mut self, now_ms: u64) {
+        let each = self.shown.values_mut();
+        let least = each.filter_map(|shown| Some((shown.fields.least_asked()?, shown)));
+        let least = least.min_by_key(|(asked, _)| *asked);
+        if let Some((asked, shown)) = least
+            && asked + IN_USE_MS < now_ms
+        {
+            shown.fields.drop_series(asked);
+        }
+    }
+}
+
+impl ShownDevice {
+    fn message(&mut self, time: u64, object: &[u8], series: &mut usize) {
+        self.since = Some(self.since.map_or(time, |since| since.min(time)));
+        self.last = self.last.max(time);
+        let time_ms = i64::try_from(time / 1_000_000).unwrap_or(i64::MAX);
+        self.fields.message(time_ms, object, || {
+            let has_room = *series < SERIES_MAX;
+            *series += usize::from(has_room);
+            has_room
+        });
+    }
+
+    /// The fields, and the number of those that are not kept.
+    pub(super) fn fields(&self) -> (Vec<FieldView>, u64) {
+        self.fields.view()
+    }
+
+    /// How its messages are decoded.
+    pub(super) fn decoding(&self) -> Option<Decoding> {
+        self.encoding.as_ref().map(Decoding::of)
+    }
+
+    /// The session of its newest message.
+    pub(super) fn session(&self) -> Option<SessionView> {
+        let session = self.session.upgrade()?;
+        Some(SessionView {
+            session: format!("{:016x}", session.number()),
+            received: session.written(),
+            durable: session.durable(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use framing_core::{AnyFraming, Blocks};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const NOW: u64 = 1_700_000_000 * SECOND;
+
+    fn source(device: &str) -> ConnectionInfo {
+        ConnectionInfo {
+            conn: 1,
+            device: device.into(),
+            framing: AnyFraming::Blocks(Blocks),
+            encoding: Encoding::new("json"),
+            first_seq: 0,
+            session: None,
+            stats: None,
+        }
+    }
+
+    fn message(devices: &mut WatchedDevices, device: &str, time: u64, object: &str) {
+        devices.messages(&source(device), time, [object.as_bytes()].into_iter());
+    }
+
+    #[test]
+    fn the_past_is_read_once_and_again_after_a_pause() {
+        let mut devices = WatchedDevices::default();
+        let boiler = Arc::from("boiler");
+        let range = devices.ask(&boiler, 1000, NOW, true);
+        let hour = PastRange {
+            from: NOW - 3600 * SECOND,
+            to: NOW,
+        };
+        assert_eq!(range, Some(hour));
+        // A message that was received before is read from the recording.
+        message(&mut devices, "boiler", NOW - 1, r#"{"a":1}"#);
+        assert!(devices.past("boiler", NOW - 1, br#"{"a":1}"#));
+        message(&mut devices, "boiler", NOW + 5, r#"{"a":2}"#);
+        let count = |devices: &WatchedDevices| devices.shown("boiler").unwrap().fields().0[0].count;
+        assert_eq!(count(&devices), 2);
+        assert_eq!(devices.ask(&boiler, 9000, NOW + 8 * SECOND, true), None);
+        devices.set_history("boiler", History::Complete);
+        assert_eq!(devices.ask(&boiler, 18_000, NOW + 17 * SECOND, true), None);
+        // Nobody asked for ten seconds.
+        let range = devices.ask(&boiler, 28_001, NOW + 27 * SECOND, true);
+        let pause = PastRange {
+            from: NOW + 6,
+            to: NOW + 27 * SECOND,
+        };
+        assert_eq!(range, Some(pause));
+        assert_eq!(devices.ask(&boiler, 99_000, NOW + 98 * SECOND, true), None);
+    }
+
+    #[test]
+    fn without_a_recording_there_is_no_past() {
+        let mut devices = WatchedDevices::default();
+        let boiler = Arc::from("boiler");
+        assert_eq!(devices.ask(&boiler, 0, NOW, false), None);
+        assert_eq!(devices.ask(&boiler, 60_000, NOW, false), None);
+        assert_eq!(devices.shown("boiler").unwrap().history, History::None);
+    }
+
+    #[test]
+    fn series_are_bounded_and_the_least_used_gives_way() {
+        let mut devices = WatchedDevices::default();
+        let fields: Vec<_> = (0..40).map(|number| format!(r#""f{number}":1"#)).collect();
+        let object = format!("{{{}}}", fields.join(","));
+        for name in ["a", "b"] {
+            devices.ask(&Arc::from(name), 0, NOW, false);
+            message(&mut devices, name, NOW, &object);
+        }
+        assert_eq!(devices.series(), SERIES_MAX);
+        let span = PlotSpan::new((NOW / 1_000_000) as i64, 60, 600);
+        let mut plot = |field: &str, now_ms| devices.ask_plot("b", field, now_ms, &span, 1000);
+        assert_eq!(plot("f1", 20_000).map(|points| points.len()), Some(1));
+        // It has a series from now on.
+        assert_eq!(plot("f39", 20_000).map(|points| points.len()), Some(0));
+        assert_eq!(devices.series(), SERIES_MAX);
+        for number in 0..40 {
+            let field = format!("f{number}");
+            assert!(devices.ask_plot("a", &field, 30_000, &span, 1000).is_some());
+        }
+        // All others are in use.
+        let mut refused = 0;
+        for number in 0..40 {
+            let field = format!("f{number}");
+            refused += u8::from(devices.ask_plot("b", &field, 30_001, &span, 1000).is_none());
+        }
+        assert_eq!(refused, 16);
+        assert!(devices.series() <= SERIES_MAX && devices.cost() <= WatchedDevices::COST_MAX);
+    }
+
+    #[test]
+    fn devices_are_bounded() {
+        let mut devices = WatchedDevices::default();
+        for number in 0..3000_u64 {
+            let name = Arc::from(format!("d{number}"));
+            devices.ask(&name, number, NOW, false);
+            devices.ask_newest(&name, number);
+        }
+        assert_eq!(
+            (devices.shown.len(), devices.newest.len()),
+            (SHOWN_MAX, NEWEST_MAX)
+        );
+        assert!(devices.shown("d2999").is_some() && devices.shown("d0").is_none());
+    }
+}

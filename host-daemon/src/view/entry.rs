@@ -1,0 +1,138 @@
+//! A message, a fault or another event in the view: an [`ViewEntry`], and the [`LogLevel`] of a line of a log.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Memory of an entry besides its line and its payload, in bytes.
+const ENTRY_COST: usize = 96;
+
+/// Bytes of a payload that are shown in hexadecimal.
+const HEX_MAX: usize = 1024;
+
+/// The level of a line of a log; a later one is more severe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// `trace`
+    Trace,
+    /// `debug`
+    Debug,
+    /// `info`
+    Info,
+    /// `warn`
+    Warn,
+    /// `error`
+    Error,
+}
+
+/// A message, a fault or another event.
+#[derive(Clone, Debug)]
+pub(super) struct ViewEntry {
+    pub(super) device: Arc<str>,
+    /// The level, if it is a line of a log.
+    pub(super) level: Option<LogLevel>,
+    /// The event as a JSON object.
+    pub(super) line: Arc<[u8]>,
+    /// Where in the line its content begins, after what it has in common with others.
+    pub(super) content_at: usize,
+    /// The payload as it was received; empty for faults and events.
+    pub(super) payload: Arc<[u8]>,
+}
+
+impl LogLevel {
+    /// All levels.
+    pub const ALL: [Self; 5] = [
+        Self::Trace,
+        Self::Debug,
+        Self::Info,
+        Self::Warn,
+        Self::Error,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let is_named = |level: &Self| level.as_str().eq_ignore_ascii_case(name);
+        Self::ALL.into_iter().find(is_named).ok_or(())
+    }
+}
+
+impl ViewEntry {
+    /// Its memory, in bytes.
+    pub(super) fn cost(&self) -> usize {
+        ENTRY_COST + self.line.len() + self.payload.len()
+    }
+
+    /// Appends the entry as a JSON object that begins with its number.
+    pub(super) fn write(&self, id: u64, with_hex: bool, to: &mut Vec<u8>) {
+        to.extend_from_slice(format!(r#"{{"id":{id},"#).as_bytes());
+        to.extend_from_slice(self.line.get(1..).unwrap_or_default());
+        if !with_hex || self.payload.is_empty() {
+            return;
+        }
+        to.pop();
+        let shown = self.payload.get(..HEX_MAX).unwrap_or(&self.payload);
+        let mut hex = String::with_capacity(2 * shown.len() + 32);
+        hex.push_str(r#","hex":""#);
+        for byte in shown {
+            // A write to memory does not fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        hex.push('"');
+        let more = self.payload.len() - shown.len();
+        if more != 0 {
+            let _ = write!(hex, r#","hex_more":{more}"#);
+        }
+        hex.push('}');
+        to.extend_from_slice(hex.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &str) -> ViewEntry {
+        ViewEntry {
+            device: "a".into(),
+            level: None,
+            line: format!(r#"{{"event":"block","text":"{text}"}}"#)
+                .into_bytes()
+                .into(),
+            content_at: 0,
+            payload: text.as_bytes().into(),
+        }
+    }
+
+    #[test]
+    fn an_entry_has_its_number_and_its_bytes() {
+        let written = |entry: &ViewEntry, hex| {
+            let mut line = Vec::new();
+            entry.write(7, hex, &mut line);
+            String::from_utf8(line).unwrap()
+        };
+        let short = entry("hi");
+        assert_eq!(
+            written(&short, false),
+            r#"{"id":7,"event":"block","text":"hi"}"#
+        );
+        let want = r#"{"id":7,"event":"block","text":"hi","hex":"6869"}"#;
+        assert_eq!(written(&short, true), want);
+        let long = written(&entry(&"x".repeat(1030)), true);
+        assert!(long.ends_with(r#"78","hex_more":6}"#), "{long}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Which entries a request selects: an [`EntryFilter`].
+
+use std::sync::Arc;
+
+use wildmatch::WildMatch;
+
+use crate::view::entry::{LogLevel, ViewEntry};
+
+/// Names of devices, of which some may have the wildcards `*` and `?`. Without a name, all devices.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceGlobs(Vec<WildMatch>);
+
+/// Selects entries.
+#[derive(Clone, Debug, Default)]
+pub struct EntryFilter {
+    /// The devices.
+    pub devices: DeviceGlobs,
+    /// A text that the line contains, in lower case; empty for none.
+    contains: String,
+    /// Only lines of a log, of this level or a more severe one.
+    pub level: Option<LogLevel>,
+    /// The last device that was compared. Entries of one device often follow each other.
+    last: Option<(Arc<str>, bool)>,
+    lower: String,
+}
+
+impl DeviceGlobs {
+    /// Adds a name.
+    pub fn push(&mut self, glob: &str) {
+        self.0.push(WildMatch::new(glob));
+    }
+
+    /// Whether a device has one of the names.
+    #[must_use]
+    pub fn matches(&self, device: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|glob| glob.matches(device))
+    }
+}
+
+impl EntryFilter {
+    /// Selects only entries whose content, as JSON, has this text, in upper or lower case.
+    #[must_use]
+    pub fn containing(self, text: &str) -> Self {
+        Self {
+            contains: text.to_lowercase(),
+            ..self
+        }
+    }
+
+    pub(super) fn selects(&mut self, entry: &ViewEntry) -> bool {
+        if let Some(least) = self.level
+            && entry.level.is_none_or(|level| level < least)
+        {
+            return false;
+        }
+        let is_wanted = match &self.last {
+            Some((device, is_wanted)) if Arc::ptr_eq(device, &entry.device) => *is_wanted,
+            _ => {
+                let is_wanted = self.devices.matches(&entry.device);
+                self.last = Some((Arc::clone(&entry.device), is_wanted));
+                is_wanted
+            }
+        };
+        is_wanted && self.has_text(entry)
+    }
+
+    fn has_text(&mut self, entry: &ViewEntry) -> bool {
+        if self.contains.is_empty() {
+            return true;
+        }
+        self.lower.clear();
+        let content = entry.line.get(entry.content_at..).unwrap_or_default();
+        let line = String::from_utf8_lossy(content);
+        self.lower.extend(line.chars().flat_map(char::to_lowercase));
+        self.lower.contains(&self.contains)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(device: &str, level: Option<LogLevel>, line: &str) -> ViewEntry {
+        ViewEntry {
+            device: device.into(),
+            level,
+            line: line.as_bytes().into(),
+            content_at: 1,
+            payload: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn devices_texts_and_levels_are_selected() {
+        let boiler = entry("boiler-1", None, r#"{"text":"Temp=21 µ"}"#);
+        let log = entry("pump", Some(LogLevel::Warn), r#"{"message":"Hot"}"#);
+        let selects =
+            |filter: &EntryFilter| [&boiler, &log].map(|entry| filter.clone().selects(entry));
+        let mut filter = EntryFilter::default();
+        assert_eq!(selects(&filter), [true, true]);
+        filter.devices.push("boiler-?");
+        assert_eq!(selects(&filter), [true, false]);
+        filter.devices.push("p*");
+        assert_eq!(selects(&filter), [true, true]);
+        for (text, want) in [
+            ("TEMP", [true, false]),
+            ("Μ", [false, false]),
+            ("hot", [false, true]),
+        ] {
+            assert_eq!(selects(&filter.clone().containing(text)), want, "{text}");
+        }
+        filter.level = Some(LogLevel::Info);
+        assert_eq!(selects(&filter), [false, true]);
+        filter.level = Some(LogLevel::Error);
+        assert_eq!(selects(&filter), [false, false]);
+    }
+
+    #[test]
+    fn a_name_with_odd_characters_is_compared_whole() {
+        let mut globs = DeviceGlobs::default();
+        globs.push("a[b]\\c");
+        assert!(globs.matches("a[b]\\c") && !globs.matches("ab\\c"));
+    }
+}

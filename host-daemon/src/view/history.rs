@@ -1,0 +1,147 @@
+//! Messages from before somebody watched a device: [`Past::read`] takes them from the recording.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::CommandError;
+use crate::fields::{FieldRow, RowFilter, RowSink, Rows};
+use crate::recorded::from_log::EventReader;
+use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
+
+/// Longest time for which a recording is read at once.
+const BUDGET: Duration = Duration::from_secs(3);
+/// Length of the first part that is read, which is the newest. Each further part is twice as long.
+const FIRST_PART_NS: u64 = 60_000_000_000;
+
+/// Whether the values of the past are complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum History {
+    /// There is no recording.
+    None,
+    /// They are being read.
+    Loading,
+    /// All that a plot can show are known.
+    Complete,
+    /// The older ones are missing: reading them takes too long.
+    Partial,
+}
+
+impl History {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Loading => "loading",
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// The recorded messages of a device in a range of time, in nanoseconds since 1970.
+#[derive(Clone, Debug)]
+pub(super) struct Past {
+    pub(super) directory: PathBuf,
+    pub(super) device: String,
+    pub(super) from: u64,
+    /// The time after the last one.
+    pub(super) to: u64,
+}
+
+impl Past {
+    /// Passes the messages on, the newest part first, and each part in its order. `each` returns whether it wants more. Returns
+    /// whether all were read.
+    ///
+    /// A range of a file that is lost, or a file that cannot be read, is left out.
+    ///
+    /// # Errors
+    /// If the recording cannot be read.
+    pub(super) fn read(
+        &self,
+        mut each: impl FnMut(&FieldRow<'_>) -> bool,
+    ) -> Result<bool, CommandError> {
+        let started = Instant::now();
+        let (mut to, mut len) = (self.to, FIRST_PART_NS);
+        while self.from < to {
+            let from = self.from.max(to.saturating_sub(len));
+            let sink = PastRows {
+                each: &mut each,
+                until: started + BUDGET,
+                is_over: false,
+            };
+            let mut rows = PastVisitor {
+                reader: EventReader::new(None),
+                rows: Rows::new(sink, RowFilter::new(&[], None), u64::MAX),
+            };
+            let wanted = Wanted {
+                devices: vec![self.device.clone()],
+                from,
+                to,
+            };
+            match Reader::new(vec![self.directory.clone()], wanted).visit(&mut rows) {
+                Ok(_) => {}
+                Err(_) if rows.rows.sink.is_over => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            (to, len) = (from, len.saturating_mul(2));
+            // The next part takes twice as long as this one.
+            if self.from < to && BUDGET < 2 * started.elapsed() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Ends when no more rows are wanted, or when time is over.
+struct PastRows<'a, F> {
+    each: &'a mut F,
+    until: Instant,
+    is_over: bool,
+}
+
+impl<F: FnMut(&FieldRow<'_>) -> bool> RowSink for PastRows<'_, F> {
+    const IS_SHOWN: bool = false;
+
+    fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError> {
+        self.is_over = !(self.each)(row) || self.until < Instant::now();
+        match self.is_over {
+            true => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            false => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), CommandError> {
+        Ok(())
+    }
+}
+
+/// Turns recorded messages into rows.
+struct PastVisitor<S> {
+    reader: EventReader,
+    rows: Rows<S>,
+}
+
+impl<S: RowSink> Visitor for PastVisitor<S> {
+    type Error = CommandError;
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), CommandError> {
+        self.reader.message(message, &mut self.rows)
+    }
+
+    fn lost(&mut self, _file: &Path, _lost: &LostRange) -> Result<(), CommandError> {
+        self.reader.finish(&mut self.rows)
+    }
+
+    fn gap(&mut self) -> Result<(), CommandError> {
+        self.reader.finish(&mut self.rows)
+    }
+
+    fn unreadable(&mut self, _error: Error) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    fn idle(&mut self) -> Result<(), CommandError> {
+        self.reader.finish(&mut self.rows)
+    }
+}

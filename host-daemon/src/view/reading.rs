@@ -1,0 +1,165 @@
+//! Turns events into entries: an [`EntryReader`] decodes messages before the view is locked.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::api::devices::LatestMessage;
+use crate::escape::readable;
+use crate::fields::{Dialect, put_object};
+use crate::output::Text;
+use crate::output::json::{MessageLines, item_note, note, write_item};
+use crate::output::write_meaning;
+use crate::payload::{Decoder, Decoders, Meaning};
+use crate::recorded::time::Time;
+use crate::view::entry::ViewEntry;
+use crate::view::fields::{cut, first_values};
+use blocksd_engine::batch::{Batch, Item};
+use blocksd_engine::event::{Event, EventKind, StreamPosition};
+use blocksd_engine::reason::FaultKind;
+
+/// Characters of the text of a message that a list shows.
+const TEXT_MAX: usize = 200;
+/// Fields that a list shows.
+const VALUES_MAX: usize = 3;
+
+/// Decodes the messages of all connections.
+#[derive(Debug, Default)]
+pub(super) struct EntryReader {
+    decoders: Decoders,
+    object: Vec<u8>,
+}
+
+/// What an event adds to the view.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// Messages and pieces, each with its object of fields, which is empty if there is none.
+    pub(super) messages: Vec<(ViewEntry, Box<[u8]>)>,
+    pub(super) faults: Vec<(FaultKind, ViewEntry)>,
+    pub(super) others: Vec<ViewEntry>,
+    pub(super) newest: Option<NewestMessage>,
+}
+
+/// The last message of an event, for a list of devices.
+#[derive(Clone, Debug)]
+pub(super) struct NewestMessage {
+    pub(super) message: LatestMessage,
+    /// Names and values of its first fields.
+    pub(super) values: Vec<(String, String)>,
+}
+
+impl EntryReader {
+    /// Reads an event.
+    ///
+    /// # Errors
+    /// If a message has no room in memory.
+    pub(super) fn read(&mut self, event: &Event) -> io::Result<Reading> {
+        let mut reading = Reading::default();
+        match &event.kind {
+            EventKind::Batch { batch, position } => {
+                self.batch(event, batch, *position, &mut reading)?;
+            }
+            _ => {
+                if let Some(note) = note(event) {
+                    let mut line = Vec::new();
+                    note.write(&mut line)?;
+                    reading.others.push(entry(event, line, 1, &[]));
+                }
+            }
+        }
+        Ok(reading)
+    }
+
+    fn batch(
+        &mut self,
+        event: &Event,
+        batch: &Batch,
+        mut position: StreamPosition,
+        reading: &mut Reading,
+    ) -> io::Result<()> {
+        let lines = MessageLines::of(event)?;
+        let decoder = self.decoders.of(&event.source);
+        let device = &event.source.device;
+        let last = batch.messages().0;
+        let mut count = 0;
+        for item in batch.items() {
+            let seq = position.seq;
+            if let Item::Message(bytes) = item {
+                count += 1;
+                let (mut line, mut level, mut content_at) = (Vec::new(), None, 1);
+                // An undecodable message is shown with its bytes; its fault comes from the sink that counts it.
+                let _ = lines.write(seq, bytes, decoder, &mut line, |meaning, at| {
+                    content_at = at;
+                    if let Meaning::Log(log) = meaning {
+                        level = log.level().and_then(|level| level.parse().ok());
+                    }
+                })?;
+                let object = put_object(decoder, bytes, device, Dialect::Csv, &mut self.object);
+                let object = object.map_or(&[][..], |_| &self.object);
+                if count == last {
+                    reading.newest = Some(newest(event, seq, decoder, bytes, object));
+                }
+                let message = entry(event, line, content_at, bytes);
+                let message = ViewEntry { level, ..message };
+                reading.messages.push((message, object.into()));
+            } else if let Some(note) = item_note(event, &item, &position) {
+                let mut line = Vec::new();
+                write_item(&note, &item, &mut line)?;
+                match item {
+                    Item::Piece { bytes, .. } => {
+                        let piece = entry(event, line, 1, bytes);
+                        reading.messages.push((piece, Box::default()));
+                    }
+                    Item::Fault(fault) => {
+                        let fault = (FaultKind::of(&fault), entry(event, line, 1, &[]));
+                        reading.faults.push(fault);
+                    }
+                    Item::Reset => {
+                        let fault = (FaultKind::Reset, entry(event, line, 1, &[]));
+                        reading.faults.push(fault);
+                    }
+                    _ => reading.others.push(entry(event, line, 1, &[])),
+                }
+            }
+            position.pass(&item);
+        }
+        Ok(())
+    }
+}
+
+fn entry(event: &Event, line: Vec<u8>, content_at: usize, payload: &[u8]) -> ViewEntry {
+    ViewEntry {
+        device: Arc::clone(&event.source.device),
+        level: None,
+        line: line.into(),
+        content_at,
+        payload: payload.into(),
+    }
+}
+
+fn newest(
+    event: &Event,
+    seq: u64,
+    decoder: &Decoder,
+    bytes: &[u8],
+    object: &[u8],
+) -> NewestMessage {
+    let mut text = Vec::new();
+    let written = write_meaning(decoder, bytes, &mut text, |meaning, to| match meaning {
+        Meaning::Raw(_) => Ok(()),
+        _ => Text::meaning(false, meaning, to),
+    });
+    if written.is_err() || text.is_empty() {
+        text.clear();
+        let shown = bytes.get(..4 * TEXT_MAX).unwrap_or(bytes);
+        readable(shown, &mut text);
+    }
+    NewestMessage {
+        message: LatestMessage {
+            time: Time(event.time),
+            seq,
+            len: bytes.len() as u64,
+            text: cut(&String::from_utf8_lossy(&text), TEXT_MAX),
+        },
+        values: first_values(object, VALUES_MAX),
+    }
+}
