@@ -78,7 +78,7 @@ export class DeviceView {
     const { device } = answer;
     this.#head(device, millis(answer.time), now_ms);
     if (!this.chosen) this.#chooseFirst(answer.fields);
-    this.fields.update(answer, this.plots.fields, moment(millis(answer.since), now_ms));
+    this.fields.update(answer, this.plots.fields, answer.since ? moment(millis(answer.since), now_ms) : null);
     const numeric = answer.fields.some((it) => it.numeric);
     this.content.className = numeric ? "device-content" : "device-content plain";
     this.plots.say(numeric ? "Choose a field to plot." : "This device sends no numeric fields to plot.");
@@ -117,7 +117,7 @@ export class DeviceView {
     const { session } = answer;
     const kinds = Object.entries(device.faults ?? {}).filter(([, number]) => number > 0);
     const rows = [
-      ["encoding", answer.encoding],
+      ["encoding", answer.encoding ?? "not known yet"],
       ["peer", answer.peer ? `${answer.peer}${answer.conn === null ? "" : ` (connection ${answer.conn})`}` : "not connected"],
       ["connections", `${count(device.connections)} open, ${count(device.connections_total)} in all, ${count(device.reconnects)} reconnects`],
       ["interval", device.interval_us === null ? "not known yet" : interval(device.interval_us)],
