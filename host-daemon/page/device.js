@@ -85,7 +85,7 @@ export class DeviceView {
     if (answer.encoding === "defmt") this.tail.offerLevels();
     const { latest } = device;
     setText(this.latestHead, latest ? `number ${count(latest.seq)} · ${bytes(latest.len)} · ${ageText(latest.time, now_ms)}` : "");
-    setText(this.latest, latest ? visible(latest.text) : "No message yet.");
+    setText(this.latest, latest ? visible(latest.text) : "No message has come while this page was open.");
     this.#facts(answer, device, now_ms);
   }
 

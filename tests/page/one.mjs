@@ -200,6 +200,14 @@ test("the last 10 minutes are saved as CSV, by a link or with the token", MOCK_O
   }
 });
 
+test("a device that nobody watched says what is not known", MOCK_ONLY, async () => {
+  await withPage({ devices: 10, path: "#/device/oven-1" }, async ({ page }) => {
+    await page.locator(".device-head").getByText("gone").waitFor();
+    for (const text of ["No message has come while this page was open.", "not known yet", "No field yet.", "not connected"]) await page.getByText(text, { exact: true }).waitFor();
+    assert.doesNotMatch(await page.locator("main").textContent(), /NaN|undefined|null|Invalid/);
+  });
+});
+
 test("a device of another name is said to be unknown, and appears when it connects", MOCK_ONLY, async () => {
   await withPage({ devices: 3, path: "#/device/valve-1" }, async ({ page, subject }) => {
     await page.getByText("The daemon knows no device of this name.").waitFor();
