@@ -163,11 +163,13 @@ async function request(url, signal, read) {
   await slot();
   try {
     const limit = AbortSignal.timeout(TIMEOUT_MS);
-    const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
+    const used = token();
+    const headers = used ? { Authorization: `Bearer ${used}` } : {};
     const both = signal ? AbortSignal.any([signal, limit]) : limit;
     const answer = await fetch(url, { headers, signal: both, cache: "no-store", credentials: "omit" });
     if (answer.status === 401) {
-      setConnection("login", token() ? "The daemon did not accept the token." : "");
+      // The answer to a request from before the person gave another token does not count.
+      if (used === token()) setConnection("login", used ? "The daemon did not accept the token." : "");
       throw new ApiError(401, "a token is required");
     }
     if (answer.status >= 500) throw new ApiError(answer.status, `the daemon answers with status ${answer.status}`);

@@ -26,7 +26,7 @@ export class DeviceView {
     this.mark = stateMark();
     this.heading = el("h1", { tabindex: "-1" }, el("bdi", { text: short(name, 60), title: cut(visible(name), 300) }));
     this.back = el("a", { class: "back", href: "#/", hidden: true });
-    this.figures = Object.fromEntries(["rate", "bytes", "messages", "faults", "gaps", "last"].map((key) => [key, el("dd")]));
+    this.figures = Object.fromEntries(["rate", "bytes", "messages", "faults", "gaps", "last"].map((key) => [key, el("dd", { text: "–" })]));
     const names = { rate: "messages/s", bytes: "bytes/s", messages: "messages", faults: "faults", gaps: "gaps", last: "last seen" };
     this.list = el("dl", { class: "figures-list" }, ...Object.entries(names).map(([key, text]) => el("div", {}, el("dt", { text }), this.figures[key])));
     this.missing = el("p", { class: "empty", hidden: true });
@@ -78,14 +78,14 @@ export class DeviceView {
     const { device } = answer;
     this.#head(device, millis(answer.time), now_ms);
     if (!this.chosen) this.#chooseFirst(answer.fields);
-    this.fields.update(answer, this.plots.fields, moment(millis(answer.since), now_ms));
+    this.fields.update(answer, this.plots.fields, answer.since ? moment(millis(answer.since), now_ms) : null);
     const numeric = answer.fields.some((it) => it.numeric);
     this.content.className = numeric ? "device-content" : "device-content plain";
     this.plots.say(numeric ? "Choose a field to plot." : "This device sends no numeric fields to plot.");
     if (answer.encoding === "defmt") this.tail.offerLevels();
     const { latest } = device;
     setText(this.latestHead, latest ? `number ${count(latest.seq)} · ${bytes(latest.len)} · ${ageText(latest.time, now_ms)}` : "");
-    setText(this.latest, latest ? visible(latest.text) : "No message yet.");
+    setText(this.latest, latest ? visible(latest.text) : "No message has come while this page was open.");
     this.#facts(answer, device, now_ms);
   }
 
@@ -117,7 +117,7 @@ export class DeviceView {
     const { session } = answer;
     const kinds = Object.entries(device.faults ?? {}).filter(([, number]) => number > 0);
     const rows = [
-      ["encoding", answer.encoding],
+      ["encoding", answer.encoding ?? "not known yet"],
       ["peer", answer.peer ? `${answer.peer}${answer.conn === null ? "" : ` (connection ${answer.conn})`}` : "not connected"],
       ["connections", `${count(device.connections)} open, ${count(device.connections_total)} in all, ${count(device.reconnects)} reconnects`],
       ["interval", device.interval_us === null ? "not known yet" : interval(device.interval_us)],

@@ -26,13 +26,13 @@ export class Fields {
     this.node = el("section", { class: "card fields-card" }, el("div", { class: "toolbar" }, el("h2", { text: "Fields" }), this.filter), this.frame, this.note);
   }
 
-  /** Shows the fields; `plotted` are the names with a plot. */
+  /** Shows the fields; `plotted` are the names with a plot, `since` is null or a time. */
   update(answer, plotted, since) {
     Object.assign(this, { answer, plotted });
     this.note.title = answer.since ?? "";
     const more = answer.fields_more > 0 ? `${count(answer.fields_more)} more fields not shown. ` : "";
     const full = plotted.length >= PLOTS_MAX ? `At most ${PLOTS_MAX} plots. ` : "";
-    setText(this.note, answer.fields.length > 0 ? `${more}${full}Min and max since ${since}.` : noFields(answer.encoding));
+    setText(this.note, answer.fields.length > 0 ? `${more}${full}${since ? `Min and max since ${since}.` : ""}` : noFields(answer.encoding));
     show(this.frame, answer.fields.length > 0);
     show(this.filter, answer.fields.length >= FILTER_FROM);
     this.#draw();

@@ -12,7 +12,7 @@ export function rate(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
   if (value < 0.01) return "<0.01";
-  if (value < 1) return String(Number(value.toPrecision(2)));
+  if (value < 1) return String(Number(value.toFixed(2)));
   if (value < 100) return value.toFixed(1).replace(/\.0$/, "");
   return whole.format(Math.round(value));
 }

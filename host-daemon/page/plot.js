@@ -208,11 +208,12 @@ function nearest(times, at_ms) {
   return low > 0 && at_ms - times[low - 1] < times[low] - at_ms ? low - 1 : low;
 }
 
-/** Labels of the times; none where it would be cut at the right. */
+/** Labels of the times; none where it would be cut at the right, or would touch the labels of the values. */
 function timeTicks(chart, splits) {
   const fine = splits.some((split) => split % 60_000 !== 0);
   const room = chart.bbox.width / devicePixelRatio + PAD_RIGHT - (fine ? 28 : 18);
-  return splits.map((split) => (chart.valToPos(split, "x") > room ? "" : fine ? clockSeconds(split) : clockMinutes(split)));
+  const free = (split) => chart.valToPos(split, "x") > 12 && chart.valToPos(split, "x") < room;
+  return splits.map((split) => (!free(split) ? "" : fine ? clockSeconds(split) : clockMinutes(split)));
 }
 
 let colors = new Map();

@@ -102,7 +102,7 @@ function row(first) {
 function newest(device) {
   const fields = (device.values ?? []).slice(0, 3);
   if (fields.length > 0) return fields.map(([name, text], at) => ({ key: `${at} ${name}`, name, text }));
-  return device.latest ? [{ key: "text", name: null, text: device.latest.text }] : [];
+  return [{ key: "text", name: null, text: device.latest?.text ?? "–" }];
 }
 
 function valueNode() {

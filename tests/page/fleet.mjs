@@ -98,6 +98,8 @@ export class Fleet {
     const stopped = { silent: 25_000, gone: 40_000 }[state];
     return {
       name, at, state, per_s, encoding, hostile,
+      // Nobody looked while it sent, so nothing was copied.
+      watched: state !== "gone" || hostile,
       stop_ms: stopped ? Date.now() - stopped : null,
       faults: { bad_ending: 0, bad_length: 0, reset: state === "gone" ? 1 : 0, too_long: state === "faulty" ? 1 + (at % 3) : 0, truncated: at % 97 === 3 ? 2 : 0, undecodable: 0 },
       gaps: at % 50 === 2 ? 1 : 0,

@@ -195,11 +195,12 @@ class Mock {
     };
     if (!detail) return object;
     const { text } = this.fleet.message(device, seen_ms);
+    const latest = { time: rfc(seen_ms), seq: messages, len: Buffer.byteLength(text), text: text.length > 200 ? `${text.slice(0, 200)}…` : text };
     const second = Math.floor(now_ms / 1000);
     return {
       ...object,
-      latest: { time: rfc(seen_ms), seq: messages, len: Buffer.byteLength(text), text: text.length > 200 ? `${text.slice(0, 200)}…` : text },
-      values: device.encoding === "json" ? Object.entries(this.fleet.fields(device, seen_ms)).slice(0, 3).map(([name, value]) => [name, String(value)]) : [],
+      ...(device.watched ? { latest } : {}),
+      values: device.watched && device.encoding === "json" ? Object.entries(this.fleet.fields(device, seen_ms)).slice(0, 3).map(([name, value]) => [name, String(value)]) : [],
       spark: Array.from({ length: 60 }, (_, at) => {
         const of = second - 59 + at;
         return device.stop_ms && of * 1000 > device.stop_ms ? 0 : Math.round(device.per_s * (0.8 + 0.4 * hash(of * 31 + device.at)));
@@ -224,12 +225,12 @@ class Mock {
   #device(url) {
     const now_ms = Date.now();
     const device = this.#find(new Query(url, ["device"]));
-    const fields = device.encoding !== "json" ? [] : Object.entries(this.fleet.fields(device, device.stop_ms ?? now_ms)).map(([field, value]) => {
+    const fields = !device.watched || device.encoding !== "json" ? [] : Object.entries(this.fleet.fields(device, device.stop_ms ?? now_ms)).map(([field, value]) => {
       const numeric = typeof value === "number";
       return { field, numeric, last: String(value), min: numeric ? value - Math.abs(value) * 0.04 : null, max: numeric ? value + Math.abs(value) * 0.03 : null, count: 1200, plotted: false };
     });
     const session = device.at % 2 === 0 ? { session: "a1b2c3d4e5f60718", next: 88122, durable: 88120, held: 2, lost: 0, uptime_us: 120_000_000 } : null;
-    return { time: rfc(now_ms), device: this.#object(device, now_ms, true), encoding: device.encoding, peer: device.state === "gone" ? null : "10.0.0.7:51234", conn: device.state === "gone" ? null : 12, session, since: rfc(now_ms - 3600e3), fields, fields_more: 0, history: "complete" };
+    return { time: rfc(now_ms), device: this.#object(device, now_ms, true), encoding: device.watched ? device.encoding : null, peer: device.state === "gone" ? null : "10.0.0.7:51234", conn: device.state === "gone" ? null : 12, session, since: device.watched ? rfc(now_ms - 3600e3) : null, fields, fields_more: 0, history: "complete" };
   }
 
   #plot(url) {

@@ -16,15 +16,16 @@ export async function numericDevice(subject) {
   return assert.fail("no device has three numeric fields");
 }
 
-/** Keeps the plots that are made from now on in `window.charts`. */
+/** `window.charts()` are the plots of the view of a device that are made from now on. */
 async function collectCharts(page) {
   await page.evaluate(() => {
-    window.charts = [];
+    const charts = [];
+    window.charts = () => charts.filter((chart) => chart.root.closest(".stack"));
     window.uPlot = new Proxy(window.uPlot, {
       construct(target, args) {
         args[0].hooks.draw = [(chart) => (chart.drawn = (chart.drawn ?? 0) + 1)];
         const chart = new target(...args);
-        window.charts.push(chart);
+        charts.push(chart);
         return chart;
       },
     });
@@ -95,10 +96,10 @@ test("the y range comes from the values, and a plot is drawn at most once a poll
     await page.getByRole("link", { name: device.name, exact: true }).first().waitFor();
     await collectCharts(page);
     await page.getByRole("link", { name: device.name, exact: true }).first().click();
-    await until(() => page.evaluate(() => window.charts.length === 2 && window.charts.every((chart) => chart.data[0].length > 2)), "two plots");
-    await page.evaluate(() => window.charts.forEach((chart) => (chart.drawn = 0)));
+    await until(() => page.evaluate(() => window.charts().length === 2 && window.charts().every((chart) => chart.data[0].length > 2)), "two plots");
+    await page.evaluate(() => window.charts().forEach((chart) => (chart.drawn = 0)));
     await page.waitForTimeout(5000);
-    const charts = await page.evaluate(() => window.charts.map(({ drawn, data, scales }) => {
+    const charts = await page.evaluate(() => window.charts().map(({ drawn, data, scales }) => {
       const values = data[1].filter((value) => value !== null);
       return { drawn, y: [scales.y.min, scales.y.max], low: Math.min(...values), high: Math.max(...values), to: scales.x.max };
     }));
@@ -117,7 +118,7 @@ test("a silent device has a plot that goes on, without values at the end", MOCK_
     await link.waitFor();
     await collectCharts(page);
     await link.click();
-    const times = () => page.evaluate(() => window.charts.map(({ data, scales }) => ({ last: data[0].at(-1), end: scales.x.max })));
+    const times = () => page.evaluate(() => window.charts().map(({ data, scales }) => ({ last: data[0].at(-1), end: scales.x.max })));
     const [first] = await until(async () => {
       const all = await times();
       return all.length === 2 && all.every((it) => it.last > 0) ? all : null;
@@ -197,6 +198,14 @@ test("the last 10 minutes are saved as CSV, by a link or with the token", MOCK_O
       assert.match(download.suggestedFilename(), /\.csv$/);
     });
   }
+});
+
+test("a device that nobody watched says what is not known", MOCK_ONLY, async () => {
+  await withPage({ devices: 10, path: "#/device/oven-1" }, async ({ page }) => {
+    await page.locator(".device-head").getByText("gone").waitFor();
+    for (const text of ["No message has come while this page was open.", "not known yet", "No field yet.", "not connected"]) await page.getByText(text, { exact: true }).waitFor();
+    assert.doesNotMatch(await page.locator("main").textContent(), /NaN|undefined|null|Invalid/);
+  });
 });
 
 test("a device of another name is said to be unknown, and appears when it connects", MOCK_ONLY, async () => {
