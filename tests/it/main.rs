@@ -146,6 +146,7 @@ mod service {
     mod metrics;
     mod notify;
     mod packaging;
+    mod page;
     mod signals;
 }
 
