@@ -12,7 +12,7 @@ use crate::output::write_meaning;
 use crate::payload::{Decoder, Decoders, Meaning};
 use crate::recorded::time::Time;
 use crate::view::entry::ViewEntry;
-use crate::view::fields::{cut, first_values};
+use crate::view::fields::{CUT_BYTES, FIRST_VALUE_MAX, cut, first_values};
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{Event, EventKind, StreamPosition};
 use blocksd_engine::reason::FaultKind;
@@ -21,6 +21,8 @@ use blocksd_engine::reason::FaultKind;
 const TEXT_MAX: usize = 200;
 /// Fields that a list shows.
 const VALUES_MAX: usize = 3;
+/// Memory of a name and a value besides their bytes.
+const VALUE_COST: usize = size_of::<(String, String)>();
 
 /// Decodes the messages of all connections.
 #[derive(Debug, Default)]
@@ -45,6 +47,19 @@ pub(super) struct NewestMessage {
     pub(super) message: LatestMessage,
     /// Names and values of its first fields.
     pub(super) values: Vec<(String, String)>,
+}
+
+impl NewestMessage {
+    /// The most that [`cost`](Self::cost) can be.
+    pub(super) const COST_MAX: usize =
+        size_of::<Self>() + CUT_BYTES * (TEXT_MAX + 1) + VALUES_MAX * (VALUE_COST + FIRST_VALUE_MAX);
+
+    /// Its memory, in bytes.
+    pub(super) fn cost(&self) -> usize {
+        let values = self.values.iter();
+        let values = values.map(|(name, value)| VALUE_COST + name.len() + value.len());
+        size_of::<Self>() + self.message.text.len() + values.sum::<usize>()
+    }
 }
 
 impl EntryReader {
