@@ -232,9 +232,7 @@ impl View {
                 }
                 last = last.max(row.time);
                 let mut state = view.lock();
-                state
-                    .watched
-                    .past(&device, reading, row.time, row.object)
+                state.watched.past(&device, reading, row.time, row.object)
             });
             (read.unwrap_or(false), last)
         };

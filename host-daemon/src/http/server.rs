@@ -274,7 +274,11 @@ async fn respond(
 fn api_response(answer: ApiAnswer, following: &Following) -> Response<AnswerBody> {
     match answer {
         ApiAnswer::Json(json) => response(StatusCode::OK, JSON, json),
-        ApiAnswer::Csv(table, device) => {
+        ApiAnswer::Csv(table, device, permit) => {
+            let table = AnswerBody::Parts {
+                rest: table.into(),
+                _permit: permit,
+            };
             let mut csv = response(StatusCode::OK, CSV, table);
             let is_plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
             let plain = device.chars().map(|it| if is_plain(it) { it } else { '_' });

@@ -15,7 +15,7 @@ use crate::recorded::time::{Time, nanoseconds};
 use crate::service::priority;
 use crate::view::csv::CsvTable;
 use crate::view::devices::WatchedDevices;
-use crate::view::entries::SelectedEntries;
+use crate::view::entries::{AnswerBounds, SelectedEntries};
 use crate::view::entry::ViewEntry;
 use crate::view::filter::{DeviceGlobs, EntryFilter};
 use crate::view::history::{History, Past};
@@ -56,7 +56,7 @@ pub struct DevicesQuery {
     pub names: HashSet<String>,
     /// The order.
     pub order: DeviceOrder,
-    /// SelectedEntries devices that are left out.
+    /// Devices before the first one of the answer.
     pub offset: usize,
     /// Most devices.
     pub limit: Option<usize>,
@@ -86,6 +86,8 @@ pub struct EntriesQuery {
     pub after: Option<u64>,
     /// Most entries.
     pub limit: usize,
+    /// Most bytes of all entries. There is at least one, whatever it has.
+    pub max_bytes: usize,
     /// With the payload in hexadecimal.
     pub has_hex: bool,
 }
@@ -101,6 +103,8 @@ pub struct EntriesAnswer {
     pub lost: Option<u64>,
     /// Messages of the selected devices that were received while somebody watched, and are not shown.
     pub not_shown: u64,
+    /// There are more entries after these.
+    pub has_more: bool,
 }
 
 /// The fields and the time of a plot.
@@ -256,6 +260,8 @@ impl View {
 
     /// Notes that the messages of these devices are shown. Returns how many of them are not.
     pub fn watch(&self, devices: &DeviceGlobs) -> u64 {
+        // One that connects meanwhile is watched from its first message on.
+        self.devices.watch_new();
         let devices = self.devices.matching(|name| devices.matches(name));
         devices
             .iter()
@@ -273,6 +279,11 @@ impl View {
             EntryKind::Messages => self.watch(&query.filter.devices),
             EntryKind::Faults | EntryKind::Events => 0,
         };
+        let bounds = AnswerBounds {
+            limit: query.limit,
+            max_bytes: query.max_bytes,
+            has_hex: query.has_hex,
+        };
         let state = self.lock();
         let entries = match query.kind {
             EntryKind::Messages => &state.messages,
@@ -283,7 +294,8 @@ impl View {
             entries,
             next,
             lost,
-        } = entries.select(&mut query.filter, query.after, query.limit);
+            has_more,
+        } = entries.select(&mut query.filter, query.after, bounds);
         drop(state);
         let line = |(id, entry): &(u64, ViewEntry)| {
             let mut line = Vec::with_capacity(entry.line.len() + 32);
@@ -295,6 +307,7 @@ impl View {
             next,
             lost,
             not_shown,
+            has_more,
         }
     }
 
@@ -323,7 +336,9 @@ impl View {
                         from,
                         to,
                     };
-                    past.read(|row| table.add(row))?;
+                    if !past.read(|row| table.add(row))? {
+                        table.cut();
+                    }
                 }
                 None => view.kept_rows(&name, from, &mut table),
             }
@@ -335,14 +350,14 @@ impl View {
     /// Adds the messages of a device that are kept.
     fn kept_rows(&self, name: &str, from: u64, table: &mut CsvTable) {
         let state = self.lock();
-        let decoding = state.watched.shown(name).and_then(|it| it.decoding());
         let own = state
             .messages
             .newest()
             .filter(|entry| &*entry.device == name);
         let entries: Vec<_> = own.cloned().collect();
         drop(state);
-        let decoder = Decoder::new(decoding.unwrap_or_default());
+        let newest = entries.first().map(|entry| entry.decoding.clone());
+        let decoder = Decoder::new(newest.unwrap_or_default());
         let mut object = Vec::new();
         for entry in entries.iter().rev() {
             let Ok(message) = serde_json::from_slice::<MessageEvent>(&entry.line) else {

@@ -12,11 +12,20 @@ const ROWS_MAX: usize = 100_000;
 /// Most bytes of all messages of a table, as JSON.
 const BYTES_MAX: usize = 16 << 20;
 
+/// Most bytes of the text of a table.
+const TEXT_MAX: usize = 32 << 20;
+/// Bytes of a row besides its values, at least.
+const ROW_COST: usize = 64;
+/// The device of the last row, if messages are left out.
+const CUT: &str = "older messages are left out";
+
 /// Messages that wait until all columns are known.
 #[derive(Debug, Default)]
 pub(super) struct CsvTable {
     rows: Vec<CsvRow>,
     bytes: usize,
+    /// Older messages are left out.
+    is_cut: bool,
 }
 
 #[derive(Debug)]
@@ -29,9 +38,15 @@ struct CsvRow {
 }
 
 impl CsvTable {
+    /// Notes that older messages are left out.
+    pub(super) const fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
     /// Adds a message. Returns `false`, and adds nothing, if the table is full.
     pub(super) fn add(&mut self, row: &FieldRow<'_>) -> bool {
         if ROWS_MAX <= self.rows.len() || BYTES_MAX < self.bytes + row.object.len() {
+            self.cut();
             return false;
         }
         self.bytes += row.object.len();
@@ -45,7 +60,7 @@ impl CsvTable {
         true
     }
 
-    /// The table, in the order of time.
+    /// The table, in the order of time. If messages are left out, its last row says so.
     ///
     /// # Errors
     /// None: a write to memory does not fail.
@@ -57,6 +72,8 @@ impl CsvTable {
         }
         let Survey(mut columns) = survey;
         columns.close();
+        self.keep_newest(columns.len());
+        let no_values = ",".repeat(columns.len());
         let memory = SharedMemory::default();
         let mut csv = CsvRows::to(Box::new(memory.clone()), columns, false)?;
         for row in &self.rows {
@@ -65,7 +82,26 @@ impl CsvTable {
         csv.flush()?;
         drop(csv);
         let mut bytes = memory.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_cut {
+            let row = format!(",{CUT},,{no_values}\n");
+            bytes.extend_from_slice(row.as_bytes());
+        }
         Ok(std::mem::take(&mut *bytes))
+    }
+
+    /// Leaves out the oldest rows, until the text has room.
+    fn keep_newest(&mut self, columns: usize) {
+        let mut room = TEXT_MAX;
+        let fits = |row: &&CsvRow| {
+            let len = row.object.len() + columns + ROW_COST;
+            let has_room = len <= room;
+            room = room.saturating_sub(len);
+            has_room
+        };
+        let kept = self.rows.iter().rev().take_while(fits).count();
+        let left_out = self.rows.len() - kept;
+        self.is_cut |= left_out != 0;
+        self.rows.drain(..left_out);
     }
 }
 

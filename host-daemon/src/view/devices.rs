@@ -222,7 +222,10 @@ impl WatchedDevices {
 
     /// Bytes of what is kept.
     pub(super) fn cost(&self) -> usize {
-        let newest = self.newest.values().filter_map(|(_, newest)| newest.as_ref());
+        let newest = self
+            .newest
+            .values()
+            .filter_map(|(_, newest)| newest.as_ref());
         let newest: usize = newest.map(NewestMessage::cost).sum();
         let fields: usize = self.shown.values().map(|it| it.fields.cost()).sum();
         let entries = self.newest.len() + self.shown.len();

@@ -9,7 +9,7 @@ use crate::fields::{Dialect, put_object};
 use crate::output::Text;
 use crate::output::json::{MessageLines, item_note, note, write_item};
 use crate::output::write_meaning;
-use crate::payload::{Decoder, Decoders, Meaning};
+use crate::payload::{Decoder, Decoders, Decoding, Meaning};
 use crate::recorded::time::Time;
 use crate::view::entry::ViewEntry;
 use crate::view::fields::{CUT_BYTES, FIRST_VALUE_MAX, cut, first_values};
@@ -19,6 +19,8 @@ use blocksd_engine::reason::FaultKind;
 
 /// Characters of the text of a message that a list shows.
 const TEXT_MAX: usize = 200;
+/// A longer payload is cut, in bytes.
+const PAYLOAD_MAX: usize = 4 << 10;
 /// Fields that a list shows.
 const VALUES_MAX: usize = 3;
 /// Memory of a name and a value besides their bytes.
@@ -51,8 +53,9 @@ pub(super) struct NewestMessage {
 
 impl NewestMessage {
     /// The most that [`cost`](Self::cost) can be.
-    pub(super) const COST_MAX: usize =
-        size_of::<Self>() + CUT_BYTES * (TEXT_MAX + 1) + VALUES_MAX * (VALUE_COST + FIRST_VALUE_MAX);
+    pub(super) const COST_MAX: usize = size_of::<Self>()
+        + CUT_BYTES * (TEXT_MAX + 1)
+        + VALUES_MAX * (VALUE_COST + FIRST_VALUE_MAX);
 
     /// Its memory, in bytes.
     pub(super) fn cost(&self) -> usize {
@@ -108,6 +111,9 @@ impl EntryReader {
                         level = log.level().and_then(|level| level.parse().ok());
                     }
                 })?;
+                if PAYLOAD_MAX < bytes.len() {
+                    (line, content_at) = lines.write_cut(seq, bytes, PAYLOAD_MAX)?;
+                }
                 let object = put_object(decoder, bytes, device, Dialect::Csv, &mut self.object);
                 let object = object.map_or(&[][..], |_| &self.object);
                 if count == last {
@@ -142,7 +148,12 @@ impl EntryReader {
 }
 
 fn entry(event: &Event, line: Vec<u8>, content_at: usize, payload: &[u8]) -> ViewEntry {
+    let decoding = match payload.is_empty() {
+        true => Decoding::Raw,
+        false => Decoding::of(&event.source.encoding),
+    };
     ViewEntry {
+        decoding,
         device: Arc::clone(&event.source.device),
         level: None,
         line: line.into(),

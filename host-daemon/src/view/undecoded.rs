@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::payload::{Undecodable, UndecodableObserver};
+use crate::payload::{Decoding, Undecodable, UndecodableObserver};
 use crate::recorded::note::Note;
 use crate::view::entry::ViewEntry;
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, UndecodableMessage};
@@ -50,6 +50,7 @@ impl UndecodedQueue {
             line: line.into(),
             content_at: 1,
             payload: Arc::default(),
+            decoding: Decoding::Raw,
         };
         Some((event.time, entry))
     }

@@ -12,7 +12,7 @@ use crate::recorded::time::Time;
 use crate::view::{EntriesAnswer, EntriesQuery, EntryKind, View};
 
 /// Lines that wait for the client, in parts.
-const QUEUE_LEN: usize = 4;
+const QUEUE_LEN: usize = 1;
 /// Time after which a client that reads nothing loses its connection.
 const STALLED: Duration = Duration::from_secs(30);
 /// Interval between two empty lines, which show that the connection works.
@@ -49,7 +49,7 @@ pub(super) fn follow(view: Arc<View>, mut query: EntriesQuery) -> Followed {
         let limit = query.limit;
         if limit == 0 && !is_after {
             query.limit = 1;
-            query.after = Some(view.entries(&mut query).next);
+            query.after = Some(select(&view, &query).await.next);
         }
         query.limit = if is_after { ENTRIES.0 } else { limit.max(1) };
         loop {
@@ -59,8 +59,8 @@ pub(super) fn follow(view: Arc<View>, mut query: EntriesQuery) -> Followed {
                 next,
                 lost,
                 not_shown: now,
-            } = view.entries(&mut query);
-            let is_full = entries.len() == query.limit && query.after.is_some();
+                has_more,
+            } = select(&view, &query).await;
             (query.after, query.limit) = (Some(next), ENTRIES.0);
             let missing = lost.unwrap_or_default() + now.saturating_sub(not_shown);
             not_shown = now;
@@ -82,7 +82,7 @@ pub(super) fn follow(view: Arc<View>, mut query: EntriesQuery) -> Followed {
                     Ok(Err(_)) | Err(_) => return,
                 }
             }
-            if is_full {
+            if has_more {
                 continue;
             }
             tokio::select! {
@@ -94,6 +94,21 @@ pub(super) fn follow(view: Arc<View>, mut query: EntriesQuery) -> Followed {
         }
     });
     followed
+}
+
+/// Selects entries on another thread: a filter may have to look at all that are kept.
+async fn select(view: &Arc<View>, query: &EntriesQuery) -> EntriesAnswer {
+    let (view, mut query) = (Arc::clone(view), query.clone());
+    let (after, not_shown) = (query.after.unwrap_or_default(), 0);
+    let selected = tokio::task::spawn_blocking(move || view.entries(&mut query)).await;
+    // The daemon ends.
+    selected.unwrap_or_else(|_| EntriesAnswer {
+        lines: Vec::new(),
+        next: after,
+        lost: None,
+        not_shown,
+        has_more: false,
+    })
 }
 
 /// The event of entries that are not shown.
