@@ -40,7 +40,7 @@ mod config {
 
 /// Devices and their connections: admission, limits, timeouts, replies, listeners, and third-party peers.
 mod engine {
-    mod admission;
+    pub(crate) mod admission;
     mod chaos;
     mod ends;
     mod exhaustion;
@@ -75,7 +75,7 @@ mod payload {
     mod alike;
     mod bounds;
     mod decode;
-    mod defmt;
+    pub(crate) mod defmt;
     mod defmt_alike;
     mod defmt_folder;
     mod served;
@@ -147,6 +147,10 @@ mod service {
     mod notify;
     mod packaging;
     mod signals;
+    mod view;
+    mod view_follow;
+    mod view_hostile;
+    mod view_plot;
 }
 
 /// Acknowledged sessions, with the daemon and with a host that fails, from senders in three languages: nothing is lost, and
