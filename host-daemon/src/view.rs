@@ -13,6 +13,7 @@ mod entry;
 mod fields;
 mod filter;
 mod history;
+mod order;
 mod rates;
 mod reading;
 mod series;
@@ -27,12 +28,11 @@ use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::reason::FaultKind;
 use tokio::sync::{Semaphore, watch};
 
-pub use self::answers::{
-    DeviceOrder, DevicesQuery, EntriesAnswer, EntriesQuery, EntryKind, PlotQuery,
-};
+pub use self::answers::{DevicesQuery, EntriesAnswer, EntriesQuery, EntryKind, PlotQuery};
 pub use self::disk::RecordingSource;
 pub use self::entry::LogLevel;
 pub use self::filter::{DeviceGlobs, EntryFilter};
+pub use self::order::DeviceOrder;
 pub use self::series::LONGEST_S;
 pub use self::sink::ViewSink;
 pub use self::undecoded::UndecodedQueue;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::api::daemon::{DaemonReport, ViewReport};
 use crate::api::device::DeviceView;
-use crate::api::devices::{DeviceReport, DevicesReport, FaultSummary, urgency};
+use crate::api::devices::{DeviceReport, DevicesReport, FaultSummary};
 use crate::api::plot::{Plot, PlotSeries};
 use crate::error::CommandError;
 use crate::fields::{Dialect, FieldRow, put_object};
@@ -19,6 +19,7 @@ use crate::view::entries::{AnswerBounds, SelectedEntries};
 use crate::view::entry::ViewEntry;
 use crate::view::filter::{DeviceGlobs, EntryFilter};
 use crate::view::history::{History, Past};
+use crate::view::order::{DeviceOrder, sort};
 use crate::view::series::PlotSpan;
 use crate::view::{EVENTS_BYTES, MESSAGES_BYTES, View, ViewState, unix_ms};
 use blocksd_engine::device::{DeviceList, DeviceState};
@@ -28,22 +29,6 @@ use blocksd_engine::reason::FaultKind;
 const GAP_INTERVALS: u32 = 3;
 /// The least time without a message after which a plot has a gap.
 const GAP_MIN: Duration = Duration::from_secs(1);
-
-/// The order of devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceOrder {
-    /// By name.
-    #[default]
-    Name,
-    /// Those that are not well first: by state, then by faults.
-    Worst,
-    /// Those that send most first.
-    Rate,
-    /// Those with the most faults first.
-    Faults,
-    /// Those that were seen last first.
-    Last,
-}
 
 /// Which devices a request selects.
 #[derive(Clone, Debug, Default)]
@@ -441,22 +426,4 @@ struct MessageEvent {
     seq: u64,
     session: Option<String>,
     time: Time,
-}
-
-fn sort(devices: &mut [DeviceReport], order: DeviceOrder) {
-    use std::cmp::Reverse;
-    match order {
-        // They are in this order.
-        DeviceOrder::Name => {}
-        DeviceOrder::Worst => devices.sort_by_cached_key(|device| {
-            let urgency = device.state.as_deref().map(urgency);
-            (urgency, Reverse(device.all_faults()))
-        }),
-        DeviceOrder::Rate => devices.sort_by(|one, other| {
-            let rate = |device: &DeviceReport| device.messages_per_s.unwrap_or_default();
-            rate(other).total_cmp(&rate(one))
-        }),
-        DeviceOrder::Faults => devices.sort_by_cached_key(|it| Reverse(it.all_faults())),
-        DeviceOrder::Last => devices.sort_by_key(|device| Reverse(device.last_seen.0)),
-    }
 }

@@ -134,3 +134,79 @@ impl Write for SharedMemory {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(time: u64, seq: u64, object: &[u8]) -> FieldRow<'_> {
+        FieldRow {
+            time,
+            received: time,
+            device: "a",
+            conn: 3,
+            seq,
+            session: None,
+            object,
+        }
+    }
+
+    fn lines(table: CsvTable) -> Vec<String> {
+        let text = String::from_utf8(table.write("a").expect("memory")).expect("UTF-8");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_time_and_have_all_columns() {
+        let mut table = CsvTable::default();
+        assert!(table.add(&row(2_000_000_000, 1, br#"{"b":2}"#)));
+        assert!(table.add(&row(1_000_000_000, 1, br#"{"a":"x,y"}"#)));
+        assert!(table.add(&row(1_000_000_000, 0, br#"{"a":1}"#)));
+        let want = [
+            "time,device,conn,seq,a,b",
+            "1970-01-01T00:00:01.000000000Z,a,3,0,1,",
+            "1970-01-01T00:00:01.000000000Z,a,3,1,\"x,y\",",
+            "1970-01-01T00:00:02.000000000Z,a,3,1,,2",
+        ];
+        assert_eq!(lines(table), want);
+    }
+
+    #[test]
+    fn a_full_table_says_so_in_its_last_row() {
+        let mut table = CsvTable::default();
+        for seq in 0..ROWS_MAX as u64 {
+            assert!(table.add(&row(seq, seq, br#"{"a":1}"#)));
+        }
+        assert!(!table.add(&row(0, 0, b"{}")));
+        let lines = lines(table);
+        assert_eq!(lines.len(), ROWS_MAX + 2);
+        assert_eq!(
+            lines.last().map(String::as_str),
+            Some(",older messages are left out,,,")
+        );
+        let mut table = CsvTable::default();
+        let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(BYTES_MAX / 2));
+        let added = [0, 1].map(|seq| table.add(&row(seq, seq, long.as_bytes())));
+        assert_eq!((added, table.is_cut), ([true, false], true));
+    }
+
+    #[test]
+    fn the_newest_rows_are_kept_if_columns_take_the_room() {
+        let mut table = CsvTable::default();
+        let wide: Vec<_> = (0..1000).map(|at| format!(r#""f{at}":1"#)).collect();
+        table.add(&row(0, 0, format!("{{{}}}", wide.join(",")).as_bytes()));
+        for seq in 1..50_000 {
+            assert!(table.add(&row(seq, seq, b"{}")));
+        }
+        let text = table.write("a").expect("memory");
+        assert!(text.len() <= TEXT_MAX + (64 << 10), "{}", text.len());
+        assert!(TEXT_MAX / 2 < text.len(), "{}", text.len());
+        let text = String::from_utf8(text).expect("UTF-8");
+        let mut last = text.lines().rev();
+        assert!(
+            last.next()
+                .is_some_and(|line| line.starts_with(",older messages"))
+        );
+        assert!(last.next().is_some_and(|line| line.contains(",a,3,49999,")));
+    }
+}

@@ -120,3 +120,75 @@ fn lost_line(kind: EntryKind, missing: u64) -> String {
     };
     format!("{{\"event\":\"lost\",\"time\":\"{time}\",\"blocks\":{blocks},\"events\":{events}}}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use blocksd_engine::device::DeviceRegistry;
+
+    use super::*;
+    use crate::view::EntryFilter;
+
+    fn followed(kind: EntryKind) -> Followed {
+        let view = View::new(DeviceRegistry::new(10), None);
+        let query = EntriesQuery {
+            kind,
+            filter: EntryFilter::default(),
+            after: None,
+            limit: 0,
+            max_bytes: 1000,
+            has_hex: false,
+        };
+        follow(view, query)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_line_shows_that_the_connection_works() {
+        let mut followed = followed(EntryKind::Messages);
+        let started = Instant::now();
+        for number in 1..10 {
+            assert_eq!(followed.lines.recv().await.as_deref(), Some(&b"\n"[..]));
+            let passed = started.elapsed();
+            assert!(
+                number * ALIVE <= passed && passed < number * (ALIVE + 2 * WATCH),
+                "{passed:?}"
+            );
+        }
+        assert_eq!(followed.sending.strong_count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_given_up() {
+        let Followed { mut lines, sending } = followed(EntryKind::Faults);
+        tokio::time::sleep(2 * ALIVE).await;
+        assert_eq!(sending.strong_count(), 1);
+        // Two lines wait at most: one in the queue, and one on its way there.
+        tokio::time::sleep(3 * ALIVE + STALLED).await;
+        assert_eq!(sending.strong_count(), 0);
+        assert!(lines.recv().await.is_some() && lines.recv().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_to_a_client_that_has_gone() {
+        let Followed { lines, sending } = followed(EntryKind::Events);
+        tokio::time::sleep(WATCH).await;
+        drop(lines);
+        tokio::time::sleep(PART).await;
+        assert_eq!(sending.strong_count(), 0);
+    }
+
+    #[test]
+    fn what_is_lost_is_counted_by_its_kind() {
+        let of =
+            |kind| serde_json::from_str::<serde_json::Value>(&lost_line(kind, 7)).expect("JSON");
+        let (messages, faults) = (of(EntryKind::Messages), of(EntryKind::Faults));
+        assert_eq!(
+            (&messages["blocks"], &messages["events"]),
+            (&7.into(), &0.into())
+        );
+        assert_eq!(
+            (&faults["blocks"], &faults["events"]),
+            (&0.into(), &7.into())
+        );
+        assert_eq!(messages["event"], "lost");
+    }
+}
