@@ -148,6 +148,8 @@ mod service {
     mod packaging;
     mod signals;
     mod view;
+    mod view_access;
+    mod view_documents;
     mod view_follow;
     mod view_hostile;
     mod view_plot;

@@ -176,22 +176,14 @@ fn no_name_and_no_payload_breaks_an_answer() {
         .find_map(|line| line.strip_prefix("listening on 127.0.0.1:"))
         .unwrap();
     let port: u16 = addr.split(' ').next().unwrap().parse().unwrap();
-    let (mut boiler, welcome) = SessionPeer::open(
-        ([127, 0, 0, 1], port).into(),
-        "boiler-\u{e9}\u{4e2d}",
-        0,
-        0,
-        1,
-    );
+    let (mut boiler, welcome) =
+        SessionPeer::open(([127, 0, 0, 1], port).into(), "boiler:1.2_3", 0, 0, 1);
     boiler.cont(welcome.session, 0);
     boiler.message(b"{\"t\":1}");
     let shown = |name: &str| viewer.get(&format!("device?device={}", encode(name)));
     wait_until("the session is shown", || {
         viewer
-            .ask(&format!(
-                "device?device={}",
-                encode("boiler-\u{e9}\u{4e2d}")
-            ))
+            .ask(&format!("device?device={}", encode("boiler:1.2_3")))
             .status
             == 200
     });
@@ -199,11 +191,11 @@ fn no_name_and_no_payload_breaks_an_answer() {
     boiler.end();
     boiler.wait_for_ack(2);
     wait_until("the session is durable", || {
-        let session = &shown("boiler-\u{e9}\u{4e2d}")["session"];
+        let session = &shown("boiler:1.2_3")["session"];
         session["durable"] == 2 && session["received"] == 2
     });
     let number = format!("{:016x}", welcome.session);
-    assert_eq!(shown("boiler-\u{e9}\u{4e2d}")["session"]["session"], number);
+    assert_eq!(shown("boiler:1.2_3")["session"]["session"], number);
     process.signal("TERM");
     process.end();
 }

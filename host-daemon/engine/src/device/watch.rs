@@ -87,6 +87,7 @@ pub(super) fn is_ahead(moment: &AtomicU64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::SystemTime;
 
     use tokio::time::advance;
