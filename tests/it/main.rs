@@ -40,7 +40,7 @@ mod config {
 
 /// Devices and their connections: admission, limits, timeouts, replies, listeners, and third-party peers.
 mod engine {
-    mod admission;
+    pub(crate) mod admission;
     mod chaos;
     mod ends;
     mod exhaustion;
@@ -75,7 +75,7 @@ mod payload {
     mod alike;
     mod bounds;
     mod decode;
-    mod defmt;
+    pub(crate) mod defmt;
     mod defmt_alike;
     mod defmt_folder;
     mod served;
@@ -148,6 +148,12 @@ mod service {
     mod packaging;
     mod page;
     mod signals;
+    mod view;
+    mod view_access;
+    mod view_documents;
+    mod view_follow;
+    mod view_hostile;
+    mod view_plot;
 }
 
 /// Acknowledged sessions, with the daemon and with a host that fails, from senders in three languages: nothing is lost, and

@@ -38,6 +38,7 @@ pub mod simulated_sessions;
 pub mod skip;
 pub mod small_disk;
 pub mod story;
+pub mod viewer;
 
 /// Compiles the examples of the README as documentation tests.
 #[cfg(doctest)]
