@@ -4,6 +4,7 @@
 mod commands {
     mod analysis;
     mod demo;
+    mod demo_page;
     mod error_messages;
     mod export;
     mod fields;
