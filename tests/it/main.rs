@@ -9,6 +9,7 @@ mod commands {
     mod export;
     mod fields;
     mod files;
+    mod first_device;
     mod hostile_text;
     mod nonblocking;
     mod parquet;

@@ -3,6 +3,7 @@
 pub mod bad_disk;
 pub mod board;
 pub mod chaos;
+pub mod code_blocks;
 pub mod connections;
 pub mod controlled_host;
 pub mod cutting_proxy;
@@ -38,6 +39,7 @@ pub mod simulated_sessions;
 pub mod skip;
 pub mod small_disk;
 pub mod story;
+pub mod workplace;
 
 /// Compiles the examples of the README as documentation tests.
 #[cfg(doctest)]

@@ -202,6 +202,11 @@ impl Process {
         self.stdout.lock().0.len()
     }
 
+    /// Its standard output so far.
+    pub fn printed_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.bytes_from(0)).into_owned()
+    }
+
     /// Waits until standard error contains `text`.
     #[track_caller]
     pub fn wait_for_error(&self, text: &str) {
