@@ -9,6 +9,7 @@ pub mod controlled_host;
 pub mod cutting_proxy;
 pub mod disk;
 pub mod elf;
+pub mod ended;
 pub mod exported;
 pub mod foreign;
 pub mod framings;
