@@ -172,7 +172,7 @@ async fn engine(
         .devices(DeviceTable::new(names.collect()))
         .stop(stop.clone())
         .build();
-    let simulated = policy(Decoding::Raw, None);
+    let simulated = policy(Decoding::Kv, None);
     // The board learns from the receipt that everything has arrived.
     let emulated = policy(Decoding::Cbor, Some(ReplyKind::Receipt));
     let policies = [simulated, emulated];
