@@ -4,10 +4,12 @@
 mod commands {
     mod analysis;
     mod demo;
+    mod demo_page;
     mod error_messages;
     mod export;
     mod fields;
     mod files;
+    mod first_device;
     mod hostile_text;
     mod nonblocking;
     mod parquet;
