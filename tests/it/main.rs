@@ -147,6 +147,7 @@ mod service {
     mod notify;
     mod packaging;
     mod signals;
+    mod tap;
 }
 
 /// Acknowledged sessions, with the daemon and with a host that fails, from senders in three languages: nothing is lost, and

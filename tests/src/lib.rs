@@ -9,6 +9,7 @@ pub mod cutting_proxy;
 pub mod disk;
 pub mod elf;
 pub mod exported;
+pub mod fake_daemon;
 pub mod foreign;
 pub mod framings;
 pub mod golden;

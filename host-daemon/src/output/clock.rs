@@ -11,14 +11,14 @@ use crate::recorded::time::timestamp;
 
 /// Shows times in the zone of this machine.
 #[derive(Clone, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     zone: TimeZone,
     /// The day on which the output began. Times of other days have their date.
     today: Date,
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = Zoned::now();
         Self {
             zone: now.time_zone().clone(),
@@ -27,7 +27,7 @@ impl Clock {
     }
 
     /// The time of day, to the millisecond, preceded by the date unless that is today's.
-    pub(super) fn show(&self, time: SystemTime) -> impl fmt::Display {
+    pub(crate) fn show(&self, time: SystemTime) -> impl fmt::Display {
         let local = timestamp(time).to_zoned(self.zone.clone());
         let format = match local.date() == self.today {
             true => "%H:%M:%S%.3f",
