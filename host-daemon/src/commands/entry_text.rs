@@ -40,9 +40,9 @@ impl EntryText {
         }
     }
 
-    /// Shows a time of day.
-    pub(super) fn time(&self, time: Time) -> String {
-        self.clock.show(time.0).to_string()
+    /// A time of day, to the second.
+    pub(super) fn time_of_day(&self, time: Time) -> String {
+        self.clock.time_of_day(time.0).to_string()
     }
 
     /// Appends the line of an entry, with a line break at its end, and a dump of its bytes if it has them.

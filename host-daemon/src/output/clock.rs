@@ -35,6 +35,12 @@ impl Clock {
         };
         fmt::from_fn(move |f| write!(f, "{}", local.strftime(format)))
     }
+
+    /// The time of day, to the second.
+    pub(crate) fn time_of_day(&self, time: SystemTime) -> impl fmt::Display {
+        let local = timestamp(time).to_zoned(self.zone.clone());
+        fmt::from_fn(move |f| write!(f, "{}", local.strftime("%H:%M:%S")))
+    }
 }
 
 #[cfg(test)]
