@@ -148,6 +148,7 @@ mod service {
     mod packaging;
     mod signals;
     mod tap;
+    mod top;
 }
 
 /// Acknowledged sessions, with the daemon and with a host that fails, from senders in three languages: nothing is lost, and

@@ -39,6 +39,7 @@ pub mod simulated_sessions;
 pub mod skip;
 pub mod small_disk;
 pub mod story;
+pub mod tmux;
 
 /// Compiles the examples of the README as documentation tests.
 #[cfg(doctest)]

@@ -3,6 +3,8 @@
 #[cfg(feature = "top")]
 mod app;
 #[cfg(feature = "top")]
+mod colours;
+#[cfg(feature = "top")]
 mod device;
 #[cfg(feature = "top")]
 mod device_page;

@@ -38,7 +38,7 @@ pub(super) fn draw(app: &App, page: &DevicePage, theme: Theme, area: Rect, buffe
         true => newest("FAULTS", &page.faults, theme, layout.lines, buffer),
         false => newest("MESSAGES", &page.messages, theme, layout.lines, buffer),
     }
-    let keys = "q quit  Esc devices  p plot  1 2 3 time  f faults  space pause  ? help";
+    let keys = "? help  q quit  Esc devices  p plot  1 2 3 time  f faults  space pause";
     footer(keys, theme, area, buffer);
 }
 

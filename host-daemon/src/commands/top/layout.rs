@@ -103,7 +103,7 @@ impl DeviceLayout {
             }
             false => {
                 let parts = [Constraint::Length(area.width * 2 / 5), Constraint::Min(0)];
-                let [fields, plots] = Layout::horizontal(parts).areas(middle);
+                let [fields, plots] = Layout::horizontal(parts).spacing(2).areas(middle);
                 (fields, plots)
             }
         };

@@ -12,7 +12,7 @@ use crate::api::daemon::{DaemonReport, RecordingReport};
 use crate::api::devices::DevicesReport;
 use crate::commands::top::app::{App, Page};
 use crate::commands::top::layout::ListLayout;
-use crate::commands::top::words::{age, count, cut, left, rate, right, short, size};
+use crate::commands::top::words::{age, count, cut, left, rate, right, shares, short, size, width};
 use crate::commands::top::{device, help, table};
 use crate::escape::printable;
 
@@ -146,7 +146,7 @@ fn list(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
     table::draw(app, now, theme, layout.table, buffer);
     newest("MESSAGES", &app.messages, theme, layout.messages, buffer);
     let keys = format!(
-        "q quit  / filter  s sort:{}  Enter view  f faults  space pause  ? help",
+        "? help  q quit  / filter  s sort:{}  Enter view  f faults  space pause",
         app.sort.as_str()
     );
     footer(&keys, theme, area, buffer);
@@ -160,12 +160,16 @@ fn header(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
         status(app, "", theme, line(area, 1), buffer);
         return;
     };
-    text += &format!("  {}  ", app.text.time_of_day(report.time));
-    text += &states(report);
+    let mut rest = states(report);
     if !app.filter.is_empty() {
         let matched = count(report.matched);
-        text += &format!("  filter {}: {matched}", printable(&app.filter));
+        rest += &format!("  filter {}: {matched}", printable(&app.filter));
     }
+    let time = app.text.time_of_day(report.time);
+    // A narrow terminal has no room for all.
+    let forms = [format!("{text}  {time}  {rest}"), format!("{text}  {rest}")];
+    let fits = |form: &String| width(form) <= area.width.into();
+    text = forms.into_iter().find(fits).unwrap_or(rest);
     put(&text, theme.title(), line(area, 0), buffer);
     let mut figures = format!(
         "{} messages/s  {}/s",
@@ -237,11 +241,10 @@ fn total_rate(report: &DevicesReport, theme: Theme, area: Rect, buffer: &mut Buf
         ..area
     };
     // The newest is at the right.
-    let from = values.len().saturating_sub(bars.width.into());
-    let shown = values.get(from..).unwrap_or_default();
-    let spaces = vec![0; usize::from(bars.width) - shown.len()];
+    let shown = shares(&values, bars.width.into());
+    let spaces = vec![0; usize::from(bars.width).saturating_sub(shown.len())];
     Sparkline::default()
-        .data(&[&spaces, shown].concat())
+        .data([spaces, shown].concat())
         .style(theme.coloured(Color::Cyan))
         .render(bars, buffer);
 }
@@ -314,7 +317,7 @@ fn faults(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
     };
     newest("NEWEST FAULTS", &app.faults, theme, rest, buffer);
     footer(
-        "q quit  Esc devices  space pause  ? help",
+        "? help  q quit  Esc devices  space pause",
         theme,
         area,
         buffer,

@@ -1,6 +1,6 @@
 //! The terminal while `top` shows something: [`TopTerminal`] restores it when it is dropped, and a panic does, too.
 
-use std::io::{self, BufWriter, Stdout};
+use std::io::{self, Stdout};
 use std::sync::Once;
 
 use ratatui::Terminal;
@@ -11,14 +11,12 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
+use crate::commands::top::colours::SixteenColours;
 use blocksd_engine::stdio::{self, Waiting};
-
-/// Bytes of a frame that are written at once.
-const FRAME_LEN: usize = 64 << 10;
 
 /// The terminal, in its alternate screen.
 pub(super) struct TopTerminal {
-    terminal: Terminal<CrosstermBackend<BufWriter<Waiting<Stdout>>>>,
+    terminal: Terminal<CrosstermBackend<SixteenColours<Waiting<Stdout>>>>,
 }
 
 impl TopTerminal {
@@ -30,7 +28,7 @@ impl TopTerminal {
         static HOOK: Once = Once::new();
         HOOK.call_once(restore_at_panic);
         enable_raw_mode()?;
-        let out = BufWriter::with_capacity(FRAME_LEN, stdio::stdout());
+        let out = SixteenColours::new(stdio::stdout());
         let opened = execute!(stdio::stdout(), EnterAlternateScreen, Hide)
             .and_then(|()| Terminal::new(CrosstermBackend::new(out)));
         match opened {

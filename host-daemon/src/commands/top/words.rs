@@ -81,12 +81,7 @@ pub(super) fn number(value: f64) -> String {
 
 /// The newest values as bars in this number of cells, each the highest of its share.
 pub(super) fn spark(values: &[u64], width: usize) -> String {
-    let share = values.len().div_ceil(width.max(1)).max(1);
-    // The newest share is whole.
-    let shares = values.rchunks(share).rev();
-    let highest: Vec<_> = shares
-        .map(|it| it.iter().copied().max().unwrap_or_default())
-        .collect();
+    let highest = shares(values, width);
     let max = highest.iter().copied().max().unwrap_or_default().max(1);
     let bar = |value: &u64| match value {
         0 => ' ',
@@ -97,6 +92,16 @@ pub(super) fn spark(values: &[u64], width: usize) -> String {
     };
     let bars: String = highest.iter().map(bar).collect();
     format!("{bars:>width$}")
+}
+
+/// At most this number of values, each the highest of its share.
+pub(super) fn shares(values: &[u64], most: usize) -> Vec<u64> {
+    let share = values.len().div_ceil(most.max(1)).max(1);
+    // The newest share is whole.
+    let shares = values.rchunks(share).rev();
+    shares
+        .map(|it| it.iter().copied().max().unwrap_or_default())
+        .collect()
 }
 
 /// Cells that a text takes.
