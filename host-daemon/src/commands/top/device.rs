@@ -114,7 +114,7 @@ fn fields(page: &DevicePage, theme: Theme, area: Rect, buffer: &mut Buffer) {
         let mark = format!(
             "{} {} ",
             if is_selected { ">" } else { " " },
-            plot.map_or(" ".to_owned(), |plot| (plot + 1).to_string())
+            plot.map_or_else(|| " ".to_owned(), |plot| (plot + 1).to_string())
         );
         let text = row(&mark, &printable(&field.field), cells(field));
         let style = match is_selected {

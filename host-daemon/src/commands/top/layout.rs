@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(sizes(200, 60), (36, 11));
         // Nothing overflows.
         for height in 0..30 {
-            for width in 0..100 {
+            for width in (0..100).step_by(9) {
                 list_sizes(Size { width, height });
                 DeviceLayout::of(Rect::new(0, 0, width, height));
             }
