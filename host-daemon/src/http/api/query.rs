@@ -134,7 +134,7 @@ impl Parameters {
             names: self.all("device").into_iter().collect(),
             order,
             offset: self.number("offset", 0, usize::MAX)?.unwrap_or_default(),
-            limit: limit.or(has_details.then_some(DETAILS)),
+            limit: limit.or_else(|| has_details.then_some(DETAILS)),
             has_details,
         };
         self.end().map(|()| query)
