@@ -101,6 +101,7 @@ impl DaemonClient {
     }
 
     /// Sets the maximum time until the daemon has answered.
+    #[cfg(feature = "top")]
     #[must_use]
     pub(super) fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -125,6 +126,7 @@ impl DaemonClient {
     ///
     /// # Errors
     /// As [`get`](Self::get).
+    #[cfg(feature = "top")]
     pub(super) async fn find<T: DeserializeOwned>(
         &mut self,
         target: &Target,

@@ -41,6 +41,7 @@ impl EntryText {
     }
 
     /// A time of day, to the second.
+    #[cfg(feature = "top")]
     pub(super) fn time_of_day(&self, time: Time) -> String {
         self.clock.time_of_day(time.0).to_string()
     }
@@ -62,6 +63,7 @@ impl EntryText {
     }
 
     /// The line of an entry, without a line break.
+    #[cfg(any(feature = "top", test))]
     pub(super) fn line(&mut self, entry: &Map<String, Value>) -> String {
         let mut line = Vec::new();
         self.write(entry, &mut line);

@@ -37,6 +37,7 @@ impl Clock {
     }
 
     /// The time of day, to the second.
+    #[cfg(feature = "top")]
     pub(crate) fn time_of_day(&self, time: SystemTime) -> impl fmt::Display {
         let local = timestamp(time).to_zoned(self.zone.clone());
         fmt::from_fn(move |f| write!(f, "{}", local.strftime("%H:%M:%S")))

@@ -1,11 +1,15 @@
 //! `blocksd tap`: what it prints of a daemon, and how it ends.
 
 use std::fs;
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
+use std::thread::sleep;
+use std::time::Duration;
 
 use blocksd_tests::fake_daemon::{FakeAnswer, FakeDaemon};
-use blocksd_tests::process::{Process, blocksd, finish, run, wait_until};
+use blocksd_tests::process::{Process, Server, blocksd, finish, run, wait_until};
+use blocksd_tests::scrape;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -179,6 +183,52 @@ fn wrong_options_are_refused() {
     ] {
         let ended = finish(blocksd(args), b"");
         assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_tap_of_a_daemon_prints_messages_and_faults_until_it_ends() {
+    let server = Server::start(&[
+        "--http",
+        "127.0.0.1:0",
+        "--framing",
+        "lines",
+        "--decode",
+        "json",
+        "--max-block",
+        "64",
+        "--output",
+        "none",
+    ]);
+    let url = format!("http://{}", scrape::http_addr(&server));
+    let start = |more: &[&str]| {
+        let mut command = blocksd(&["tap", "--url", &url]);
+        command.args(more);
+        Process::start(command)
+    };
+    let messages = start(&["127.*", "--contains", "TEMP"]);
+    let faults = start(&["--faults", "--json"]);
+    let others = start(&["box*"]);
+    let mut sender = server.connect();
+    // What arrives before somebody watches is not kept.
+    wait_until("both have printed something", || {
+        sender.write_all(b"{\"temp\":24.10}\n{\"x\":1}\n").unwrap();
+        sender.write_all(&[b'a'; 100]).unwrap();
+        sender.write_all(b"\n").unwrap();
+        sleep(Duration::from_millis(50));
+        messages.printed() != 0 && faults.printed() != 0
+    });
+    assert_eq!(server.stop().0.code, Some(0));
+    for process in [messages, faults, others] {
+        let ended = process.end();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("the daemon has ended"), "{ended:?}");
+        for line in ended.stdout_text().lines() {
+            match serde_json::from_str::<Value>(line) {
+                Ok(fault) => assert_eq!(fault["fault"], "too_long", "{fault}"),
+                Err(_) => assert!(line.ends_with(" 127.0.0.1 #1: temp=24.10"), "{line}"),
+            }
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! `blocksd top` in a real terminal, driven by keys. Without `tmux`, these tests are skipped.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 use blocksd_tests::fake_daemon::{FakeAnswer, FakeDaemon};
-use blocksd_tests::process::{blocksd, run, wait_until};
+use blocksd_tests::process::{Server, blocksd, run, wait_until};
+use blocksd_tests::scrape;
 use blocksd_tests::tmux::Tmux;
 use serde_json::{Value, json};
 
@@ -28,12 +30,15 @@ const NAMES: [&str; 12] = [
 
 /// Runs `top` in a shell that shows how it was left.
 fn top(name: &str, size: (u16, u16), before: &str, daemon: &FakeDaemon) -> Option<Tmux> {
+    top_of(name, size, before, &daemon.url())
+}
+
+fn top_of(name: &str, size: (u16, u16), before: &str, url: &str) -> Option<Tmux> {
     let program = blocksd(&[]);
     let program = program.get_program().to_str().unwrap();
     let line = format!(
-        "echo before; modes=$(stty -g); {before} {program} top --url {}; echo ended=$?; \
-         [ \"$(stty -g)\" = \"$modes\" ] && echo restored; cat",
-        daemon.url()
+        "echo before; modes=$(stty -g); {before} {program} top --url {url}; echo ended=$?; \
+         [ \"$(stty -g)\" = \"$modes\" ] && echo restored; cat"
     );
     Tmux::start(name, size, &line)
 }
@@ -210,6 +215,60 @@ fn a_start_that_cannot_work_is_an_error() {
         shown.contains("add --token FILE\nended=1\nrestored"),
         "{shown}"
     );
+}
+
+#[test]
+fn top_shows_the_values_of_a_daemon() {
+    let server = Server::start(&[
+        "--http",
+        "127.0.0.1:0",
+        "--framing",
+        "lines",
+        "--decode",
+        "json",
+        "--device-by",
+        "peer",
+        "--output",
+        "none",
+    ]);
+    let mut sender = server.connect();
+    let mut number = 0;
+    let mut send = || {
+        number += 1;
+        writeln!(sender, "{{\"temp\":{},\"on\":true}}", 20 + number % 10).unwrap();
+    };
+    send();
+    let url = format!("http://{}", scrape::http_addr(&server));
+    let Some(tmux) = top_of("top_shows_the_values_of_a_daemon", (90, 30), "", &url) else {
+        return;
+    };
+    // The only device is opened at once, and its number is plotted.
+    let is_plotted = |shown: &str| {
+        shown.contains("> 1 temp ")
+            && shown.contains("temp over 1 min, 2")
+            && shown.contains(": temp=2")
+    };
+    let mut shown = String::new();
+    wait_until("there is a plot", || {
+        send();
+        shown = tmux.text();
+        is_plotted(&shown)
+    });
+    assert!(shown.contains(" messages, "), "{shown}");
+    // With two devices, there is a table.
+    let mut other = server.connect();
+    other.write_all(b"{\"rpm\":7}\n").unwrap();
+    tmux.press(&["Escape"]);
+    let shown = tmux.wait_for("2 devices: ");
+    assert!(shown.contains("> "), "{shown}");
+    wait_until("the values are listed", || {
+        other.write_all(b"{\"rpm\":7}\n").unwrap();
+        tmux.text().contains(" rpm=7")
+    });
+    assert_eq!(server.stop().0.code, Some(0));
+    tmux.wait_for("LOST, trying again: cannot connect to 127.0.0.1:");
+    tmux.press(&["q"]);
+    tmux.wait_for("restored");
 }
 
 /// Whether it has asked for a path with this part.
