@@ -67,7 +67,7 @@ pub enum Command {
     Devices(Devices),
     /// Print the messages of a running daemon as they arrive.
     Tap(Tap),
-    /// Show the devices of a running daemon in the terminal: states, rates, faults, values and plots.
+    /// Show the devices of a running daemon in the terminal.
     Top(Top),
     /// Check recordings for damage, and for missing messages of sessions.
     Verify(Verify),

@@ -89,7 +89,7 @@ fn figures(view: &DeviceView) -> String {
 fn fields(page: &DevicePage, theme: Theme, area: Rect, buffer: &mut Buffer) {
     let all = usize::from(area.width);
     // A mark, a mark of a plot, the name, and four numbers with a space before each.
-    let numbers = if all < 48 { 3 } else { 4 };
+    let numbers = if all < 56 { 3 } else { 4 };
     let name = all.saturating_sub(4 + numbers * (NUMBER + 1)).min(32);
     let row = |mark: &str, field: &str, cells: [String; 4]| {
         let cells = cells.iter().take(numbers);

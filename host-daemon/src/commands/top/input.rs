@@ -27,7 +27,7 @@ pub(super) enum Key {
 
 /// What the terminal reports.
 #[derive(Debug)]
-pub(super) enum Input {
+pub(super) enum TerminalInput {
     Key(Key),
     /// It has another size.
     Resized,
@@ -39,20 +39,20 @@ pub(super) enum Input {
 ///
 /// # Errors
 /// If the system cannot start a thread.
-pub(super) fn read() -> io::Result<Receiver<Input>> {
+pub(super) fn read() -> io::Result<Receiver<TerminalInput>> {
     let (to, inputs) = channel(QUEUE_LEN);
     let reader = move || {
         loop {
             let input = match event::read() {
                 Ok(Event::Key(key)) => match of(key) {
-                    Some(key) => Input::Key(key),
+                    Some(key) => TerminalInput::Key(key),
                     None => continue,
                 },
-                Ok(Event::Resize(..)) => Input::Resized,
+                Ok(Event::Resize(..)) => TerminalInput::Resized,
                 Ok(_) => continue,
-                Err(error) => Input::Failed(error),
+                Err(error) => TerminalInput::Failed(error),
             };
-            let is_last = matches!(input, Input::Failed(_));
+            let is_last = matches!(input, TerminalInput::Failed(_));
             if to.blocking_send(input).is_err() || is_last {
                 return;
             }

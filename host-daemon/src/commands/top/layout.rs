@@ -38,7 +38,9 @@ pub(super) struct DeviceLayout {
 }
 
 /// Least width for fields and plots beside each other.
-const WIDE: u16 = 90;
+const WIDE: u16 = 110;
+/// Width of the fields beside plots.
+const FIELDS: u16 = 50;
 
 /// What fits on the first screen.
 pub(super) fn list_sizes(size: Size) -> ListSizes {
@@ -102,7 +104,7 @@ impl DeviceLayout {
                 (fields, plots)
             }
             false => {
-                let parts = [Constraint::Length(area.width * 2 / 5), Constraint::Min(0)];
+                let parts = [Constraint::Length(FIELDS), Constraint::Min(0)];
                 let [fields, plots] = Layout::horizontal(parts).spacing(2).areas(middle);
                 (fields, plots)
             }

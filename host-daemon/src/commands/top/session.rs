@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::cli::Top;
 use crate::commands::client::DaemonClient;
 use crate::commands::top::app::App;
-use crate::commands::top::input::{self, Input};
+use crate::commands::top::input::{self, TerminalInput};
 use crate::commands::top::layout::Size;
 use crate::commands::top::poll;
 use crate::commands::top::screen::{Theme, draw};
@@ -84,7 +84,7 @@ async fn show(arguments: &Top) -> Result<End, CommandError> {
 async fn react(
     mut app: App,
     mut terminal: TopTerminal,
-    mut inputs: mpsc::Receiver<Input>,
+    mut inputs: mpsc::Receiver<TerminalInput>,
     wanted: watch::Sender<poll::Wanted>,
     mut rounds: mpsc::Receiver<poll::Polled>,
 ) -> Result<(), CommandError> {
@@ -102,15 +102,15 @@ async fn react(
                 is_changed = false;
             }
             input = inputs.recv() => match input {
-                Some(Input::Key(key)) => {
+                Some(TerminalInput::Key(key)) => {
                     app.press(key);
                     is_changed = true;
                 }
-                Some(Input::Resized) => {
+                Some(TerminalInput::Resized) => {
                     app.resize(size());
                     is_changed = true;
                 }
-                Some(Input::Failed(error)) => return Err(error.into()),
+                Some(TerminalInput::Failed(error)) => return Err(error.into()),
                 None => return Err(io::Error::other("the terminal cannot be read").into()),
             },
             round = rounds.recv() => match round {

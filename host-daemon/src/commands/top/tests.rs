@@ -1,4 +1,4 @@
-//! Screens of `top` for fixed answers, compared with `tests/*.txt`.
+//! Screens of `top` for fixed answers, compared with `host-daemon/tests/top`.
 //!
 //! To accept a change: `BLOCKSD_TEST_ACCEPT=1 cargo test -p blocksd top::tests`
 
@@ -19,8 +19,8 @@ use crate::error::CommandError;
 
 mod answers;
 
-/// If this environment variable is set, the screens are written instead of compared.
-const ACCEPT: &str = "BLOCKSD_TEST_ACCEPT";
+/// Whether the screens are written instead of compared.
+const IS_ACCEPTED: bool = option_env!("BLOCKSD_TEST_ACCEPT").is_some();
 
 /// A terminal, and a daemon with this number of devices.
 struct Screen {
@@ -87,10 +87,10 @@ impl Screen {
 
     #[track_caller]
     fn assert_is(&self, name: &str) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/commands/top/tests");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/top");
         let path = folder.join(format!("{name}.txt"));
         let text = self.text();
-        if std::env::var_os(ACCEPT).is_some() {
+        if IS_ACCEPTED {
             std::fs::write(&path, text).expect("the folder can be written");
             return;
         }
