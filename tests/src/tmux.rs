@@ -77,6 +77,14 @@ impl Tmux {
         self.wait_that(text, |shown| shown.contains(text))
     }
 
+    /// Waits until it shows all these texts: a frame may come in parts. Returns all that it shows.
+    #[track_caller]
+    pub fn wait_for_all(&self, texts: &[&str]) -> String {
+        self.wait_that(&texts.join("; "), |shown| {
+            texts.iter().all(|text| shown.contains(text))
+        })
+    }
+
     /// Waits until what it shows is as wanted; returns it.
     #[track_caller]
     pub fn wait_that(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {

@@ -41,27 +41,27 @@ pub(super) struct DaemonClient {
     url: Uri,
     token: Option<HeaderValue>,
     timeout: Duration,
-    kept: Option<Sender>,
+    kept: Option<RequestSender>,
 }
 
-type Sender = SendRequest<Empty<Bytes>>;
+type RequestSender = SendRequest<Empty<Bytes>>;
 
 /// The path and query of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target(String);
+pub(super) struct RequestTarget(String);
 
 /// The lines of an answer that does not end.
 #[derive(Debug)]
 pub(super) struct StreamedLines {
     body: Incoming,
     /// Keeps the connection.
-    _sender: Sender,
+    _sender: RequestSender,
     address: String,
     /// The beginning of a line.
     incomplete: Vec<u8>,
 }
 
-impl Target {
+impl RequestTarget {
     /// A path, without a query.
     pub(super) fn new(path: &str) -> Self {
         Self(path.to_owned())
@@ -113,7 +113,7 @@ impl DaemonClient {
     /// [`CommandError::Connect`], [`CommandError::Request`].
     pub(super) async fn get<T: DeserializeOwned>(
         &mut self,
-        target: &Target,
+        target: &RequestTarget,
     ) -> Result<T, CommandError> {
         let (status, body) = self.ask(target).await?;
         match status {
@@ -129,7 +129,7 @@ impl DaemonClient {
     #[cfg(feature = "top")]
     pub(super) async fn find<T: DeserializeOwned>(
         &mut self,
-        target: &Target,
+        target: &RequestTarget,
     ) -> Result<Option<T>, CommandError> {
         let (status, body) = self.ask(target).await?;
         match status {
@@ -143,7 +143,10 @@ impl DaemonClient {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub(super) async fn follow(&mut self, target: &Target) -> Result<StreamedLines, CommandError> {
+    pub(super) async fn follow(
+        &mut self,
+        target: &RequestTarget,
+    ) -> Result<StreamedLines, CommandError> {
         let sent = tokio::time::timeout(self.timeout, self.send(target)).await;
         let (sender, response) = sent.unwrap_or_else(|_| Err(self.late()))?;
         let status = response.status();
@@ -163,12 +166,15 @@ impl DaemonClient {
         Err(self.failed(refusal(status, &refused, target)))
     }
 
-    async fn ask(&mut self, target: &Target) -> Result<(StatusCode, Bytes), CommandError> {
+    async fn ask(&mut self, target: &RequestTarget) -> Result<(StatusCode, Bytes), CommandError> {
         let answered = tokio::time::timeout(self.timeout, self.exchange(target)).await;
         answered.unwrap_or_else(|_| Err(self.late()))
     }
 
-    async fn exchange(&mut self, target: &Target) -> Result<(StatusCode, Bytes), CommandError> {
+    async fn exchange(
+        &mut self,
+        target: &RequestTarget,
+    ) -> Result<(StatusCode, Bytes), CommandError> {
         let (sender, response) = self.send(target).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_MAX).collect();
@@ -181,8 +187,8 @@ impl DaemonClient {
 
     async fn send(
         &mut self,
-        target: &Target,
-    ) -> Result<(Sender, Response<Incoming>), CommandError> {
+        target: &RequestTarget,
+    ) -> Result<(RequestSender, Response<Incoming>), CommandError> {
         if let Some(mut kept) = self.kept.take()
             && kept.ready().await.is_ok()
             && let Ok(response) = kept.send_request(self.request(target)?).await
@@ -196,7 +202,7 @@ impl DaemonClient {
         Ok((sender, response))
     }
 
-    async fn connect(&self) -> Result<Sender, CommandError> {
+    async fn connect(&self) -> Result<RequestSender, CommandError> {
         let host = self.url.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((host, self.url.port_u16().unwrap_or(PORT))).await;
@@ -212,7 +218,7 @@ impl DaemonClient {
         Ok(sender)
     }
 
-    fn request(&self, target: &Target) -> Result<Request<Empty<Bytes>>, CommandError> {
+    fn request(&self, target: &RequestTarget) -> Result<Request<Empty<Bytes>>, CommandError> {
         let mut request = Request::get(&target.0).header(HOST, self.authority());
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token);
@@ -302,7 +308,7 @@ fn bearer(path: &Path) -> Result<HeaderValue, CommandError> {
 }
 
 /// Why a daemon refused a request. The text comes from the other end, so it is escaped and cut.
-fn refusal(status: StatusCode, body: &[u8], target: &Target) -> String {
+fn refusal(status: StatusCode, body: &[u8], target: &RequestTarget) -> String {
     let text = String::from_utf8_lossy(body);
     let text: String = text.trim().chars().take(REASON_MAX).collect();
     let hint = match status {
@@ -324,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_query_has_no_special_characters() {
-        let target = Target::new("/api/v1/tail");
+        let target = RequestTarget::new("/api/v1/tail");
         let target = target.with("device", "a&b=c µ\n\u{1b}").with("limit", 7);
         assert_eq!(
             target.0,

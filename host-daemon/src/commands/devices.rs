@@ -11,7 +11,7 @@ use hyper::Uri;
 use tokio::runtime::Runtime;
 
 use crate::api::devices::{DeviceReport, DevicesReport, urgency};
-use crate::commands::client::{DaemonClient, Target};
+use crate::commands::client::{DaemonClient, RequestTarget};
 use crate::commands::content::report_empty;
 use crate::commands::read::check_losses;
 use crate::commands::table::{time, write_table};
@@ -59,7 +59,7 @@ pub fn of_daemon(
     runtime: &Runtime,
 ) -> Result<(), CommandError> {
     let mut client = DaemonClient::new(url, token)?;
-    let target = Target::new("/api/v1/devices");
+    let target = RequestTarget::new("/api/v1/devices");
     let report: DevicesReport = runtime.block_on(client.get(&target))?;
     let written = match as_json {
         true => write_lines(&report.devices),

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{LeastLevel, Tap};
-use crate::commands::client::{DaemonClient, StreamedLines, Target};
+use crate::commands::client::{DaemonClient, RequestTarget, StreamedLines};
 use crate::commands::entry_text::EntryText;
 use crate::error::CommandError;
 use crate::escape;
@@ -47,13 +47,13 @@ async fn print(arguments: Tap) -> Result<(), CommandError> {
     }
 }
 
-fn target(arguments: &Tap) -> Target {
+fn target(arguments: &Tap) -> RequestTarget {
     let path = match (arguments.faults, arguments.events) {
         (true, _) => "/api/v1/faults",
         (_, true) => "/api/v1/events",
         _ => "/api/v1/tail",
     };
-    let mut target = Target::new(path)
+    let mut target = RequestTarget::new(path)
         .with("follow", true)
         .with("limit", arguments.last);
     for device in &arguments.devices {

@@ -9,7 +9,7 @@ use crate::commands::entry_text::EntryText;
 use crate::commands::top::device_page::DevicePage;
 use crate::commands::top::input::Key;
 use crate::commands::top::layout::{Size, list_sizes};
-use crate::commands::top::poll::{FeedKind, FeedRequest, Polled, Round, Subject, Wanted};
+use crate::commands::top::poll::{FeedKind, FeedRequest, PageSubject, Polled, Round, Wanted};
 use crate::escape::printable;
 
 /// The most devices that the daemon shows with details in one answer.
@@ -157,7 +157,7 @@ impl App {
                 )
             }
             page => {
-                let subject = Subject::Devices {
+                let subject = PageSubject::Devices {
                     filter: self.filter.clone(),
                     sort: self.sort.as_str(),
                     offset: self.offset,

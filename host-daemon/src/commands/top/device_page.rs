@@ -4,7 +4,7 @@ use crate::api::device::{DeviceView, FieldView};
 use crate::api::plot::Plot;
 use crate::commands::top::input::Key;
 use crate::commands::top::layout::Size;
-use crate::commands::top::poll::{FeedKind, Subject};
+use crate::commands::top::poll::{FeedKind, PageSubject};
 
 /// Fields that are plotted at the same time.
 pub(super) const PLOTS_MAX: usize = 2;
@@ -56,8 +56,8 @@ impl DevicePage {
     }
 
     /// What it shows in a terminal of this size.
-    pub(super) fn subject(&self, size: Size) -> Subject {
-        Subject::Device {
+    pub(super) fn subject(&self, size: Size) -> PageSubject {
+        PageSubject::Device {
             device: self.name.clone(),
             fields: self.plotted.clone(),
             last_s: self.last_s,

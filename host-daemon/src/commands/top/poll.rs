@@ -10,7 +10,7 @@ use crate::api::device::DeviceView;
 use crate::api::devices::DevicesReport;
 use crate::api::plot::Plot;
 use crate::api::tail::Tail;
-use crate::commands::client::{DaemonClient, Target};
+use crate::commands::client::{DaemonClient, RequestTarget};
 use crate::error::CommandError;
 
 /// Time between two rounds of requests.
@@ -22,7 +22,7 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// The devices, or one of them.
-    pub(super) subject: Subject,
+    pub(super) subject: PageSubject,
     /// Messages and faults.
     pub(super) feeds: Vec<FeedRequest>,
     /// Only a change is asked for.
@@ -31,7 +31,7 @@ pub(super) struct Wanted {
 
 /// The subject of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum PageSubject {
     /// The visible rows of the table.
     Devices {
         filter: String,
@@ -109,13 +109,13 @@ pub(super) async fn poll(
 pub(super) async fn ask(client: &mut DaemonClient, wanted: &Wanted) -> Polled {
     let mut round = Round::default();
     match &wanted.subject {
-        Subject::Devices {
+        PageSubject::Devices {
             filter,
             sort,
             offset,
             limit,
         } => {
-            let mut target = Target::new("/api/v1/devices")
+            let mut target = RequestTarget::new("/api/v1/devices")
                 .with("detail", true)
                 .with("sort", sort)
                 .with("offset", offset)
@@ -124,18 +124,18 @@ pub(super) async fn ask(client: &mut DaemonClient, wanted: &Wanted) -> Polled {
                 target = target.with("filter", filter);
             }
             round.devices = Some((*offset, client.get(&target).await?));
-            round.daemon = Some(client.get(&Target::new("/api/v1/daemon")).await?);
+            round.daemon = Some(client.get(&RequestTarget::new("/api/v1/daemon")).await?);
         }
-        Subject::Device {
+        PageSubject::Device {
             device,
             fields,
             last_s,
             columns,
         } => {
-            let target = Target::new("/api/v1/device").with("device", device);
+            let target = RequestTarget::new("/api/v1/device").with("device", device);
             let view: Option<DeviceView> = client.find(&target).await?;
             if view.is_some() && !fields.is_empty() {
-                let mut target = Target::new("/api/v1/plot").with("device", device);
+                let mut target = RequestTarget::new("/api/v1/plot").with("device", device);
                 for field in fields {
                     target = target.with("field", field);
                 }
@@ -151,7 +151,7 @@ pub(super) async fn ask(client: &mut DaemonClient, wanted: &Wanted) -> Polled {
             FeedKind::Messages => "/api/v1/tail",
             FeedKind::Faults => "/api/v1/faults",
         };
-        let mut target = Target::new(path).with("limit", feed.limit);
+        let mut target = RequestTarget::new(path).with("limit", feed.limit);
         if let Some(device) = &feed.device {
             target = target.with("device", device);
         }

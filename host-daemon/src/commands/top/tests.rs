@@ -13,7 +13,7 @@ use crate::api::plot::Plot;
 use crate::commands::top::app::{App, Page, Sort};
 use crate::commands::top::input::Key;
 use crate::commands::top::layout::Size;
-use crate::commands::top::poll::{FeedKind, Round, Subject, Wanted};
+use crate::commands::top::poll::{FeedKind, PageSubject, Round, Wanted};
 use crate::commands::top::screen::{Theme, draw};
 use crate::error::CommandError;
 
@@ -135,8 +135,8 @@ fn a_wide_terminal_has_fields_beside_plots() {
 fn fields_are_plotted_by_keys() {
     let mut screen = Screen::new(1, 80, 30);
     let page = |screen: &Screen| match screen.app.wanted().subject {
-        Subject::Device { fields, last_s, .. } => (fields.join(" "), last_s),
-        Subject::Devices { .. } => panic!("no device"),
+        PageSubject::Device { fields, last_s, .. } => (fields.join(" "), last_s),
+        PageSubject::Devices { .. } => panic!("no device"),
     };
     assert_eq!(page(&screen), ("temp rpm".to_owned(), 60));
     screen.press("p2");
@@ -174,8 +174,8 @@ fn a_filter_is_typed_applied_and_cleared() {
     assert!(text.contains("filter: pump-00_"), "{text}");
     // Nothing is asked for until it is applied.
     let filter = |screen: &Screen| match screen.app.wanted().subject {
-        Subject::Devices { filter, .. } => filter,
-        Subject::Device { .. } => panic!("a device"),
+        PageSubject::Devices { filter, .. } => filter,
+        PageSubject::Device { .. } => panic!("a device"),
     };
     assert_eq!(filter(&screen), "");
     screen.press("\n");
@@ -197,13 +197,13 @@ fn a_filter_is_typed_applied_and_cleared() {
 fn only_visible_rows_are_asked_for() {
     let mut screen = Screen::new(1000, 80, 24);
     let wanted = |screen: &Screen| match screen.app.wanted().subject {
-        Subject::Devices {
+        PageSubject::Devices {
             sort,
             offset,
             limit,
             ..
         } => (sort, offset, limit, screen.app.selected),
-        Subject::Device { .. } => panic!("a device"),
+        PageSubject::Device { .. } => panic!("a device"),
     };
     assert_eq!(wanted(&screen), ("worst", 0, 8, 0));
     screen.press("jjjjjjj");
@@ -259,7 +259,7 @@ fn a_lost_daemon_is_stated_and_the_figures_stay() {
     assert!(screen.text().contains("LOST, trying again: cannot connect"));
     screen.answer();
     // A device that is forgotten meanwhile keeps its last figures.
-    let Subject::Device { device, .. } = screen.app.wanted().subject else {
+    let PageSubject::Device { device, .. } = screen.app.wanted().subject else {
         panic!("no device");
     };
     screen.app.receive(Ok(Round {

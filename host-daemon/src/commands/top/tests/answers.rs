@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::from_json;
 use crate::api::tail::Tail;
-use crate::commands::top::poll::{FeedKind, Round, Subject, Wanted};
+use crate::commands::top::poll::{FeedKind, PageSubject, Round, Wanted};
 
 const TIME: &str = "2026-11-28T12:00:05.000000000Z";
 /// The same time, in milliseconds since 1970.
@@ -15,7 +15,7 @@ const TIME_MS: i64 = 1_795_867_205_000;
 pub(super) fn round(wanted: &Wanted, devices: usize) -> Round {
     let mut round = Round::default();
     match &wanted.subject {
-        Subject::Devices {
+        PageSubject::Devices {
             filter,
             sort,
             offset,
@@ -36,7 +36,7 @@ pub(super) fn round(wanted: &Wanted, devices: usize) -> Round {
             round.devices = Some((*offset, read(report(page, matched, devices))));
             round.daemon = Some(read(daemon()));
         }
-        Subject::Device { device, fields, .. } => {
+        PageSubject::Device { device, fields, .. } => {
             let view = json!({
                 "time": TIME, "device": one(device, "live", 7), "encoding": "json", "peer": "10.0.0.7:51234", "conn": 12,
                 "session": {"session": "00000000000000ab", "received": 1200, "durable": 1190}, "since": TIME,
