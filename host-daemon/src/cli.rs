@@ -1,12 +1,14 @@
 //! The command line, as clap parses it. Start with [`Cli`].
 
 mod condition;
+mod daemon;
 mod devices;
 mod export;
 mod fields;
 mod recordings;
 mod selection;
 mod serve;
+mod tap;
 mod time;
 
 use std::ffi::OsString;
@@ -20,12 +22,14 @@ use framing_core::session::{Device, DeviceError};
 use framing_core::{AnyFraming, Blocks};
 
 pub use self::condition::{Condition, Operand, Operator};
+pub use self::daemon::DaemonAddress;
 pub use self::devices::Devices;
 pub use self::export::{Export, ExportFormat, TimeField, TimeUnit};
 pub use self::fields::{FieldNames, TableOptions};
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Sessions, Verify};
 pub use self::selection::Selection;
 pub use self::serve::{Options, Serve};
+pub use self::tap::{LeastLevel, Tap, Top};
 pub use self::time::Last;
 
 use crate::config::value::{framing, seconds};
@@ -61,6 +65,10 @@ pub enum Command {
     Sessions(Sessions),
     /// List the devices of a recording or of a running daemon.
     Devices(Devices),
+    /// Print the messages of a running daemon as they arrive.
+    Tap(Tap),
+    /// Show the devices of a running daemon in the terminal.
+    Top(Top),
     /// Check recordings for damage, and for missing messages of sessions.
     Verify(Verify),
     /// Recover the intact data of torn recordings.

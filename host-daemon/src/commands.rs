@@ -1,9 +1,11 @@
 //! The commands of the program, one module each. Start with [`run`].
 
 pub mod check_config;
+mod client;
 mod content;
 pub mod demo;
 pub mod devices;
+mod entry_text;
 pub mod export;
 mod filter;
 pub mod manual;
@@ -17,7 +19,9 @@ pub mod send;
 mod session;
 pub mod sessions;
 mod table;
+pub mod tap;
 pub mod textbook;
+pub mod top;
 mod unique;
 pub mod usage;
 
@@ -85,6 +89,8 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             }
             None => devices::of_recordings(&arguments.paths, arguments.json),
         },
+        Command::Tap(arguments) => tap::tap(arguments, runtime()?),
+        Command::Top(arguments) => top::top(&arguments, runtime()?),
         Command::Verify(arguments) => report::verify_command(&arguments.paths),
         Command::Recover(arguments) => {
             report::recover_command(&arguments.path, arguments.output.as_deref())

@@ -202,6 +202,24 @@ pub enum CommandError {
         /// The feature of the package that adds it.
         feature: &'static str,
     },
+    /// A command that this build of the program was made without.
+    #[error(
+        "this build of blocksd has no command `{command}`; the builds of a release have it, and `cargo install blocksd --features {feature}`"
+    )]
+    CommandNotBuilt {
+        /// The command.
+        command: &'static str,
+        /// The feature of the package that adds it.
+        feature: &'static str,
+    },
+    /// A command that needs a terminal.
+    #[error("`{command}` needs a terminal; for a file or a pipe, use {instead}")]
+    NoTerminal {
+        /// The command.
+        command: &'static str,
+        /// What does not need one.
+        instead: &'static str,
+    },
     /// A file that a command would overwrite.
     #[error("{} exists; choose another --out, or overwrite it with --force", path.display())]
     Exists {

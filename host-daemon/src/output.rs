@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use self::bounded_line::{BoundedLine, write_meaning};
+pub(crate) use self::clock::Clock;
 pub use self::json::Json;
 pub use self::text::{Hex, Text};
 use blocksd_engine::batch::Item;

@@ -150,6 +150,8 @@ mod service {
     mod packaging;
     mod page;
     mod signals;
+    mod tap;
+    mod top;
     mod view;
     mod view_access;
     mod view_documents;

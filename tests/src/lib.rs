@@ -11,6 +11,7 @@ pub mod disk;
 pub mod elf;
 pub mod ended;
 pub mod exported;
+pub mod fake_daemon;
 pub mod foreign;
 pub mod framings;
 pub mod golden;
@@ -40,6 +41,7 @@ pub mod simulated_sessions;
 pub mod skip;
 pub mod small_disk;
 pub mod story;
+pub mod tmux;
 pub mod viewer;
 pub mod workplace;
 

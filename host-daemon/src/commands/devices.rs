@@ -1,7 +1,6 @@
 //! `blocksd devices`: lists the devices of a recording, or of a running daemon. Start with [`of_recordings`] and
 //! [`of_daemon`].
 
-mod client;
 mod recorded;
 
 use std::cmp::Reverse;
@@ -11,7 +10,8 @@ use std::path::{Path, PathBuf};
 use hyper::Uri;
 use tokio::runtime::Runtime;
 
-use crate::api::devices::{DeviceReport, urgency};
+use crate::api::devices::{DeviceReport, DevicesReport, urgency};
+use crate::commands::client::{DaemonClient, RequestTarget};
 use crate::commands::content::report_empty;
 use crate::commands::read::check_losses;
 use crate::commands::table::{time, write_table};
@@ -58,7 +58,9 @@ pub fn of_daemon(
     as_json: bool,
     runtime: &Runtime,
 ) -> Result<(), CommandError> {
-    let report = runtime.block_on(client::devices(url, token))?;
+    let mut client = DaemonClient::new(url, token)?;
+    let target = RequestTarget::new("/api/v1/devices");
+    let report: DevicesReport = runtime.block_on(client.get(&target))?;
     let written = match as_json {
         true => write_lines(&report.devices),
         false => write_live(report.devices),

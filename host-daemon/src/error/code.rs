@@ -77,6 +77,8 @@ impl CommandError {
             | Self::Duplicate { .. }
             | Self::Exists { .. }
             | Self::NotBuilt { .. }
+            | Self::CommandNotBuilt { .. }
+            | Self::NoTerminal { .. }
             | Self::Selection(_)
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }

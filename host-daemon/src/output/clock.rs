@@ -11,14 +11,14 @@ use crate::recorded::time::timestamp;
 
 /// Shows times in the zone of this machine.
 #[derive(Clone, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     zone: TimeZone,
     /// The day on which the output began. Times of other days have their date.
     today: Date,
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = Zoned::now();
         Self {
             zone: now.time_zone().clone(),
@@ -27,13 +27,20 @@ impl Clock {
     }
 
     /// The time of day, to the millisecond, preceded by the date unless that is today's.
-    pub(super) fn show(&self, time: SystemTime) -> impl fmt::Display {
+    pub(crate) fn show(&self, time: SystemTime) -> impl fmt::Display {
         let local = timestamp(time).to_zoned(self.zone.clone());
         let format = match local.date() == self.today {
             true => "%H:%M:%S%.3f",
             false => "%Y-%m-%d %H:%M:%S%.3f",
         };
         fmt::from_fn(move |f| write!(f, "{}", local.strftime(format)))
+    }
+
+    /// The time of day, to the second.
+    #[cfg(feature = "top")]
+    pub(crate) fn time_of_day(&self, time: SystemTime) -> impl fmt::Display {
+        let local = timestamp(time).to_zoned(self.zone.clone());
+        fmt::from_fn(move |f| write!(f, "{}", local.strftime("%H:%M:%S")))
     }
 }
 

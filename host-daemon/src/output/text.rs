@@ -73,6 +73,37 @@ impl Text {
         Ok(())
     }
 
+    /// How the level of a line of a log is shown.
+    pub(crate) fn level_style(level: &str) -> anstyle::Style {
+        let colour = match level {
+            "error" => AnsiColor::Red,
+            "warn" => AnsiColor::Yellow,
+            "info" => AnsiColor::Green,
+            "debug" => AnsiColor::Blue,
+            _ => AnsiColor::BrightBlack,
+        };
+        colour.on_default()
+    }
+
+    /// Appends a row of a dump: the offset and the bytes, at most 16.
+    pub(crate) fn write_dump_row(offset: usize, row: &[u8], line: &mut Vec<u8>) {
+        line.extend_from_slice(format!("  {offset:08x} ").as_bytes());
+        for column in 0..DUMP_LEN {
+            let gap = if column == DUMP_LEN / 2 { " " } else { "" };
+            let byte = match row.get(column) {
+                Some(byte) => format!("{gap} {byte:02x}"),
+                None => format!("{gap}   "),
+            };
+            line.extend_from_slice(byte.as_bytes());
+        }
+        line.extend_from_slice(b"  |");
+        line.extend(row.iter().map(|&byte| match byte {
+            b' '..=b'~' => byte,
+            _ => b'.',
+        }));
+        line.push(b'|');
+    }
+
     fn log(
         colour: bool,
         log: &LogFrame<'_>,
@@ -80,7 +111,7 @@ impl Text {
     ) -> Result<(), DecodeError> {
         if let Some(level) = log.level() {
             let style = if colour {
-                level_style(level)
+                Self::level_style(level)
             } else {
                 anstyle::Style::new()
             };
@@ -103,17 +134,6 @@ impl Text {
         }
         Ok(())
     }
-}
-
-fn level_style(level: &str) -> anstyle::Style {
-    let colour = match level {
-        "error" => AnsiColor::Red,
-        "warn" => AnsiColor::Yellow,
-        "info" => AnsiColor::Green,
-        "debug" => AnsiColor::Blue,
-        _ => AnsiColor::BrightBlack,
-    };
-    colour.on_default()
 }
 
 impl Hex {
@@ -195,24 +215,7 @@ impl Format for Hex {
             write!(out.line(), "{}", counted(bytes.len() as u64, "byte"))?;
             out.end_line()?;
             for (index, row) in bytes.chunks(DUMP_LEN).enumerate() {
-                let line = out.line();
-                write!(line, "  {:08x} ", index * DUMP_LEN)?;
-                for column in 0..DUMP_LEN {
-                    let gap = if column == DUMP_LEN / 2 { " " } else { "" };
-                    match row.get(column) {
-                        Some(byte) => write!(line, "{gap} {byte:02x}")?,
-                        None => write!(line, "{gap}   ")?,
-                    }
-                }
-                line.extend_from_slice(b"  |");
-                line.extend(row.iter().map(|&byte| {
-                    if matches!(byte, b' '..=b'~') {
-                        byte
-                    } else {
-                        b'.'
-                    }
-                }));
-                line.push(b'|');
+                Text::write_dump_row(index * DUMP_LEN, row, out.line());
                 out.end_line()?;
             }
             Ok(())

@@ -395,6 +395,21 @@ fn position(note: &Note<'_>) -> StreamPosition {
     }
 }
 
+/// The event of a note. `None` as for [`kind`].
+pub(crate) fn event_of(note: &Note<'_>, time: SystemTime) -> Option<Event> {
+    let origin = &note.head().origin;
+    let device = origin.device.as_deref().unwrap_or_default();
+    Some(Event {
+        source: source(
+            origin.conn.unwrap_or_default(),
+            device.into(),
+            session(note),
+        ),
+        time,
+        kind: kind(note)?,
+    })
+}
+
 /// The content of an event. `None` for a piece, whose bytes are in another record, and for a close with an unknown
 /// reason.
 fn kind(note: &Note<'_>) -> Option<EventKind> {

@@ -92,6 +92,14 @@ fn errors() -> Vec<CommandError> {
             format: "Parquet",
             feature: "parquet",
         },
+        CommandError::CommandNotBuilt {
+            command: "top",
+            feature: "top",
+        },
+        CommandError::NoTerminal {
+            command: "top",
+            instead: "`devices --url URL` or `tap`",
+        },
         CommandError::Exists { path: path() },
         CommandError::NotExported {
             messages: 2,

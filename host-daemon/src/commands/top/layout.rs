@@ -1,0 +1,147 @@
+//! Where the parts of a screen are: [`ListLayout`] and [`DeviceLayout`], and how much fits ([`list_sizes`]).
+
+use ratatui::layout::{Constraint, Layout, Rect};
+
+/// The size of a terminal, in cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) width: u16,
+    pub(super) height: u16,
+}
+
+/// The parts of the first screen.
+#[derive(Debug)]
+pub(super) struct ListLayout {
+    pub(super) header: Rect,
+    pub(super) rate: Rect,
+    pub(super) table: Rect,
+    pub(super) faults: Rect,
+    pub(super) messages: Rect,
+}
+
+/// How many lines of the first screen are visible.
+#[derive(Debug)]
+pub(super) struct ListSizes {
+    /// Devices.
+    pub(super) rows: usize,
+    /// Messages.
+    pub(super) messages: usize,
+}
+
+/// The parts of the view of a device.
+#[derive(Debug)]
+pub(super) struct DeviceLayout {
+    pub(super) header: Rect,
+    pub(super) fields: Rect,
+    pub(super) plots: Rect,
+    pub(super) lines: Rect,
+}
+
+/// Least width for fields and plots beside each other.
+const WIDE: u16 = 110;
+/// Width of the fields beside plots.
+const FIELDS: u16 = 50;
+
+/// What fits on the first screen.
+pub(super) fn list_sizes(size: Size) -> ListSizes {
+    let area = Rect::new(0, 0, size.width, size.height);
+    let layout = ListLayout::of(area);
+    // Each has a line with names.
+    let lines = |area: Rect| usize::from(area.height.saturating_sub(1));
+    ListSizes {
+        rows: lines(layout.table),
+        messages: lines(layout.messages),
+    }
+}
+
+impl ListLayout {
+    pub(super) fn of(area: Rect) -> Self {
+        let (rate, faults, messages) = match area.height {
+            0..10 => (0, 0, 0),
+            10..20 => (1, 1, 4),
+            20..36 => (2, 3, 7),
+            _ => (3, 5, 12),
+        };
+        let parts = [
+            Constraint::Length(2),
+            Constraint::Length(rate),
+            Constraint::Min(0),
+            Constraint::Length(faults),
+            Constraint::Length(messages),
+            Constraint::Length(1),
+        ];
+        let [header, rate, table, faults, messages, _footer] = Layout::vertical(parts).areas(area);
+        Self {
+            header,
+            rate,
+            table,
+            faults,
+            messages,
+        }
+    }
+}
+
+impl DeviceLayout {
+    pub(super) fn of(area: Rect) -> Self {
+        let lines = match area.height {
+            0..12 => 0,
+            12..20 => 3,
+            20..36 => 7,
+            _ => 12,
+        };
+        let parts = [
+            Constraint::Length(2),
+            Constraint::Min(0),
+            Constraint::Length(lines),
+            Constraint::Length(1),
+        ];
+        let [header, middle, lines, _footer] = Layout::vertical(parts).areas(area);
+        let (fields, plots) = match area.width < WIDE {
+            true => {
+                let fields = (middle.height / 3).clamp(3, 8);
+                let parts = [Constraint::Length(fields), Constraint::Min(0)];
+                let [fields, plots] = Layout::vertical(parts).areas(middle);
+                (fields, plots)
+            }
+            false => {
+                let parts = [Constraint::Length(FIELDS), Constraint::Min(0)];
+                let [fields, plots] = Layout::horizontal(parts).spacing(2).areas(middle);
+                (fields, plots)
+            }
+        };
+        Self {
+            header,
+            fields,
+            plots,
+            lines,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_rows_in_a_small_terminal() {
+        let sizes = |width, height| {
+            let sizes = list_sizes(Size { width, height });
+            (sizes.rows, sizes.messages)
+        };
+        assert_eq!(sizes(60, 16), (6, 3));
+        assert_eq!(sizes(80, 24), (8, 6));
+        assert_eq!(sizes(200, 60), (36, 11));
+        // Nothing overflows.
+        for height in 0..30 {
+            for width in (0..100).step_by(9) {
+                list_sizes(Size { width, height });
+                DeviceLayout::of(Rect::new(0, 0, width, height));
+            }
+        }
+        let small = DeviceLayout::of(Rect::new(0, 0, 60, 16));
+        assert_eq!(
+            (small.fields.height, small.plots.height, small.lines.height),
+            (3, 7, 3)
+        );
+    }
+}
