@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::recorded::time::Time;
-use blocksd_engine::device::{DeviceList, DeviceSnapshot, DeviceState};
+use blocksd_engine::device::{DeviceSnapshot, DeviceState};
 use blocksd_engine::reason::FaultKind;
 
 /// All devices of a daemon: the answer of `/api/v1/devices`.
@@ -121,21 +121,6 @@ pub struct DeviceReport {
     pub spark: Vec<u64>,
 }
 
-impl DevicesReport {
-    /// The devices of a daemon, read now.
-    #[must_use]
-    pub fn of(list: &DeviceList) -> Self {
-        let mut devices: Vec<_> = list.devices.iter().map(DeviceReport::of).collect();
-        devices.sort_unstable_by(|one, other| one.device.cmp(&other.device));
-        Self {
-            time: Time(SystemTime::now()),
-            devices,
-            gone_dropped: list.dropped,
-            ..Self::default()
-        }
-    }
-}
-
 impl DeviceReport {
     /// A device of which only its name is known, and when it was seen.
     #[must_use]
@@ -242,7 +227,11 @@ mod tests {
             device.arrived();
             device.batch(2, 30, SystemTime::now());
         }
-        let report = DevicesReport::of(&registry.list());
+        let list = registry.list();
+        let report = DevicesReport {
+            devices: list.devices.iter().map(DeviceReport::of).collect(),
+            ..DevicesReport::default()
+        };
         let json = to_json(&report);
         assert_eq!(json.lines().count(), 1);
         let confuses = |it: char| it.is_control() || "\u{202e}\u{2028}".contains(it);
@@ -251,7 +240,8 @@ mod tests {
         assert_eq!(read, report);
         let mut names: Vec<_> = names.map(str::to_owned).into();
         names.sort_unstable();
-        let read: Vec<_> = read.devices.into_iter().map(|it| it.device).collect();
+        let mut read: Vec<_> = read.devices.into_iter().map(|it| it.device).collect();
+        read.sort_unstable();
         assert_eq!(read, names);
     }
 }

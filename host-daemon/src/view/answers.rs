@@ -109,39 +109,40 @@ impl View {
     /// The devices of a request.
     #[must_use]
     pub fn devices(&self, query: &DevicesQuery) -> DevicesReport {
-        let list = self.devices.list();
-        let mut state = self.lock();
-        let (messages_per_s, bytes_per_s) = state.rates.now();
-        let mut report = DevicesReport::of(&list);
-        report.total = report.devices.len() as u64;
+        let mut list = self.devices.list();
+        let mut report = DevicesReport {
+            gone_dropped: list.dropped,
+            total: list.devices.len() as u64,
+            ..DevicesReport::default()
+        };
         for known in DeviceState::ALL {
             let count = list.devices.iter().filter(|it| it.state == known).count();
-            report
-                .states
-                .insert(known.as_str().to_owned(), count as u64);
+            let name = known.as_str().to_owned();
+            report.states.insert(name, count as u64);
         }
-        report.messages_per_s = messages_per_s;
-        report.bytes_per_s = bytes_per_s;
-        report.history = state.rates.history();
-        report.faults = state.fault_summaries(&list);
+        let counts = faults_by_kind(&list);
         let filter = query.filter.to_lowercase();
-        let states: Vec<_> = query.states.iter().map(|it| it.as_str()).collect();
-        report.devices.retain(|device| {
-            let has_state = |state: &str| states.is_empty() || states.contains(&state);
+        list.devices.retain(|device| {
             (filter.is_empty() || device.device.to_lowercase().contains(&filter))
-                && device.state.as_deref().is_none_or(has_state)
-                && (query.names.is_empty() || query.names.contains(&device.device))
+                && (query.states.is_empty() || query.states.contains(&device.state))
+                && (query.names.is_empty() || query.names.contains(&*device.device))
         });
-        report.matched = report.devices.len() as u64;
-        sort(&mut report.devices, query.order);
-        let selected = report.devices.drain(..).skip(query.offset);
-        report.devices = selected.take(query.limit.unwrap_or(usize::MAX)).collect();
+        report.matched = list.devices.len() as u64;
+        sort(&mut list.devices, query.order);
+        let selected = list.devices.iter().skip(query.offset);
+        let selected = selected.take(query.limit.unwrap_or(usize::MAX));
+        report.devices = selected.map(DeviceReport::of).collect();
+        let mut state = self.lock();
+        (report.messages_per_s, report.bytes_per_s) = state.rates.now();
+        report.history = state.rates.history();
+        report.faults = state.fault_summaries(counts);
         if query.has_details {
             let now_ms = self.now_ms();
             for device in &mut report.devices {
                 self.add_details(device, &mut state, now_ms);
             }
         }
+        report.time = Time(SystemTime::now());
         report
     }
 
@@ -392,23 +393,33 @@ impl View {
 
 impl ViewState {
     /// The kinds of faults that occurred, the newest first.
-    fn fault_summaries(&self, list: &DeviceList) -> Vec<FaultSummary> {
+    fn fault_summaries(&self, counts: [u64; FaultKind::ALL.len()]) -> Vec<FaultSummary> {
         let kinds = FaultKind::ALL.into_iter().zip(&self.newest_faults);
-        let summaries = kinds.map(|(kind, newest)| {
-            let of = |faults: &[u64]| faults.get(kind as usize).copied().unwrap_or_default();
-            FaultSummary {
+        let summaries = kinds
+            .zip(counts)
+            .map(|((kind, newest), count)| FaultSummary {
                 fault: kind.as_str().to_owned(),
-                count: list.devices.iter().map(|it| of(&it.faults)).sum(),
+                count,
                 device: newest.as_ref().map(|(device, _)| device.to_string()),
                 time: newest.as_ref().map(|(_, time)| Time(*time)),
-            }
-        });
+            });
         let mut summaries: Vec<_> = summaries
             .filter(|it| it.count != 0 || it.device.is_some())
             .collect();
         summaries.sort_by_key(|it| std::cmp::Reverse(it.time.map(|time| time.0)));
         summaries
     }
+}
+
+/// The faults of all devices, in the order of [`FaultKind::ALL`].
+fn faults_by_kind(list: &DeviceList) -> [u64; FaultKind::ALL.len()] {
+    let mut counts = [0; FaultKind::ALL.len()];
+    for device in &list.devices {
+        for (sum, count) in counts.iter_mut().zip(device.faults) {
+            *sum += count;
+        }
+    }
+    counts
 }
 
 /// The members of an event `open`.
