@@ -135,7 +135,8 @@ fn the_commands_of_the_page_lead_to_a_plot_of_the_value() {
     assert_eq!(table.lines().next(), shown.lines().next());
     let first = |table: &str| Some(table.lines().nth(1)?.split_once("Z,")?.1.to_owned());
     assert_eq!(first(&table), first(&shown));
-    assert!(table.lines().last().unwrap().contains(",2"), "{table}");
+    // The sender has numbered its values.
+    assert!(!table.trim_end().ends_with(','), "{table}");
     daemon.signal("INT");
     assert_eq!(daemon.end().code, Some(0));
     drop(sender);
