@@ -5,10 +5,11 @@ use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 
-use blocksd_tests::code_blocks::{CodeBlock, code_blocks, document};
-use blocksd_tests::process::{Process, connect, finish, wait_until};
+use blocksd_tests::code_blocks::{CodeBlock, code_blocks, document, replace};
+use blocksd_tests::process::{Process, blocksd, connect, finish, wait_until};
 use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::scrape;
+use blocksd_tests::tmux::Tmux;
 use blocksd_tests::workplace::Workplace;
 use regex::{Captures, Regex};
 
@@ -123,6 +124,16 @@ fn the_commands_of_the_page_lead_to_a_plot_of_the_value() {
         let values = reader.plotted().unwrap_or_default();
         values.first() == Some(&21.5) && values.iter().any(|value| 22.0 < *value)
     });
+
+    let top = reader.command("blocksd top ");
+    let program = blocksd(&[]);
+    let program = program.get_program().to_str().unwrap();
+    let top = replace(&top, "blocksd", program);
+    if let Some(terminal) = Tmux::start(name, (90, 30), &format!("{top}; echo ended=$?; cat")) {
+        terminal.wait_for("temp over 1 min");
+        terminal.press(&["q"]);
+        terminal.wait_for("ended=0");
+    }
 
     let devices = reader.command("blocksd devices ");
     let devices = reader.place.run("sh", &devices).stdout_text();
