@@ -48,7 +48,7 @@ pub(super) struct App {
     pub(super) lost: Option<String>,
     pub(super) text: EntryText,
     size: Size,
-    /// The name of the device in the chosen row: it stays chosen when it moves.
+    /// The name of the device in the row that the user has chosen: it stays chosen when it moves.
     selected_name: Option<String>,
     /// No key was pressed yet, so the view of an only device may open by itself.
     is_untouched: bool,
@@ -250,8 +250,8 @@ impl App {
             }
             Key::Char('s') => {
                 self.sort = self.sort.next();
-                self.selected_name = None;
-                0
+                self.to_first_row();
+                return;
             }
             Key::Char('f') => {
                 self.page = Page::Faults;
@@ -300,6 +300,11 @@ impl App {
 
     fn set_filter(&mut self, filter: String) {
         self.filter = filter;
+        self.to_first_row();
+    }
+
+    /// Chooses the first row, whichever device is in it.
+    fn to_first_row(&mut self) {
         (self.selected, self.offset, self.selected_name) = (0, 0, None);
     }
 
@@ -366,7 +371,9 @@ impl App {
         self.selected = self.selected.min(last);
         self.offset = self.offset.min(last);
         self.keep_selected_visible();
-        self.name_selected();
+        if self.selected_name.is_some() {
+            self.name_selected();
+        }
     }
 
     fn name_selected(&mut self) {

@@ -71,6 +71,16 @@ impl DevicePage {
         self.view.as_ref().map_or(&[], |view| &view.fields)
     }
 
+    /// The plotted fields that are shown if there is room for so many: those that the user has chosen last.
+    pub(super) fn shown_plots(&self, most: usize) -> &[String] {
+        let count = self.plotted.len();
+        let shown = match self.is_chosen {
+            true => self.plotted.get(count.saturating_sub(most)..),
+            false => self.plotted.get(..count.min(most)),
+        };
+        shown.unwrap_or_default()
+    }
+
     /// Takes what the daemon knows of the device. The first fields with numbers are plotted until the user chooses others.
     pub(super) fn set_view(&mut self, view: Option<DeviceView>) {
         self.is_unknown = view.is_none();

@@ -28,9 +28,7 @@ pub(super) fn draw(
     buffer: &mut Buffer,
 ) {
     let most = usize::from(area.height / HEIGHT_MIN).max(1);
-    // If there is no room for all, the one that was chosen last is shown.
-    let skipped = page.plotted.len().saturating_sub(most);
-    let shown: Vec<_> = page.plotted.iter().skip(skipped).collect();
+    let shown = page.shown_plots(most);
     if shown.is_empty() {
         if !page.fields().is_empty() {
             put(
@@ -43,7 +41,7 @@ pub(super) fn draw(
         return;
     }
     let parts = Layout::vertical(shown.iter().map(|_| Constraint::Fill(1))).split(area);
-    for (field, part) in shown.into_iter().zip(parts.iter()) {
+    for (field, part) in shown.iter().zip(parts.iter()) {
         let series = page.plot.as_ref().and_then(|plot| {
             let series = plot.series.iter().find(|it| it.field == *field);
             series.map(|series| (plot, series))

@@ -2,6 +2,7 @@
 
 use std::io::{self, Stdout};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -13,6 +14,9 @@ use ratatui::crossterm::terminal::{
 
 use crate::commands::top::colours::SixteenColours;
 use blocksd_engine::stdio::{self, Waiting};
+
+/// Whether the terminal is to be restored.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
 
 /// The terminal, in its alternate screen.
 pub(super) struct TopTerminal {
@@ -28,6 +32,7 @@ impl TopTerminal {
         static HOOK: Once = Once::new();
         HOOK.call_once(restore_at_panic);
         enable_raw_mode()?;
+        IS_OPEN.store(true, Ordering::Relaxed);
         let out = SixteenColours::new(stdio::stdout());
         let opened = execute!(stdio::stdout(), EnterAlternateScreen, Hide)
             .and_then(|()| Terminal::new(CrosstermBackend::new(out)));
@@ -55,8 +60,12 @@ impl Drop for TopTerminal {
     }
 }
 
-/// Nothing can be done about an error: the terminal is gone.
+/// Restores the terminal once: to leave the alternate screen again would move the cursor into the text of a panic.
 fn restore() {
+    if !IS_OPEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    // Nothing can be done about an error: the terminal is gone.
     disable_raw_mode().ok();
     execute!(stdio::stdout(), LeaveAlternateScreen, Show).ok();
 }

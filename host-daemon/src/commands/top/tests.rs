@@ -241,6 +241,14 @@ fn a_device_stays_chosen_when_it_moves() {
     round.devices.as_mut().unwrap().1.devices.rotate_right(3);
     screen.app.receive(Ok(round));
     assert_eq!((screen.app.selected, chosen(&screen)), (5, before));
+    // The first row is that of the worst device until another is chosen, and again in another order.
+    for mut screen in [Screen::new(10, 80, 24), screen] {
+        screen.press("s");
+        let mut round = answers::round(&screen.app.wanted(), 10);
+        round.devices.as_mut().unwrap().1.devices.rotate_right(3);
+        screen.app.receive(Ok(round));
+        assert_eq!(screen.app.selected, 0);
+    }
 }
 
 #[test]
