@@ -221,7 +221,7 @@ mod tests {
             ring.push(entry(if number % 10 == 0 { "b" } else { "a" }, "x"));
         }
         let mut filter = EntryFilter::default();
-        filter.devices.push("b".into());
+        filter.devices.push("b");
         let selected = ring.select(&mut filter, Some(0), most(3));
         assert_eq!((ids(&selected), selected.next), (vec![1, 11, 21], 21));
         let rest = ring.select(&mut filter, Some(21), most(3));
