@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::process::{Server, connect};
+use crate::process::{DEADLINE, Server, connect};
 use crate::scrape::{self, Answer};
 
 /// Asks a daemon that was started with `--http`.
@@ -88,7 +89,10 @@ impl Follower {
     /// If the answer ends, or nothing comes.
     #[track_caller]
     pub fn line(&mut self) -> Value {
+        // Empty lines come without end.
+        let until = Instant::now() + DEADLINE;
         loop {
+            assert!(Instant::now() < until, "no line comes");
             if let Some(len) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<_> = self.rest.drain(..=len).collect();
                 if len != 0 {

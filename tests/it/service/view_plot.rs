@@ -237,6 +237,13 @@ fn a_plot_has_the_extremes_at_their_times_and_a_gap_for_a_pause() {
         };
         assert_eq!(of(&values), of(&sent), "{column}");
     }
+    // The event of a silence has no encoding.
+    wait_until("the device is silent again", || {
+        let events = viewer.get("events?contains=%22silent%22");
+        events["entries"].as_array().unwrap().len() == 2
+    });
+    let shown = viewer.get("device?device=127.0.0.1");
+    assert_eq!(shown["encoding"], "json", "{shown}");
     let coarse = points(&viewer.get("plot?device=127.0.0.1&field=v&last_s=3600&columns=10"));
     assert!(coarse.len() <= 6, "{coarse:?}");
     server.stop();
