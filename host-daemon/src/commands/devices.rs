@@ -14,10 +14,9 @@ use tokio::runtime::Runtime;
 use crate::api::devices::{DeviceReport, urgency};
 use crate::commands::content::report_empty;
 use crate::commands::read::check_losses;
-use crate::commands::table::{time, write_table};
+use crate::commands::table::{name, time_ms, write_table};
 use crate::error::CommandError;
 use crate::escape::json::write_json;
-use crate::escape::printable;
 use crate::output::counted;
 use crate::recorded::time::nanoseconds;
 use crate::service::log::print_status;
@@ -100,15 +99,15 @@ fn write_live(mut devices: Vec<DeviceReport>) -> io::Result<()> {
     ];
     let rows = devices.iter().map(|device| {
         [
-            printable(device.state.as_deref().unwrap_or("-")),
+            name(device.state.as_deref().unwrap_or("-")),
             device.connections.unwrap_or_default().to_string(),
             device.messages.to_string(),
-            format!("{:.1}", device.messages_per_s.unwrap_or_default()),
+            per_second(device.messages_per_s.unwrap_or_default()),
             device.bytes.to_string(),
             device.gap_messages.to_string(),
-            printable(&device.device),
-            time(nanoseconds(device.last_seen.0)),
-            printable(device.last_close.as_deref().unwrap_or("-")),
+            name(&device.device),
+            time_ms(nanoseconds(device.last_seen.0)),
+            name(device.last_close.as_deref().unwrap_or("-")),
             faults(device),
         ]
     });
@@ -134,14 +133,22 @@ fn write_recorded(mut devices: Vec<DeviceReport>) -> io::Result<()> {
             device.messages.to_string(),
             device.bytes.to_string(),
             device.gap_messages.to_string(),
-            printable(&device.device),
-            time(nanoseconds(device.first_seen.0)),
-            time(nanoseconds(device.last_seen.0)),
-            printable(device.last_close.as_deref().unwrap_or("-")),
+            name(&device.device),
+            time_ms(nanoseconds(device.first_seen.0)),
+            time_ms(nanoseconds(device.last_seen.0)),
+            name(device.last_close.as_deref().unwrap_or("-")),
             faults(device),
         ]
     });
     write_table(&mut stdio::stdout(), names, rows, 0..4)
+}
+
+/// A rate. One of a daemon that is not ours can have any value.
+fn per_second(rate: f64) -> String {
+    match rate < 1e12 {
+        true => format!("{rate:.1}"),
+        false => format!("{rate:.1e}"),
+    }
 }
 
 /// The faults by kind, most first.
@@ -150,7 +157,7 @@ fn faults(device: &DeviceReport) -> String {
     counts.sort_by_key(|(_, count)| Reverse(**count));
     let counts: Vec<_> = counts
         .iter()
-        .map(|(kind, count)| format!("{count} {}", printable(kind)))
+        .map(|(kind, count)| format!("{count} {}", name(kind)))
         .collect();
     match counts.is_empty() {
         true => "-".to_owned(),
