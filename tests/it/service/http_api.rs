@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use blocksd_tests::process::{DEADLINE, Server, connect, run, wait_until};
@@ -240,6 +240,30 @@ fn slow_and_many_connections_do_not_lock_out_others() {
         assert!(Instant::now() < until, "{} are open", held.len());
         held.retain(is_open);
         std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(server.stop().0.code, Some(0));
+}
+
+#[test]
+fn a_client_that_shuts_down_its_sending_side_is_answered() {
+    let (server, addr) = start(&["--metrics", "127.0.0.1:0"]);
+    for (addr, path) in [
+        (addr, "/api/v1/devices"),
+        (addr, "/metrics"),
+        (scrape::addr(&server), "/metrics"),
+    ] {
+        for number in 0..30 {
+            let mut stream = connect(addr);
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 200 OK\r\n"),
+                "{path} {number}: {answer}"
+            );
+        }
     }
     assert_eq!(server.stop().0.code, Some(0));
 }
