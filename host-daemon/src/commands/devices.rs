@@ -66,7 +66,7 @@ pub fn of_daemon(
     if report.gone_dropped != 0 {
         let devices = counted(report.gone_dropped, "device");
         print_status(format_args!(
-            "blocksd: the daemon does not remember {devices} more that were gone; see its --max-gone-devices"
+            "blocksd: the daemon has forgotten {devices} more that were gone; see its --max-gone-devices"
         ));
     }
     Ok(())
@@ -88,6 +88,7 @@ fn write_live(mut devices: Vec<DeviceReport>) -> io::Result<()> {
     let names = [
         "STATE",
         "CONNECTIONS",
+        "RECONNECTS",
         "MESSAGES",
         "PER SECOND",
         "BYTES",
@@ -101,6 +102,7 @@ fn write_live(mut devices: Vec<DeviceReport>) -> io::Result<()> {
         [
             name(device.state.as_deref().unwrap_or("-")),
             device.connections.unwrap_or_default().to_string(),
+            device.reconnects.unwrap_or_default().to_string(),
             device.messages.to_string(),
             per_second(device.messages_per_s.unwrap_or_default()),
             device.bytes.to_string(),
@@ -111,13 +113,13 @@ fn write_live(mut devices: Vec<DeviceReport>) -> io::Result<()> {
             faults(device),
         ]
     });
-    write_table(&mut stdio::stdout(), names, rows, 1..6)
+    write_table(&mut stdio::stdout(), names, rows, 1..7)
 }
 
 fn write_recorded(mut devices: Vec<DeviceReport>) -> io::Result<()> {
     devices.sort_by_cached_key(|device| (Reverse(device.all_faults()), device.device.clone()));
     let names = [
-        "CONNECTIONS",
+        "ALL CONNECTIONS",
         "MESSAGES",
         "BYTES",
         "MISSING",

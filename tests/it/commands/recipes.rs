@@ -262,7 +262,11 @@ fn prometheus_accepts_the_metrics_and_the_configuration() {
     .unwrap();
     kitchen.run("sh", "promtool check config prometheus.yml");
     // The messages of the test are older than a minute.
-    let last = replace(&recipe("Prometheus", 1), "--from -1m", "--from 2026-01-01T00:00:00Z");
+    let last = replace(
+        &recipe("Prometheus", 1),
+        "--from -1m",
+        "--from 2026-01-01T00:00:00Z",
+    );
     let page = kitchen.run("sh", &last).stdout_text();
     assert_eq!(
         page,

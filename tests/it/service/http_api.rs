@@ -145,11 +145,17 @@ fn everything_but_health_needs_the_token() {
     let url = format!("http://{addr}");
     let ask = |more: &[&str]| run(&[&["devices", "--url", &url], more].concat(), b"");
     assert_eq!(ask(&["--token", token]).code, Some(0));
-    for more in [&[][..], &["--token", wrong]] {
+    for (more, hint) in [
+        (&[][..], "; add --token FILE".to_owned()),
+        (
+            &["--token", wrong],
+            format!("; the token in {wrong} is another one"),
+        ),
+    ] {
         let refused = ask(more);
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.stderr.contains("401 Unauthorized"), "{refused:?}");
-        assert!(refused.stderr.contains("; add --token FILE"), "{refused:?}");
+        assert!(refused.stderr.contains(&hint), "{refused:?}");
     }
     assert_eq!(server.stop().0.code, Some(0));
 }

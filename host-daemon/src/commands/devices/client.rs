@@ -55,7 +55,7 @@ pub(super) async fn devices(
         match status {
             StatusCode::OK => from_json(&body)
                 .map_err(|error| failed(format!("the answer is not a list of devices: {error}"))),
-            status => Err(failed(refusal(status, &body))),
+            status => Err(failed(refusal(status, &body, token))),
         }
     };
     let answered = tokio::time::timeout(TIMEOUT, asking).await;
@@ -93,13 +93,22 @@ fn bearer(path: &Path) -> Result<HeaderValue, CommandError> {
 }
 
 /// Why a daemon refused a request. The text comes from the other end, so it is escaped and cut.
-fn refusal(status: StatusCode, body: &[u8]) -> String {
+fn refusal(status: StatusCode, body: &[u8], token: Option<&Path>) -> String {
     let text = String::from_utf8_lossy(body);
     let text: String = text.trim().chars().take(REASON_MAX).collect();
     let hint = match status {
-        StatusCode::UNAUTHORIZED => "; add --token FILE",
-        StatusCode::NOT_FOUND => "; the address must be that of --http, not of --metrics",
-        _ => "",
+        StatusCode::UNAUTHORIZED => match token {
+            Some(path) => format!("; the token in {} is another one", path.display()),
+            None => "; add --token FILE".to_owned(),
+        },
+        StatusCode::NOT_FOUND => {
+            "; the address must be that of --http, not of --metrics".to_owned()
+        }
+        _ => String::new(),
     };
-    format!("refused with {status}: {}{hint}", printable(text))
+    format!(
+        "refused with {status}: {}{}",
+        printable(text),
+        printable(hint)
+    )
 }
