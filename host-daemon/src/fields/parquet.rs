@@ -408,3 +408,34 @@ impl From<ParquetFailure> for io::Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::FieldNames;
+
+    #[test]
+    fn a_time_that_a_file_cannot_hold_is_the_last_one_and_counted() {
+        let mut columns = Columns::new(&FieldNames::All);
+        columns.close();
+        let mut rows = ParquetRows::new(Box::new(Vec::new()), columns, true).expect("a file");
+        let most = i64::MAX.unsigned_abs();
+        for (time, unfit) in [(most, 0), (most + 1, 1), (u64::MAX, 2)] {
+            let row = FieldRow {
+                time,
+                received: 1,
+                device: "imu",
+                conn: 1,
+                seq: 0,
+                session: None,
+                object: b"{}",
+            };
+            rows.push(&row).expect("written");
+            assert_eq!(rows.unfit(), unfit);
+        }
+        let Values::Integers(times) = &rows.cells[0].values else {
+            panic!("times are integers");
+        };
+        assert_eq!(times, &[i64::MAX; 3]);
+    }
+}
