@@ -51,7 +51,7 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// Print recorded messages.
     Read(Read),
-    /// Write decoded messages for analysis: MCAP for Foxglove or PlotJuggler, CSV or Parquet.
+    /// Write decoded messages for analysis, as MCAP, CSV or Parquet.
     Export(Export),
     /// Send recorded messages again, with their original timing.
     Replay(Replay),
