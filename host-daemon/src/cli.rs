@@ -218,6 +218,9 @@ pub struct Demo {
     /// Add an emulated Cortex-M4 with real firmware (needs QEMU and a compiler for the target).
     #[arg(long)]
     pub firmware: bool,
+    /// After the totals, serve the page until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// Arguments of `completions`.

@@ -25,7 +25,7 @@ use std::ffi::OsString;
 
 use tokio::runtime::Runtime;
 
-use crate::cli::Command;
+use crate::cli::{Command, Demo};
 use crate::error::CommandError;
 use crate::serve;
 use crate::service::log;
@@ -93,7 +93,12 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             check_config::command(&arguments.file, arguments.options()?, arguments.print)
         }
         Command::Demo(arguments) => {
-            runtime()?.block_on(demo::demo(arguments.seconds, arguments.firmware))
+            let Demo {
+                seconds,
+                firmware,
+                keep,
+            } = arguments;
+            runtime()?.block_on(demo::demo(seconds, firmware, keep))
         }
         Command::Completions(arguments) => manual::completions(arguments.shell),
         Command::Man(arguments) => {

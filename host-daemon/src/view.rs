@@ -13,6 +13,7 @@ mod entry;
 mod fields;
 mod filter;
 mod history;
+mod order;
 mod rates;
 mod reading;
 mod series;
@@ -23,16 +24,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use blocksd_engine::device::DeviceRegistry;
-use blocksd_engine::event::Event;
+use blocksd_engine::event::{Event, EventKind};
 use blocksd_engine::reason::FaultKind;
 use tokio::sync::{Semaphore, watch};
 
-pub use self::answers::{
-    DeviceOrder, DevicesQuery, EntriesAnswer, EntriesQuery, EntryKind, PlotQuery,
-};
+pub use self::answers::{DevicesQuery, EntriesAnswer, EntriesQuery, EntryKind, PlotQuery};
 pub use self::disk::RecordingSource;
 pub use self::entry::LogLevel;
 pub use self::filter::{DeviceGlobs, EntryFilter};
+pub use self::order::DeviceOrder;
 pub use self::series::LONGEST_S;
 pub use self::sink::ViewSink;
 pub use self::undecoded::UndecodedQueue;
@@ -150,9 +150,12 @@ impl View {
         if let Some(newest) = newest {
             state.watched.set_newest(&event.source.device, newest);
         }
-        let objects = messages.iter().map(|(_, object)| &**object);
-        let objects = objects.filter(|object| !object.is_empty());
-        state.watched.messages(&event.source, time, objects);
+        // A silence is not of a connection, so it has no encoding and no session.
+        if matches!(event.kind, EventKind::Batch { .. } | EventKind::Session(_)) {
+            let objects = messages.iter().map(|(_, object)| &**object);
+            let objects = objects.filter(|object| !object.is_empty());
+            state.watched.messages(&event.source, time, objects);
+        }
         for (message, _) in messages {
             state.messages.push(message);
         }
@@ -196,20 +199,28 @@ impl View {
         let second = past(settled, range.to);
         let (view, device) = (Arc::clone(self), Arc::clone(device));
         tokio::spawn(async move {
-            let (is_whole, last) = view.read_part(&device, first, 0).await;
+            let reading = range.reading;
+            let (is_whole, last) = view.read_part(&device, reading, first, 0).await;
             tokio::time::sleep(SETTLED).await;
-            let (is_settled, _) = view.read_part(&device, second, last).await;
+            let (is_settled, _) = view.read_part(&device, reading, second, last).await;
             let history = match is_whole && is_settled {
                 true => History::Complete,
                 false => History::Partial,
             };
-            view.lock().watched.set_history(&device, history);
+            let mut state = view.lock();
+            state.watched.set_history(&device, reading, history);
         });
     }
 
     /// Adds the messages of a part of the past that are later than `after`. Returns whether it was read whole, and the time of
     /// the last message.
-    async fn read_part(self: &Arc<Self>, device: &Arc<str>, past: Past, after: u64) -> (bool, u64) {
+    async fn read_part(
+        self: &Arc<Self>,
+        device: &Arc<str>,
+        reading: u64,
+        past: Past,
+        after: u64,
+    ) -> (bool, u64) {
         // The semaphore is never closed.
         let _permit = self.past.acquire().await;
         let (view, device) = (Arc::clone(self), Arc::clone(device));
@@ -220,7 +231,8 @@ impl View {
                     return true;
                 }
                 last = last.max(row.time);
-                view.lock().watched.past(&device, row.time, row.object)
+                let mut state = view.lock();
+                state.watched.past(&device, reading, row.time, row.object)
             });
             (read.unwrap_or(false), last)
         };

@@ -4,10 +4,12 @@
 mod commands {
     mod analysis;
     mod demo;
+    mod demo_page;
     mod error_messages;
     mod export;
     mod fields;
     mod files;
+    mod first_device;
     mod hostile_text;
     mod nonblocking;
     mod parquet;
@@ -40,7 +42,7 @@ mod config {
 
 /// Devices and their connections: admission, limits, timeouts, replies, listeners, and third-party peers.
 mod engine {
-    mod admission;
+    pub(crate) mod admission;
     mod chaos;
     mod ends;
     mod exhaustion;
@@ -75,7 +77,7 @@ mod payload {
     mod alike;
     mod bounds;
     mod decode;
-    mod defmt;
+    pub(crate) mod defmt;
     mod defmt_alike;
     mod defmt_folder;
     mod served;
@@ -146,7 +148,14 @@ mod service {
     mod metrics;
     mod notify;
     mod packaging;
+    mod page;
     mod signals;
+    mod view;
+    mod view_access;
+    mod view_documents;
+    mod view_follow;
+    mod view_hostile;
+    mod view_plot;
 }
 
 /// Acknowledged sessions, with the daemon and with a host that fails, from senders in three languages: nothing is lost, and

@@ -3,11 +3,13 @@
 pub mod bad_disk;
 pub mod board;
 pub mod chaos;
+pub mod code_blocks;
 pub mod connections;
 pub mod controlled_host;
 pub mod cutting_proxy;
 pub mod disk;
 pub mod elf;
+pub mod ended;
 pub mod exported;
 pub mod foreign;
 pub mod framings;
@@ -38,6 +40,8 @@ pub mod simulated_sessions;
 pub mod skip;
 pub mod small_disk;
 pub mod story;
+pub mod viewer;
+pub mod workplace;
 
 /// Compiles the examples of the README as documentation tests.
 #[cfg(doctest)]

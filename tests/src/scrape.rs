@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
+use serde_json::Value;
+
 use crate::process::{Server, connect, wait_until};
 
 /// An HTTP response.
@@ -51,6 +53,18 @@ pub fn get_as(addr: SocketAddr, path: &str, header: &str) -> Answer {
         addr,
         &format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n"),
     )
+}
+
+/// Asks the API for `/api/v1/PATH`. The answer must be JSON.
+#[track_caller]
+pub fn api(addr: SocketAddr, path: &str) -> Value {
+    let line = format!("GET /api/v1/{path} HTTP/1.1");
+    let answer = request(
+        addr,
+        &format!("{line}\r\nHost: {addr}\r\nConnection: close\r\n\r\n"),
+    );
+    assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{path}: {answer:?}"))
 }
 
 /// Sends these bytes as the request.

@@ -29,6 +29,8 @@ pub struct Counters {
     undecoded: AtomicU64,
     output_lost: AtomicU64,
     output_lost_others: AtomicU64,
+    view_missed: AtomicU64,
+    view_missed_others: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
     series_open: AtomicU64,
     after_end: AtomicU64,
@@ -155,6 +157,26 @@ impl Counters {
     #[must_use]
     pub fn events_not_shown(&self) -> u64 {
         self.output_lost_others.load(Ordering::Relaxed)
+    }
+
+    /// Counts what live views did not get: messages of watched devices beyond the budget or the queue, and other events beyond
+    /// the queue.
+    pub(crate) fn view_missed(&self, missed: Dropped) {
+        if missed.is_empty() {
+            return;
+        }
+        let Dropped { messages, others } = missed;
+        self.view_missed.fetch_add(messages, Ordering::Relaxed);
+        self.view_missed_others.fetch_add(others, Ordering::Relaxed);
+    }
+
+    /// Returns what live views did not get.
+    #[must_use]
+    pub fn missed_by_views(&self) -> Dropped {
+        Dropped {
+            messages: self.view_missed.load(Ordering::Relaxed),
+            others: self.view_missed_others.load(Ordering::Relaxed),
+        }
     }
 
     /// Returns the current totals.

@@ -3,10 +3,11 @@
 
 mod board;
 mod cable;
+mod counted_text;
 mod devices;
 mod kept;
 mod meter;
-mod named_text;
+mod page;
 mod recorder;
 mod tally;
 
@@ -14,12 +15,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::future::Future;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use blocksd_engine::admission::identity::DeviceBy;
+use blocksd_engine::admission::identity::{DeviceTable, Match};
 use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
 use blocksd_engine::connection::policy::{Policy, ReplyKind};
 use blocksd_engine::permit::Bounds;
@@ -33,10 +35,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::board::Board;
+use self::counted_text::{CountedText, Received};
 use self::devices::DEVICES;
 use self::kept::{Compared, Messages};
 use self::meter::METER;
-use self::named_text::NamedText;
+use self::page::DemoPage;
 use self::tally::Tally;
 use crate::error::CommandError;
 use crate::payload::{Decoding, UndecodableReporter};
@@ -44,39 +47,39 @@ use crate::sinks::console::Console;
 
 /// Longest message that the demo's daemon accepts, in bytes.
 const BLOCK_MAX: u32 = 4096;
-/// Name of the device at an address that is not of a simulated device.
+/// Name of the device at [`BOARD_ADDRESS`].
 const BOARD: &str = "board";
+/// Where the emulator connects from, as a stranger does.
+const BOARD_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Interval between checks whether a process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a signal waits for the end of the daemon. Its output may have a reader that reads nothing.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-/// The names of the devices, by address.
-type Names = Arc<Mutex<HashMap<SocketAddr, &'static str>>>;
-
 /// Runs the demo for `duration`, with an emulated board if `firmware` is set, and prints a table of totals. What the devices
-/// send is recorded in a temporary folder, and counted there at the end.
+/// send is recorded in a temporary folder, and counted there at the end. The daemon has a page, which stays after the table
+/// until a signal ends it if `keep` is set.
 ///
 /// # Errors
 /// [`CommandError::Unbalanced`] if the counts of sent and kept messages differ; [`CommandError::Board`];
 /// [`CommandError::Recorder`]; errors of the system.
-pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError> {
-    let signal = exit_signal().map_err(CommandError::Start)?;
+pub async fn demo(duration: Duration, firmware: bool, keep: bool) -> Result<(), CommandError> {
+    let mut signal = pin!(exit_signal().map_err(CommandError::Start)?);
     let folder = tempfile::Builder::new().prefix("blocksd-demo-").tempdir()?;
     let [plain, session] = ["daemon", METER].map(|name| folder.path().join(name));
     fs::create_dir(&plain)?;
 
     let stop = CancellationToken::new();
-    let mut engine = engine(&stop, &plain).await?;
+    let (mut engine, page) = engine(&stop, &plain).await?;
     let [daemon, board_daemon] = addresses(&engine)?;
-    let names = Names::default();
-    let arrived = Arc::default();
+    let received = Arc::<Mutex<Received>>::default();
     let board_is_up = Arc::<Notify>::default();
-    let text = NamedText::new(&names, &arrived, &board_is_up);
+    let text = CountedText::new(&received, &board_is_up);
     // The console waits for its reader without a limit.
     let never = CancellationToken::new();
     let counters = Arc::clone(engine.handle().counters());
-    let reporter = UndecodableReporter::new(Arc::clone(&counters));
+    let observer = Some(page.undecoded().observer());
+    let reporter = UndecodableReporter::new(Arc::clone(&counters)).observed_by(observer);
     let console = Console::new(Box::new(text), counters, Some(reporter), never)
         .map_err(CommandError::Start)?;
     engine.add_sink(Box::new(console), Delivery::BACKPRESSURE);
@@ -88,6 +91,7 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
             duration.as_secs_f32()
         ))
         .await?;
+        page.announce().await?;
         let mut board = None;
         if firmware {
             let line =
@@ -95,7 +99,7 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
             print_line(line.to_owned()).await?;
             board = Some(switch_on(board_daemon, duration, &board_is_up).await?);
         }
-        let devices = plain_devices(daemon, duration, &names, board);
+        let devices = plain_devices(daemon, duration, board);
         tokio::try_join!(devices, meter::run(&session, duration))
     };
     let show = async {
@@ -110,8 +114,9 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
             .map_err(io::Error::other)?
             .map_err(failure)?;
         let (sent, metered) = sent.ok_or(CommandError::Unbalanced)??;
-        let (received, names) = (lock(&arrived).clone(), lock(&names).clone());
-        let kept = by_name(kept::read(plain)?, &names);
+        let received = received.lock();
+        let received = received.unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = sums(kept::read(plain)?);
         let rows = sent.into_iter();
         let mut rows: Vec<_> = rows
             .map(|(name, sent)| row(name, sent, &received, &kept))
@@ -127,8 +132,8 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
         }
     };
     tokio::select! {
-        shown = show => shown,
-        code = signal => {
+        shown = show => shown?,
+        code = &mut signal => {
             stop.cancel();
             if !serving.is_finished() {
                 let _ = timeout(STOP_WAIT, serving).await;
@@ -137,10 +142,26 @@ pub async fn demo(duration: Duration, firmware: bool) -> Result<(), CommandError
             std::process::exit(code);
         }
     }
+    if !keep {
+        return Ok(());
+    }
+    tokio::select! {
+        stayed = page.stay() => stayed,
+        _ = signal => {
+            drop(folder);
+            std::process::exit(0);
+        }
+    }
 }
 
-/// The demo's daemon, which records to `folder`, with a listener for the simulated devices and one for the board.
-async fn engine(stop: &CancellationToken, folder: &Path) -> Result<Engine, CommandError> {
+/// The demo's daemon, which records to `folder`, with a listener for the simulated devices and one for the board; and its page.
+async fn engine(
+    stop: &CancellationToken,
+    folder: &Path,
+) -> Result<(Engine, DemoPage), CommandError> {
+    let names = DEVICES.map(|device| (device.name, device.address));
+    let names = names.into_iter().chain([(BOARD, BOARD_ADDRESS)]);
+    let names = names.map(|(name, address)| (name.into(), vec![Match::Address(address.into())]));
     let mut engine = Engine::builder()
         .bounds(Bounds {
             connections: DEVICES.len() + 1,
@@ -148,18 +169,19 @@ async fn engine(stop: &CancellationToken, folder: &Path) -> Result<Engine, Comma
             unfinished: 16 << 20,
             longest: u64::from(BLOCK_MAX),
         })
-        .device_by(DeviceBy::Peer)
+        .devices(DeviceTable::new(names.collect()))
         .stop(stop.clone())
         .build();
-    let simulated = policy(Decoding::Raw, None);
+    let simulated = policy(Decoding::Kv, None);
     // The board learns from the receipt that everything has arrived.
     let emulated = policy(Decoding::Cbor, Some(ReplyKind::Receipt));
     let policies = [simulated, emulated];
     let specs = policies.map(|policy| ListenerSpec::new("127.0.0.1:0", policy));
     engine.listen(specs.into()).await?;
-    let recording = kept::recording(folder)?;
+    let (recording, source) = kept::recording(folder)?;
     engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
-    Ok(engine)
+    let page = DemoPage::open(&mut engine, source, stop.clone()).await?;
+    Ok((engine, page))
 }
 
 /// Waits for a signal that ends the demo; returns the exit code. Without it, the recorder would outlive the demo, and the
@@ -203,13 +225,10 @@ fn addresses(engine: &Engine) -> Result<[SocketAddr; 2], CommandError> {
 async fn plain_devices(
     daemon: SocketAddr,
     duration: Duration,
-    names: &Names,
     board: Option<Board>,
 ) -> Result<Vec<(&'static str, Tally)>, CommandError> {
-    let devices = DEVICES.map(|device| {
-        let names = Arc::clone(names);
-        tokio::task::spawn_blocking(move || device.run(daemon, duration, &names))
-    });
+    let devices =
+        DEVICES.map(|device| tokio::task::spawn_blocking(move || device.run(daemon, duration)));
     let mut sent = Vec::new();
     for (device, sending) in DEVICES.iter().zip(devices) {
         sent.push((device.name, sending.await.map_err(io::Error::other)??));
@@ -261,31 +280,21 @@ async fn switch_on(
     }
 }
 
-/// Number and bytes of the messages of each device. The recording names a device by its address.
-fn by_name(
-    recorded: Messages,
-    names: &HashMap<SocketAddr, &'static str>,
-) -> HashMap<&'static str, (u64, u64)> {
-    let mut kept = HashMap::new();
-    for (device, messages) in recorded {
-        let address = device.parse().ok();
-        let name = address.and_then(|address| names.get(&address).copied());
-        let (blocks, bytes) = kept.entry(name.unwrap_or(BOARD)).or_default();
-        *blocks += messages.len() as u64;
-        *bytes += messages
-            .iter()
-            .map(|message| message.len() as u64)
-            .sum::<u64>();
-    }
-    kept
+/// Number and bytes of the messages of each device.
+fn sums(recorded: Messages) -> HashMap<Arc<str>, (u64, u64)> {
+    let devices = recorded.into_iter().map(|(device, messages)| {
+        let bytes = messages.iter().map(|message| message.len() as u64).sum();
+        (device, (messages.len() as u64, bytes))
+    });
+    devices.collect()
 }
 
 /// A row of the table. The board does not report how many bytes it sent, so these are not compared.
 fn row(
     name: &'static str,
     sent: Tally,
-    received: &HashMap<&'static str, Tally>,
-    kept: &HashMap<&'static str, (u64, u64)>,
+    received: &Received,
+    kept: &HashMap<Arc<str>, (u64, u64)>,
 ) -> tally::Row {
     let (blocks, bytes) = kept.get(name).copied().unwrap_or_default();
     let kept = Tally {
@@ -321,8 +330,4 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, CommandError> {
     let done = tokio::task::spawn_blocking(work).await;
     Ok(done.map_err(io::Error::other)?)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@ mod query;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::to_json;
 use crate::http::access::Access;
@@ -17,6 +17,8 @@ use crate::view::{EntriesAnswer, EntriesQuery, EntryKind, View};
 
 /// Reports that are encoded at the same time.
 const ENCODERS: usize = 2;
+/// Tables that are read and sent at the same time.
+const TABLES: usize = 2;
 
 /// The API, and who may use the server that has it.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct Api {
     view: Arc<View>,
     pub(super) access: Access,
     encoders: Semaphore,
+    tables: Arc<Semaphore>,
 }
 
 /// A query that is wrong, and why.
@@ -35,8 +38,8 @@ pub(super) struct BadQuery(pub(super) String);
 pub(super) enum ApiAnswer {
     /// JSON.
     Json(String),
-    /// A table in CSV, and the name of its device.
-    Csv(Vec<u8>, String),
+    /// A table in CSV, the name of its device, and the permit to send it.
+    Csv(Vec<u8>, String, OwnedSemaphorePermit),
     /// Lines of JSON that come over time.
     Lines(Followed),
     /// Why there is no answer.
@@ -46,11 +49,12 @@ pub(super) enum ApiAnswer {
 impl Api {
     /// Shows a view to those who have access.
     #[must_use]
-    pub const fn new(view: Arc<View>, access: Access) -> Self {
+    pub fn new(view: Arc<View>, access: Access) -> Self {
         Self {
             view,
             access,
-            encoders: Semaphore::const_new(ENCODERS),
+            encoders: Semaphore::new(ENCODERS),
+            tables: Arc::new(Semaphore::new(TABLES)),
         }
     }
 
@@ -58,23 +62,14 @@ impl Api {
     pub(super) async fn answer(&self, path: &str, query: Option<&str>) -> Option<ApiAnswer> {
         let answered = match path {
             "csv" => self.csv(query).await,
-            "tail" => self.entries(EntryKind::Messages, query),
-            "faults" => self.entries(EntryKind::Faults, query),
-            "events" => self.entries(EntryKind::Events, query),
+            "tail" => self.entries(EntryKind::Messages, query).await,
+            "faults" => self.entries(EntryKind::Faults, query).await,
+            "events" => self.entries(EntryKind::Events, query).await,
             "devices" | "device" | "plot" | "daemon" => {
                 let (view, path) = (Arc::clone(&self.view), path.to_owned());
                 let query = query.map(str::to_owned);
-                // The semaphore is never closed.
-                let _permit = self.encoders.acquire().await;
-                // There may be thousands of devices, and of values.
-                let answer = move || report(&view, &path, query.as_deref());
-                let answered = tokio::task::spawn_blocking(answer).await;
-                answered.unwrap_or_else(|_| {
-                    Ok(ApiAnswer::Refused(
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        String::new(),
-                    ))
-                })
+                self.encoded(move || report(&view, &path, query.as_deref()))
+                    .await
             }
             _ => return None,
         };
@@ -83,20 +78,42 @@ impl Api {
         }))
     }
 
-    fn entries(&self, kind: EntryKind, query: Option<&str>) -> Result<ApiAnswer, BadQuery> {
+    /// Encodes an answer on another thread: there may be thousands of devices, of values and of entries.
+    async fn encoded(
+        &self,
+        answer: impl FnOnce() -> Result<ApiAnswer, BadQuery> + Send + 'static,
+    ) -> Result<ApiAnswer, BadQuery> {
+        // The semaphore is never closed.
+        let _permit = self.encoders.acquire().await;
+        let answered = tokio::task::spawn_blocking(answer).await;
+        answered.unwrap_or_else(|_| {
+            Ok(ApiAnswer::Refused(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                String::new(),
+            ))
+        })
+    }
+
+    async fn entries(&self, kind: EntryKind, query: Option<&str>) -> Result<ApiAnswer, BadQuery> {
         let (mut query, is_followed) = Parameters::new(query)?.entries(kind)?;
         if is_followed {
             let lines = follow::follow(Arc::clone(&self.view), query);
             return Ok(ApiAnswer::Lines(lines));
         }
-        Ok(ApiAnswer::Json(tail(&self.view, &mut query)))
+        let view = Arc::clone(&self.view);
+        self.encoded(move || Ok(ApiAnswer::Json(tail(&view, &mut query))))
+            .await
     }
 
     async fn csv(&self, query: Option<&str>) -> Result<ApiAnswer, BadQuery> {
         let (device, last_s) = Parameters::new(query)?.table()?;
+        let Ok(permit) = Arc::clone(&self.tables).try_acquire_owned() else {
+            let busy = format!("{TABLES} tables are being sent; try again\n");
+            return Ok(ApiAnswer::Refused(StatusCode::SERVICE_UNAVAILABLE, busy));
+        };
         Ok(match self.view.csv(&device, last_s).await {
             None => unknown(&device),
-            Some(Ok(table)) => ApiAnswer::Csv(table, device),
+            Some(Ok(table)) => ApiAnswer::Csv(table, device, permit),
             Some(Err(error)) => {
                 ApiAnswer::Refused(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
             }
@@ -142,6 +159,7 @@ fn tail(view: &View, query: &mut EntriesQuery) -> String {
         next,
         lost,
         not_shown,
+        has_more: _,
     } = view.entries(query);
     let time = Time(std::time::SystemTime::now());
     let lost = lost.map_or_else(|| "null".to_owned(), |lost| lost.to_string());

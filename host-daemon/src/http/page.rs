@@ -14,11 +14,9 @@ pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-sr
      frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
-#[allow(dead_code)]
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-#[allow(dead_code)]
 const STYLE: &str = "text/css; charset=utf-8";
-#[allow(dead_code)]
+const IMAGE: &str = "image/svg+xml";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Embeds files of the folder `page`, each with its type.
@@ -33,7 +31,32 @@ macro_rules! files {
 }
 
 files! {
+    "api.js": SCRIPT,
+    "device.js": SCRIPT,
+    "devices.js": SCRIPT,
+    "dom.js": SCRIPT,
+    "fields.js": SCRIPT,
+    "format.js": SCRIPT,
+    "header.js": SCRIPT,
+    "health.js": SCRIPT,
+    "help.js": SCRIPT,
+    "icon.svg": IMAGE,
     "index.html": HTML,
+    "line.js": SCRIPT,
+    "login.js": SCRIPT,
+    "main.js": SCRIPT,
+    "multiples.js": SCRIPT,
+    "plot.js": SCRIPT,
+    "plots.js": SCRIPT,
+    "route.js": SCRIPT,
+    "shapes.js": SCRIPT,
+    "style.css": STYLE,
+    "table.js": SCRIPT,
+    "tail.js": SCRIPT,
+    "uPlot.LICENSE": TEXT,
+    "uPlot.iife.min.js": SCRIPT,
+    "uPlot.min.css": STYLE,
+    "uPlot.sha256": TEXT,
 }
 
 /// The file of a path.

@@ -276,7 +276,11 @@ async fn respond(
 fn api_response(answer: ApiAnswer, following: &Following) -> Response<AnswerBody> {
     match answer {
         ApiAnswer::Json(json) => response(StatusCode::OK, JSON, json),
-        ApiAnswer::Csv(table, device) => {
+        ApiAnswer::Csv(table, device, permit) => {
+            let table = AnswerBody::Parts {
+                rest: table.into(),
+                _permit: permit,
+            };
             let mut csv = response(StatusCode::OK, CSV, table);
             let is_plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
             let plain = device.chars().map(|it| if is_plain(it) { it } else { '_' });
@@ -340,4 +344,59 @@ fn response(
 fn header(response: &mut Response<AnswerBody>, name: HeaderName, value: &'static str) {
     let value = HeaderValue::from_static(value);
     response.headers_mut().insert(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use blocksd_engine::device::DeviceRegistry;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::http::access::Access;
+    use crate::view::View;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_goes_on_while_lines_are_sent_and_ends_otherwise() {
+        let server = HttpServer::bind(&[([127, 0, 0, 1], 0).into()])
+            .await
+            .expect("a port");
+        let address = server.address().expect("an address");
+        let view = View::new(DeviceRegistry::new(10), None);
+        tokio::spawn(server.run(Site {
+            registry: Registry::default(),
+            health: Arc::new(Health::new(CancellationToken::new(), || None)),
+            api: Some(Api::new(view, Access::new([]))),
+        }));
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        let request = format!("GET /api/v1/tail?follow=true HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        client
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        let started = Instant::now();
+        let mut buffer = [0; 4096];
+        while started.elapsed() < 4 * KEEP_ALIVE {
+            let len = client.read(&mut buffer).await.expect("an answer");
+            assert_ne!(len, 0, "closed after {:?}", started.elapsed());
+        }
+        // A connection that is kept for the next request ends.
+        let mut client = TcpStream::connect(address).await.expect("a connection");
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let started = Instant::now();
+        loop {
+            let sent = client.write_all(request.as_bytes()).await;
+            let len = client.read(&mut buffer).await.unwrap_or(0);
+            if sent.is_err() || len == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let passed = started.elapsed();
+        assert!(
+            passed <= KEEP_ALIVE + TIMEOUT && TIMEOUT < passed,
+            "{passed:?}"
+        );
+    }
 }

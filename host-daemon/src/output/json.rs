@@ -82,14 +82,7 @@ impl MessageLines {
         line: &mut Vec<u8>,
         seen: impl FnOnce(&Meaning<'_>, usize),
     ) -> io::Result<Result<(), Undecodable>> {
-        let (before, after) = &self.around;
-        line.extend_from_slice(before.as_bytes());
-        serde_json::to_writer(&mut *line, &seq)?;
-        line.extend_from_slice(after.as_bytes());
-        line.extend_from_slice(br#","len":"#);
-        serde_json::to_writer(&mut *line, &bytes.len())?;
-        line.push(b',');
-        let at = line.len();
+        let at = self.head(seq, bytes, line)?;
         let written = match decoder.decoding() {
             Decoding::Raw => Ok(()),
             _ => {
@@ -105,6 +98,44 @@ impl MessageLines {
         };
         write_payload(bytes, line)?;
         Ok(written)
+    }
+
+    /// The line of a message of which only the first bytes are shown, at most `most`, and where its content begins.
+    ///
+    /// # Errors
+    /// If the payload has no room in memory.
+    pub(crate) fn write_cut(
+        &self,
+        seq: u64,
+        bytes: &[u8],
+        most: usize,
+    ) -> io::Result<(Vec<u8>, usize)> {
+        let mut line = Vec::new();
+        let at = self.head(seq, bytes, &mut line)?;
+        let first = bytes.get(..most).unwrap_or(bytes);
+        let first = match std::str::from_utf8(first) {
+            // A character that is cut.
+            Err(error) if error.error_len().is_none() => {
+                first.get(..error.valid_up_to()).unwrap_or(first)
+            }
+            _ => first,
+        };
+        write_payload(first, &mut line)?;
+        line.pop();
+        line.extend_from_slice(br#","cut":true}"#);
+        Ok((line, at))
+    }
+
+    /// Appends what precedes the content, and returns where that begins.
+    fn head(&self, seq: u64, bytes: &[u8], line: &mut Vec<u8>) -> io::Result<usize> {
+        let (before, after) = &self.around;
+        line.extend_from_slice(before.as_bytes());
+        serde_json::to_writer(&mut *line, &seq)?;
+        line.extend_from_slice(after.as_bytes());
+        line.extend_from_slice(br#","len":"#);
+        serde_json::to_writer(&mut *line, &bytes.len())?;
+        line.push(b',');
+        Ok(line.len())
     }
 }
 

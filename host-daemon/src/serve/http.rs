@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 use crate::commands::check_config::http::access;
 use crate::config::Config;
 use crate::error::CommandError;
-use crate::http::access::check_exposure;
+use crate::http::access::{Access, check_exposure};
 use crate::http::api::Api;
 use crate::http::health::Health;
 use crate::http::server::{HttpServer, Site};
@@ -40,14 +40,25 @@ pub(super) async fn open(
         let has_token = config.http_token.is_some();
         let server = bind(address, |all| check_exposure(all, has_token)).await?;
         print_status(format_args!("page on http://{}/", server.address));
-        tokio::spawn(tick(Arc::downgrade(view)));
-        tokio::spawn(server.server.run(Site {
-            registry: registry(),
-            health: Arc::clone(health),
-            api: Some(Api::new(Arc::clone(view), access)),
-        }));
+        serve_page(server.server, view, access, health, registry());
     }
     Ok(())
+}
+
+/// Serves the page and the API of a view to those who have access, and updates its rates, until the runtime ends.
+pub(crate) fn serve_page(
+    server: HttpServer,
+    view: &Arc<View>,
+    access: Access,
+    health: &Arc<Health>,
+    registry: Registry,
+) {
+    tokio::spawn(tick(Arc::downgrade(view)));
+    tokio::spawn(server.run(Site {
+        registry,
+        health: Arc::clone(health),
+        api: Some(Api::new(Arc::clone(view), access)),
+    }));
 }
 
 /// Updates the rates of a view each second.

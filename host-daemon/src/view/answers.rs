@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::api::daemon::{DaemonReport, ViewReport};
 use crate::api::device::DeviceView;
-use crate::api::devices::{DeviceReport, DevicesReport, FaultSummary, urgency};
+use crate::api::devices::{DeviceReport, DevicesReport, FaultSummary};
 use crate::api::plot::{Plot, PlotSeries};
 use crate::error::CommandError;
 use crate::fields::{Dialect, FieldRow, put_object};
@@ -15,10 +15,11 @@ use crate::recorded::time::{Time, nanoseconds};
 use crate::service::priority;
 use crate::view::csv::CsvTable;
 use crate::view::devices::WatchedDevices;
-use crate::view::entries::SelectedEntries;
+use crate::view::entries::{AnswerBounds, SelectedEntries};
 use crate::view::entry::ViewEntry;
 use crate::view::filter::{DeviceGlobs, EntryFilter};
 use crate::view::history::{History, Past};
+use crate::view::order::{DeviceOrder, sort};
 use crate::view::series::PlotSpan;
 use crate::view::{EVENTS_BYTES, MESSAGES_BYTES, View, ViewState, unix_ms};
 use blocksd_engine::device::{DeviceList, DeviceState};
@@ -28,22 +29,6 @@ use blocksd_engine::reason::FaultKind;
 const GAP_INTERVALS: u32 = 3;
 /// The least time without a message after which a plot has a gap.
 const GAP_MIN: Duration = Duration::from_secs(1);
-
-/// The order of devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceOrder {
-    /// By name.
-    #[default]
-    Name,
-    /// Those that are not well first: by state, then by faults.
-    Worst,
-    /// Those that send most first.
-    Rate,
-    /// Those with the most faults first.
-    Faults,
-    /// Those that were seen last first.
-    Last,
-}
 
 /// Which devices a request selects.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +41,7 @@ pub struct DevicesQuery {
     pub names: HashSet<String>,
     /// The order.
     pub order: DeviceOrder,
-    /// SelectedEntries devices that are left out.
+    /// Devices before the first one of the answer.
     pub offset: usize,
     /// Most devices.
     pub limit: Option<usize>,
@@ -86,6 +71,8 @@ pub struct EntriesQuery {
     pub after: Option<u64>,
     /// Most entries.
     pub limit: usize,
+    /// Most bytes of all entries. There is at least one, whatever it has.
+    pub max_bytes: usize,
     /// With the payload in hexadecimal.
     pub has_hex: bool,
 }
@@ -101,6 +88,8 @@ pub struct EntriesAnswer {
     pub lost: Option<u64>,
     /// Messages of the selected devices that were received while somebody watched, and are not shown.
     pub not_shown: u64,
+    /// There are more entries after these.
+    pub has_more: bool,
 }
 
 /// The fields and the time of a plot.
@@ -256,6 +245,8 @@ impl View {
 
     /// Notes that the messages of these devices are shown. Returns how many of them are not.
     pub fn watch(&self, devices: &DeviceGlobs) -> u64 {
+        // One that connects meanwhile is watched from its first message on.
+        self.devices.watch_new();
         let devices = self.devices.matching(|name| devices.matches(name));
         devices
             .iter()
@@ -273,6 +264,11 @@ impl View {
             EntryKind::Messages => self.watch(&query.filter.devices),
             EntryKind::Faults | EntryKind::Events => 0,
         };
+        let bounds = AnswerBounds {
+            limit: query.limit,
+            max_bytes: query.max_bytes,
+            has_hex: query.has_hex,
+        };
         let state = self.lock();
         let entries = match query.kind {
             EntryKind::Messages => &state.messages,
@@ -283,7 +279,8 @@ impl View {
             entries,
             next,
             lost,
-        } = entries.select(&mut query.filter, query.after, query.limit);
+            has_more,
+        } = entries.select(&mut query.filter, query.after, bounds);
         drop(state);
         let line = |(id, entry): &(u64, ViewEntry)| {
             let mut line = Vec::with_capacity(entry.line.len() + 32);
@@ -295,6 +292,7 @@ impl View {
             next,
             lost,
             not_shown,
+            has_more,
         }
     }
 
@@ -323,7 +321,9 @@ impl View {
                         from,
                         to,
                     };
-                    past.read(|row| table.add(row))?;
+                    if !past.read(|row| table.add(row))? {
+                        table.cut();
+                    }
                 }
                 None => view.kept_rows(&name, from, &mut table),
             }
@@ -335,14 +335,14 @@ impl View {
     /// Adds the messages of a device that are kept.
     fn kept_rows(&self, name: &str, from: u64, table: &mut CsvTable) {
         let state = self.lock();
-        let decoding = state.watched.shown(name).and_then(|it| it.decoding());
         let own = state
             .messages
             .newest()
             .filter(|entry| &*entry.device == name);
         let entries: Vec<_> = own.cloned().collect();
         drop(state);
-        let decoder = Decoder::new(decoding.unwrap_or_default());
+        let newest = entries.first().map(|entry| entry.decoding.clone());
+        let decoder = Decoder::new(newest.unwrap_or_default());
         let mut object = Vec::new();
         for entry in entries.iter().rev() {
             let Ok(message) = serde_json::from_slice::<MessageEvent>(&entry.line) else {
@@ -426,22 +426,4 @@ struct MessageEvent {
     seq: u64,
     session: Option<String>,
     time: Time,
-}
-
-fn sort(devices: &mut [DeviceReport], order: DeviceOrder) {
-    use std::cmp::Reverse;
-    match order {
-        // They are in this order.
-        DeviceOrder::Name => {}
-        DeviceOrder::Worst => devices.sort_by_cached_key(|device| {
-            let urgency = device.state.as_deref().map(urgency);
-            (urgency, Reverse(device.all_faults()))
-        }),
-        DeviceOrder::Rate => devices.sort_by(|one, other| {
-            let rate = |device: &DeviceReport| device.messages_per_s.unwrap_or_default();
-            rate(other).total_cmp(&rate(one))
-        }),
-        DeviceOrder::Faults => devices.sort_by_cached_key(|it| Reverse(it.all_faults())),
-        DeviceOrder::Last => devices.sort_by_key(|device| Reverse(device.last_seen.0)),
-    }
 }

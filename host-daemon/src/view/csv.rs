@@ -12,11 +12,20 @@ const ROWS_MAX: usize = 100_000;
 /// Most bytes of all messages of a table, as JSON.
 const BYTES_MAX: usize = 16 << 20;
 
+/// Most bytes of the text of a table.
+const TEXT_MAX: usize = 32 << 20;
+/// Bytes of a row besides its values, at least.
+const ROW_COST: usize = 64;
+/// The device of the last row, if messages are left out.
+const CUT: &str = "older messages are left out";
+
 /// Messages that wait until all columns are known.
 #[derive(Debug, Default)]
 pub(super) struct CsvTable {
     rows: Vec<CsvRow>,
     bytes: usize,
+    /// Older messages are left out.
+    is_cut: bool,
 }
 
 #[derive(Debug)]
@@ -29,9 +38,15 @@ struct CsvRow {
 }
 
 impl CsvTable {
+    /// Notes that older messages are left out.
+    pub(super) const fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
     /// Adds a message. Returns `false`, and adds nothing, if the table is full.
     pub(super) fn add(&mut self, row: &FieldRow<'_>) -> bool {
         if ROWS_MAX <= self.rows.len() || BYTES_MAX < self.bytes + row.object.len() {
+            self.cut();
             return false;
         }
         self.bytes += row.object.len();
@@ -45,7 +60,7 @@ impl CsvTable {
         true
     }
 
-    /// The table, in the order of time.
+    /// The table, in the order of time. If messages are left out, its last row says so.
     ///
     /// # Errors
     /// None: a write to memory does not fail.
@@ -57,6 +72,8 @@ impl CsvTable {
         }
         let Survey(mut columns) = survey;
         columns.close();
+        self.keep_newest(columns.len());
+        let no_values = ",".repeat(columns.len());
         let memory = SharedMemory::default();
         let mut csv = CsvRows::to(Box::new(memory.clone()), columns, false)?;
         for row in &self.rows {
@@ -65,7 +82,26 @@ impl CsvTable {
         csv.flush()?;
         drop(csv);
         let mut bytes = memory.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_cut {
+            let row = format!(",{CUT},,{no_values}\n");
+            bytes.extend_from_slice(row.as_bytes());
+        }
         Ok(std::mem::take(&mut *bytes))
+    }
+
+    /// Leaves out the oldest rows, until the text has room.
+    fn keep_newest(&mut self, columns: usize) {
+        let mut room = TEXT_MAX;
+        let fits = |row: &&CsvRow| {
+            let len = row.object.len() + columns + ROW_COST;
+            let has_room = len <= room;
+            room = room.saturating_sub(len);
+            has_room
+        };
+        let kept = self.rows.iter().rev().take_while(fits).count();
+        let left_out = self.rows.len() - kept;
+        self.is_cut |= left_out != 0;
+        self.rows.drain(..left_out);
     }
 }
 
@@ -96,5 +132,81 @@ impl Write for SharedMemory {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(time: u64, seq: u64, object: &[u8]) -> FieldRow<'_> {
+        FieldRow {
+            time,
+            received: time,
+            device: "a",
+            conn: 3,
+            seq,
+            session: None,
+            object,
+        }
+    }
+
+    fn lines(table: CsvTable) -> Vec<String> {
+        let text = String::from_utf8(table.write("a").expect("memory")).expect("UTF-8");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_time_and_have_all_columns() {
+        let mut table = CsvTable::default();
+        assert!(table.add(&row(2_000_000_000, 1, br#"{"b":2}"#)));
+        assert!(table.add(&row(1_000_000_000, 1, br#"{"a":"x,y"}"#)));
+        assert!(table.add(&row(1_000_000_000, 0, br#"{"a":1}"#)));
+        let want = [
+            "time,device,conn,seq,a,b",
+            "1970-01-01T00:00:01.000000000Z,a,3,0,1,",
+            "1970-01-01T00:00:01.000000000Z,a,3,1,\"x,y\",",
+            "1970-01-01T00:00:02.000000000Z,a,3,1,,2",
+        ];
+        assert_eq!(lines(table), want);
+    }
+
+    #[test]
+    fn a_full_table_says_so_in_its_last_row() {
+        let mut table = CsvTable::default();
+        for seq in 0..ROWS_MAX as u64 {
+            assert!(table.add(&row(seq, seq, br#"{"a":1}"#)));
+        }
+        assert!(!table.add(&row(0, 0, b"{}")));
+        let lines = lines(table);
+        assert_eq!(lines.len(), ROWS_MAX + 2);
+        assert_eq!(
+            lines.last().map(String::as_str),
+            Some(",older messages are left out,,,")
+        );
+        let mut table = CsvTable::default();
+        let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(BYTES_MAX / 2));
+        let added = [0, 1].map(|seq| table.add(&row(seq, seq, long.as_bytes())));
+        assert_eq!((added, table.is_cut), ([true, false], true));
+    }
+
+    #[test]
+    fn the_newest_rows_are_kept_if_columns_take_the_room() {
+        let mut table = CsvTable::default();
+        let wide: Vec<_> = (0..1000).map(|at| format!(r#""f{at}":1"#)).collect();
+        table.add(&row(0, 0, format!("{{{}}}", wide.join(",")).as_bytes()));
+        for seq in 1..50_000 {
+            assert!(table.add(&row(seq, seq, b"{}")));
+        }
+        let text = table.write("a").expect("memory");
+        assert!(text.len() <= TEXT_MAX + (64 << 10), "{}", text.len());
+        assert!(TEXT_MAX / 2 < text.len(), "{}", text.len());
+        let text = String::from_utf8(text).expect("UTF-8");
+        let mut last = text.lines().rev();
+        assert!(
+            last.next()
+                .is_some_and(|line| line.starts_with(",older messages"))
+        );
+        assert!(last.next().is_some_and(|line| line.contains(",a,3,49999,")));
     }
 }

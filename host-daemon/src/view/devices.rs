@@ -21,6 +21,11 @@ const SHOWN_MAX: usize = 64;
 pub(super) const SERIES_MAX: usize = 64;
 /// A series that was asked for within this time gives way to no other.
 const IN_USE_MS: u64 = 10_000;
+/// All messages of a device that was asked for within this time were copied. Less than the engine's
+/// [`WATCHED`](blocksd_engine::device::WATCHED), which begins a moment earlier.
+const COPIED_MS: u64 = 9_500;
+/// Memory of a device besides its newest message and its fields, in bytes.
+const ENTRY_COST: usize = 256;
 /// How long the past of a device can be shown, in nanoseconds.
 const PAST_NS: u64 = 3_600_000_000_000;
 
@@ -29,6 +34,8 @@ const PAST_NS: u64 = 3_600_000_000_000;
 pub(super) struct WatchedDevices {
     newest: HashMap<Arc<str>, (u64, Option<NewestMessage>)>,
     shown: HashMap<Arc<str>, ShownDevice>,
+    /// Readings of the recording so far.
+    readings: u64,
 }
 
 /// A device that is shown alone.
@@ -38,6 +45,8 @@ pub(super) struct ShownDevice {
     asked_ms: u64,
     fields: FieldTable,
     pub(super) history: History,
+    /// The number of the last reading of its past.
+    reading: u64,
     /// Messages from this time on come from the queue, those before from the recording, in nanoseconds since 1970.
     live_from: u64,
     /// The time of the first message in the fields.
@@ -53,6 +62,8 @@ pub(super) struct ShownDevice {
 pub(super) struct PastRange {
     pub(super) from: u64,
     pub(super) to: u64,
+    /// Number of this reading.
+    pub(super) reading: u64,
 }
 
 impl WatchedDevices {
@@ -79,7 +90,7 @@ impl WatchedDevices {
     ) -> Option<PastRange> {
         let oldest = now.saturating_sub(PAST_NS);
         if let Some(known) = self.shown.get_mut(device) {
-            let is_watched = now_ms < known.asked_ms + IN_USE_MS;
+            let is_watched = now_ms < known.asked_ms + COPIED_MS;
             known.asked_ms = now_ms;
             if is_watched || !has_recording || known.history == History::Loading {
                 return None;
@@ -87,8 +98,13 @@ impl WatchedDevices {
             // While nobody looked, nothing was copied.
             known.history = History::Loading;
             known.live_from = now;
-            let from = oldest.max(known.last.saturating_add(1));
-            return Some(PastRange { from, to: now });
+            self.readings += 1;
+            known.reading = self.readings;
+            return Some(PastRange {
+                from: oldest.max(known.last.saturating_add(1)),
+                to: now,
+                reading: known.reading,
+            });
         }
         if SHOWN_MAX <= self.shown.len() {
             let least = self.shown.iter().min_by_key(|(_, shown)| shown.asked_ms);
@@ -100,10 +116,13 @@ impl WatchedDevices {
             true => History::Loading,
             false => History::None,
         };
+        self.readings += 1;
+        let reading = self.readings;
         let new = ShownDevice {
             asked_ms: now_ms,
             fields: FieldTable::default(),
             history,
+            reading,
             live_from: now,
             since: None,
             last: 0,
@@ -114,6 +133,7 @@ impl WatchedDevices {
         has_recording.then_some(PastRange {
             from: oldest,
             to: now,
+            reading,
         })
     }
 
@@ -155,24 +175,28 @@ impl WatchedDevices {
         }
     }
 
-    /// Takes a message of a device from the recording. Returns `false` if the device is no longer shown.
-    pub(super) fn past(&mut self, device: &str, time: u64, object: &[u8]) -> bool {
+    /// Takes a message of a device from this reading of the recording. Returns `false` if the device is no longer shown, or
+    /// is shown anew.
+    pub(super) fn past(&mut self, device: &str, reading: u64, time: u64, object: &[u8]) -> bool {
         let mut series = self.series();
-        let Some(shown) = self.shown.get_mut(device) else {
+        let shown = self.shown.get_mut(device);
+        let Some(shown) = shown.filter(|it| it.reading == reading) else {
             return false;
         };
         shown.message(time, object, &mut series);
         true
     }
 
-    /// Sets whether the past of a device is complete.
-    pub(super) fn set_history(&mut self, device: &str, history: History) {
-        if let Some(shown) = self.shown.get_mut(device) {
+    /// Sets whether the past of a device is complete after this reading.
+    pub(super) fn set_history(&mut self, device: &str, reading: u64, history: History) {
+        let shown = self.shown.get_mut(device);
+        if let Some(shown) = shown.filter(|it| it.reading == reading) {
             shown.history = history;
         }
     }
 
-    /// Notes that the plot of a field was asked for. Returns its points; `None` if there are too many series.
+    /// Notes that the plot of a field was asked for. Returns its points; `None` if there are too many series. A field that
+    /// never occurred has no points.
     pub(super) fn ask_plot(
         &mut self,
         device: &str,
@@ -181,7 +205,11 @@ impl WatchedDevices {
         span: &PlotSpan,
         gap_ms: i64,
     ) -> Option<Vec<(i64, Option<f64>)>> {
-        let is_new = self.shown.get(device)?.fields.series(field).is_none();
+        let fields = &self.shown.get(device)?.fields;
+        if !fields.has(field) {
+            return Some(Vec::new());
+        }
+        let is_new = fields.series(field).is_none();
         if is_new && SERIES_MAX <= self.series() {
             self.make_room(now_ms);
         }
@@ -194,11 +222,21 @@ impl WatchedDevices {
 
     /// Bytes of what is kept.
     pub(super) fn cost(&self) -> usize {
-        self.series() * Series::COST + (self.newest.len() + self.shown.len()) * 1024
+        let newest = self
+            .newest
+            .values()
+            .filter_map(|(_, newest)| newest.as_ref());
+        let newest: usize = newest.map(NewestMessage::cost).sum();
+        let fields: usize = self.shown.values().map(|it| it.fields.cost()).sum();
+        let entries = self.newest.len() + self.shown.len();
+        self.series() * Series::COST + newest + fields + entries * ENTRY_COST
     }
 
     /// The most that [`cost`](Self::cost) can be.
-    pub(super) const COST_MAX: usize = SERIES_MAX * Series::COST + (NEWEST_MAX + SHOWN_MAX) * 1024;
+    pub(super) const COST_MAX: usize = SERIES_MAX * Series::COST
+        + NEWEST_MAX * NewestMessage::COST_MAX
+        + SHOWN_MAX * FieldTable::COST_MAX
+        + (NEWEST_MAX + SHOWN_MAX) * ENTRY_COST;
 
     fn series(&self) -> usize {
         self.shown
@@ -286,22 +324,27 @@ mod tests {
         let hour = PastRange {
             from: NOW - 3600 * SECOND,
             to: NOW,
+            reading: 1,
         };
         assert_eq!(range, Some(hour));
         // A message that was received before is read from the recording.
         message(&mut devices, "boiler", NOW - 1, r#"{"a":1}"#);
-        assert!(devices.past("boiler", NOW - 1, br#"{"a":1}"#));
+        assert!(devices.past("boiler", 1, NOW - 1, br#"{"a":1}"#));
+        assert!(!devices.past("boiler", 7, NOW - 1, br#"{"a":1}"#));
         message(&mut devices, "boiler", NOW + 5, r#"{"a":2}"#);
         let count = |devices: &WatchedDevices| devices.shown("boiler").unwrap().fields().0[0].count;
         assert_eq!(count(&devices), 2);
         assert_eq!(devices.ask(&boiler, 9000, NOW + 8 * SECOND, true), None);
-        devices.set_history("boiler", History::Complete);
+        devices.set_history("boiler", 7, History::Partial);
+        devices.set_history("boiler", 1, History::Complete);
+        assert_eq!(devices.shown("boiler").unwrap().history, History::Complete);
         assert_eq!(devices.ask(&boiler, 18_000, NOW + 17 * SECOND, true), None);
         // Nobody asked for ten seconds.
         let range = devices.ask(&boiler, 28_001, NOW + 27 * SECOND, true);
         let pause = PastRange {
             from: NOW + 6,
             to: NOW + 27 * SECOND,
+            reading: 2,
         };
         assert_eq!(range, Some(pause));
         assert_eq!(devices.ask(&boiler, 99_000, NOW + 98 * SECOND, true), None);

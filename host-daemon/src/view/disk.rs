@@ -84,3 +84,62 @@ impl DiskRates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn source(max_bytes: Option<u64>) -> RecordingSource {
+        RecordingSource {
+            directory: "recording".into(),
+            stats: Arc::default(),
+            retention: Retention::new(max_bytes),
+        }
+    }
+
+    #[test]
+    fn the_room_is_that_of_the_rate_of_the_last_minutes() {
+        let source = source(None);
+        let mut rates = DiskRates::default();
+        let report = |rates: &DiskRates| rates.report(&source);
+        assert_eq!(report(&rates).free_bytes, None);
+        source.stats.space(Some(0), Some(1_000_000));
+        // A burst that is forgotten after ten minutes.
+        source.stats.synced(1, 1, 900_000, Duration::from_millis(4));
+        rates.tick(source.stats.read());
+        assert_eq!(
+            (report(&rates).room_s, report(&rates).sync_ms),
+            (None, None)
+        );
+        for _ in 0..RATE_S {
+            source.stats.synced(1, 1, 100, Duration::from_millis(3));
+            rates.tick(source.stats.read());
+        }
+        let shown = report(&rates);
+        assert_eq!(
+            (shown.room_s, shown.free_bytes),
+            (Some(10_000), Some(1_000_000))
+        );
+        assert_eq!((shown.sync_ms, &*shown.state), (Some(3.0), "ok"));
+        // Without a write, the last duration of a sync stays.
+        rates.tick(source.stats.read());
+        assert_eq!(report(&rates).sync_ms, Some(3.0));
+        source.stats.retrying(true);
+        assert_eq!(report(&rates).state, "failing");
+    }
+
+    #[test]
+    fn a_recording_that_deletes_its_oldest_files_has_room() {
+        let source = source(Some(1 << 30));
+        let mut rates = DiskRates::default();
+        source.stats.space(Some(0), Some(1_000_000));
+        for _ in 0..3 {
+            source.stats.synced(1, 1, 100, Duration::from_millis(3));
+            rates.tick(source.stats.read());
+        }
+        let shown = rates.report(&source);
+        assert_eq!((shown.room_s, shown.free_bytes), (None, Some(1_000_000)));
+    }
+}

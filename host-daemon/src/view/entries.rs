@@ -26,6 +26,17 @@ pub(super) struct SelectedEntries {
     pub(super) next: u64,
     /// Entries after `after` that are no longer kept; `None` if `after` is not of this ring.
     pub(super) lost: Option<u64>,
+    /// There are more entries after these.
+    pub(super) has_more: bool,
+}
+
+/// The most that an answer has: entries, and bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AnswerBounds {
+    pub(super) limit: usize,
+    pub(super) max_bytes: usize,
+    /// Payloads are shown in hexadecimal, too.
+    pub(super) has_hex: bool,
 }
 
 impl Entries {
@@ -69,25 +80,29 @@ impl Entries {
         self.ring.iter().rev()
     }
 
-    /// The first `limit` entries after number `after`; without it, the newest ones.
+    /// The first entries after number `after`; without it, the newest ones. At least one, if there is one and the limit is
+    /// not 0.
     pub(super) fn select(
         &self,
         filter: &mut EntryFilter,
         after: Option<u64>,
-        limit: usize,
+        bounds: AnswerBounds,
     ) -> SelectedEntries {
+        let mut room = AnswerRoom { bounds, used: 0 };
+        let mut has_room = |entry: &ViewEntry| room.take(entry);
         let Some(after) = after else {
             let numbers = (self.first..self.end()).rev();
             let newest = numbers.zip(self.newest());
             let newest = newest
                 .filter(|(_, entry)| filter.selects(entry))
-                .take(limit);
+                .take_while(|(_, entry)| has_room(entry));
             let mut entries: Vec<_> = newest.map(|(id, entry)| (id, entry.clone())).collect();
             entries.reverse();
             return SelectedEntries {
                 entries,
                 next: self.end() - 1,
                 lost: Some(0),
+                has_more: false,
             };
         };
         // One of an earlier start of the daemon, or of another daemon.
@@ -96,12 +111,13 @@ impl Entries {
         let lost = self.first.saturating_sub(from);
         let skip = usize::try_from(from.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let mut entries = Vec::new();
-        let mut next = self.end() - 1;
+        let (mut next, mut has_more) = (self.end() - 1, false);
         for (id, entry) in (self.first..).zip(&self.ring).skip(skip) {
             if !filter.selects(entry) {
                 continue;
             }
-            if entries.len() == limit {
+            if !has_room(entry) {
+                has_more = true;
                 next = entries.last().map_or(after, |(id, _)| *id);
                 break;
             }
@@ -111,7 +127,27 @@ impl Entries {
             entries,
             next,
             lost: is_known.then_some(lost),
+            has_more,
         }
+    }
+}
+
+/// The room of an answer, and the bytes of it that are used.
+struct AnswerRoom {
+    bounds: AnswerBounds,
+    used: usize,
+}
+
+impl AnswerRoom {
+    /// Takes the room of an entry. Returns `false` if there is none. The first entry always has room.
+    fn take(&mut self, entry: &ViewEntry) -> bool {
+        let len = entry.written_len(self.bounds.has_hex);
+        if self.bounds.limit == 0 || self.used != 0 && self.bounds.max_bytes < self.used + len {
+            return false;
+        }
+        self.bounds.limit -= 1;
+        self.used += len;
+        true
     }
 }
 
@@ -128,6 +164,15 @@ mod tests {
                 .into(),
             content_at: 0,
             payload: text.as_bytes().into(),
+            decoding: crate::payload::Decoding::Raw,
+        }
+    }
+
+    fn most(limit: usize) -> AnswerBounds {
+        AnswerBounds {
+            limit,
+            max_bytes: usize::MAX,
+            has_hex: false,
         }
     }
 
@@ -139,7 +184,7 @@ mod tests {
     fn a_cursor_gives_each_entry_once_and_says_what_is_lost() {
         let mut ring = Entries::new(1000, 5, usize::MAX);
         let mut all = EntryFilter::default();
-        let empty = ring.select(&mut all, None, 10);
+        let empty = ring.select(&mut all, None, most(10));
         assert_eq!(
             (ids(&empty), empty.next, empty.lost),
             (vec![], 999, Some(0))
@@ -147,24 +192,24 @@ mod tests {
         for number in 0..3 {
             ring.push(entry("a", &number.to_string()));
         }
-        let first = ring.select(&mut all, Some(empty.next), 2);
+        let first = ring.select(&mut all, Some(empty.next), most(2));
         assert_eq!(
             (ids(&first), first.next, first.lost),
             (vec![1000, 1001], 1001, Some(0))
         );
-        let second = ring.select(&mut all, Some(first.next), 2);
+        let second = ring.select(&mut all, Some(first.next), most(2));
         assert_eq!((ids(&second), second.next), (vec![1002], 1002));
         for number in 3..10 {
             ring.push(entry("a", &number.to_string()));
         }
-        let late = ring.select(&mut all, Some(second.next), 10);
+        let late = ring.select(&mut all, Some(second.next), most(10));
         let want = (1005..1010).collect::<Vec<_>>();
         assert_eq!((ids(&late), late.next, late.lost), (want, 1009, Some(2)));
-        let newest = ring.select(&mut all, None, 2);
+        let newest = ring.select(&mut all, None, most(2));
         assert_eq!((ids(&newest), newest.next), (vec![1008, 1009], 1009));
         // Cursors of other daemons.
         for after in [0, 12, 1010, u64::MAX - 1] {
-            let other = ring.select(&mut all, Some(after), 10);
+            let other = ring.select(&mut all, Some(after), most(10));
             assert_eq!((other.entries.len(), other.lost), (5, None), "{after}");
         }
     }
@@ -177,10 +222,37 @@ mod tests {
         }
         let mut filter = EntryFilter::default();
         filter.devices.push("b".into());
-        let selected = ring.select(&mut filter, Some(0), 3);
+        let selected = ring.select(&mut filter, Some(0), most(3));
         assert_eq!((ids(&selected), selected.next), (vec![1, 11, 21], 21));
-        let rest = ring.select(&mut filter, Some(21), 3);
+        let rest = ring.select(&mut filter, Some(21), most(3));
         assert_eq!((ids(&rest), rest.next), (vec![31, 41], 50));
+    }
+
+    #[test]
+    fn the_bytes_of_an_answer_are_bounded_and_the_cursor_stops_there() {
+        let mut ring = Entries::new(1, 100, usize::MAX);
+        for _ in 0..10 {
+            ring.push(entry("a", &"x".repeat(1000)));
+        }
+        let mut all = EntryFilter::default();
+        let bounds = |max_bytes, has_hex| AnswerBounds {
+            limit: 100,
+            max_bytes,
+            has_hex,
+        };
+        let part = ring.select(&mut all, Some(0), bounds(3500, false));
+        assert_eq!((ids(&part), part.next), (vec![1, 2, 3], 3));
+        assert!(part.has_more);
+        let rest = ring.select(&mut all, Some(part.next), bounds(10_000, false));
+        assert_eq!((rest.entries.len(), rest.next), (7, 10));
+        assert!(!rest.has_more);
+        let newest = ring.select(&mut all, None, bounds(3500, false));
+        assert_eq!((ids(&newest), newest.next), (vec![8, 9, 10], 10));
+        // Hexadecimal digits count, and one entry is always there.
+        let hex = ring.select(&mut all, Some(0), bounds(3500, true));
+        assert_eq!((ids(&hex), hex.next), (vec![1], 1));
+        let one = ring.select(&mut all, Some(4), bounds(10, false));
+        assert_eq!((ids(&one), one.next), (vec![5], 5));
     }
 
     #[test]

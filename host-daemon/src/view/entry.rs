@@ -4,8 +4,13 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::payload::Decoding;
+
 /// Memory of an entry besides its line and its payload, in bytes.
 const ENTRY_COST: usize = 96;
+
+/// The most bytes of the names of its number and of hexadecimal digits.
+const AROUND_MAX: usize = 80;
 
 /// Bytes of a payload that are shown in hexadecimal.
 const HEX_MAX: usize = 1024;
@@ -37,6 +42,8 @@ pub(super) struct ViewEntry {
     pub(super) content_at: usize,
     /// The payload as it was received; empty for faults and events.
     pub(super) payload: Arc<[u8]>,
+    /// How the payload is decoded.
+    pub(super) decoding: Decoding,
 }
 
 impl LogLevel {
@@ -77,6 +84,16 @@ impl ViewEntry {
         ENTRY_COST + self.line.len() + self.payload.len()
     }
 
+    /// The most bytes that it has as a JSON object.
+    pub(super) fn written_len(&self, with_hex: bool) -> usize {
+        let hex = if with_hex {
+            HEX_MAX.min(self.payload.len())
+        } else {
+            0
+        };
+        self.line.len() + 2 * hex + AROUND_MAX
+    }
+
     /// Appends the entry as a JSON object that begins with its number.
     pub(super) fn write(&self, id: u64, with_hex: bool, to: &mut Vec<u8>) {
         to.extend_from_slice(format!(r#"{{"id":{id},"#).as_bytes());
@@ -115,6 +132,7 @@ mod tests {
                 .into(),
             content_at: 0,
             payload: text.as_bytes().into(),
+            decoding: Decoding::Raw,
         }
     }
 
@@ -134,5 +152,13 @@ mod tests {
         assert_eq!(written(&short, true), want);
         let long = written(&entry(&"x".repeat(1030)), true);
         assert!(long.ends_with(r#"78","hex_more":6}"#), "{long}");
+        for text in ["", "hi", &*"x".repeat(5000)] {
+            for hex in [false, true] {
+                let entry = entry(text);
+                let mut line = Vec::new();
+                entry.write(u64::MAX, hex, &mut line);
+                assert!(line.len() <= entry.written_len(hex), "{}", text.len());
+            }
+        }
     }
 }

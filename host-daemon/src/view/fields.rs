@@ -12,6 +12,12 @@ pub(super) const FIELDS_MAX: usize = 200;
 const NAME_MAX: usize = 256;
 /// Characters of a value that are shown.
 const VALUE_MAX: usize = 200;
+/// Most bytes of a character.
+pub(super) const CUT_BYTES: usize = 4;
+/// Memory of a field besides its two names and its value, in bytes.
+const FIELD_COST: usize = size_of::<Field>() + 64;
+/// The most memory of a name and a value of [`first_values`], in bytes.
+pub(super) const FIRST_VALUE_MAX: usize = CUT_BYTES * (NAME_MAX + VALUE_MAX + 2);
 
 /// The fields of a device, in the order in which they first occurred.
 #[derive(Debug, Default)]
@@ -76,9 +82,26 @@ impl FieldTable {
         self.fields.get(*place)?.series.as_deref()
     }
 
+    /// Whether a field has occurred.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// Memory without that of series, in bytes.
+    pub(super) fn cost(&self) -> usize {
+        let fields = self.fields.iter();
+        fields
+            .map(|it| FIELD_COST + 2 * it.name.len() + it.last.len())
+            .sum()
+    }
+
+    /// The most that [`cost`](Self::cost) can be.
+    pub(super) const COST_MAX: usize =
+        FIELDS_MAX * (FIELD_COST + 2 * NAME_MAX + CUT_BYTES * (VALUE_MAX + 1));
+
     /// Notes that a plot of a field was asked for, and gives it a series if `admit` agrees. Returns `false` if it has none.
     pub(super) fn ask(&mut self, name: &str, asked: u64, admit: impl FnOnce() -> bool) -> bool {
-        let Some(place) = self.place(name) else {
+        let Some(place) = self.places.get(name).copied() else {
             return false;
         };
         let Some(field) = self.fields.get_mut(place) else {
@@ -263,12 +286,12 @@ mod tests {
         let mut table = FieldTable::default();
         table.message(0, br#"{"a":1,"b":2}"#, || true);
         assert!(table.ask("b", 7, || false));
-        assert!(!table.ask("new", 8, || false));
+        assert!(!table.ask("new", 8, || true) && !table.has("new"));
         assert_eq!((table.plotted(), table.least_asked()), (2, Some(0)));
         table.drop_series(0);
         assert_eq!((table.plotted(), table.least_asked()), (1, Some(7)));
         assert!(table.series("a").is_none() && table.series("b").is_some());
-        assert!(table.ask("new", 8, || true));
+        assert!(table.ask("a", 8, || true) && table.has("a"));
     }
 
     #[test]

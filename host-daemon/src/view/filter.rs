@@ -87,6 +87,7 @@ mod tests {
             line: line.as_bytes().into(),
             content_at: 1,
             payload: Arc::default(),
+            decoding: crate::payload::Decoding::Raw,
         }
     }
 

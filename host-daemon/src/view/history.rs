@@ -145,3 +145,107 @@ impl<S: RowSink> Visitor for PastVisitor<S> {
         self.reader.finish(&mut self.rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
+
+    use blocksd_engine::batch::Batch;
+    use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, StreamPosition};
+    use blocksd_engine::pool::Span;
+    use blocksd_recording::{Log, LogOptions};
+    use framing_core::{AnyFraming, Blocks};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::recorded::to_log::EventWriter;
+
+    fn source(device: &str) -> Arc<ConnectionInfo> {
+        Arc::new(ConnectionInfo {
+            conn: device.len() as u64,
+            device: device.into(),
+            framing: AnyFraming::Blocks(Blocks),
+            encoding: Encoding::new("json"),
+            first_seq: 0,
+            session: None,
+            stats: None,
+        })
+    }
+
+    /// A batch of these messages.
+    fn messages(messages: &[&[u8]]) -> Batch {
+        let mut end = 0;
+        let spans = messages.iter().map(|message| {
+            let start = end;
+            end += message.len();
+            Span::new(start, end)
+        });
+        Batch::of_messages(messages.concat(), spans.collect())
+    }
+
+    /// A recording of two devices, with two messages of each a second, of which the second is no JSON.
+    fn record(seconds: u64) -> TempDir {
+        let folder = TempDir::new().expect("a folder");
+        let log = Log::open(folder.path(), LogOptions::default()).expect("a log");
+        let mut writer = EventWriter::new(log);
+        let sources = ["imu", "pump"].map(source);
+        for second in 1..=seconds {
+            for source in &sources {
+                let text = format!(r#"{{"{}":{second}}}"#, source.device);
+                let event = Event {
+                    source: Arc::clone(source),
+                    time: UNIX_EPOCH + Duration::from_secs(second),
+                    kind: EventKind::Batch {
+                        batch: Arc::new(messages(&[text.as_bytes(), b"no json"])),
+                        position: StreamPosition::default(),
+                    },
+                };
+                writer.event(&event).expect("an event");
+            }
+        }
+        writer.commit().expect("a commit");
+        writer.finish().expect("the end");
+        folder
+    }
+
+    fn seconds(past: &Past, most: usize) -> (bool, Vec<u64>) {
+        let mut seconds = Vec::new();
+        let whole = past.read(|row| {
+            assert_eq!(row.device, "imu");
+            let text = std::str::from_utf8(row.object).expect("UTF-8");
+            seconds.push(row.time / 1_000_000_000);
+            assert_eq!(text, format!(r#"{{"imu":{}}}"#, row.time / 1_000_000_000));
+            seconds.len() < most
+        });
+        (whole.expect("a recording"), seconds)
+    }
+
+    #[test]
+    fn the_newest_part_comes_first_and_each_message_once() {
+        let folder = record(500);
+        let past = Past {
+            directory: folder.path().to_owned(),
+            device: "imu".to_owned(),
+            from: 100_000_000_000,
+            to: 401_000_000_000,
+        };
+        let (is_whole, mut found) = seconds(&past, usize::MAX);
+        // The parts: a minute, two minutes, and the rest.
+        assert_eq!((is_whole, found[0]), (true, 341));
+        assert_eq!((found[60], found[180]), (221, 100));
+        found.sort_unstable();
+        assert_eq!(found, (100..=400).collect::<Vec<_>>());
+        assert_eq!(seconds(&past, 3), (false, vec![341, 342, 343]));
+        let empty = Past {
+            to: past.from,
+            ..past.clone()
+        };
+        assert_eq!(seconds(&empty, usize::MAX), (true, vec![]));
+        let missing = Past {
+            directory: folder.path().join("missing"),
+            ..past
+        };
+        assert!(missing.read(|_| true).is_err());
+    }
+}

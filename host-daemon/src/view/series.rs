@@ -168,6 +168,9 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW_MS: i64 = 1_700_000_000_000;
@@ -225,6 +228,59 @@ mod tests {
                 values
             };
             assert_eq!(values(&one), values(&other));
+        }
+    }
+
+    proptest! {
+        /// Against all values: those that are kept have their extremes in their columns, and nothing else is shown.
+        #[test]
+        fn a_plot_agrees_with_all_values(
+            values in vec((0_i64..4_000_000, -1000_i32..1000), 1..300),
+            later_ms in 0_i64..100_000,
+            last_s in 1_u32..=LONGEST_S,
+            columns in 10_u32..2000,
+            gap_ms in 1_000_i64..600_000,
+        ) {
+            let mut series = Series::new();
+            let all: Vec<_> = values.iter().map(|(at, value)| (NOW_MS + at, f64::from(*value))).collect();
+            for (time, value) in &all {
+                series.add(*time, *value);
+            }
+            let newest = all.iter().map(|it| it.0).max().unwrap_or_default();
+            let span = PlotSpan::new(newest + later_ms, last_s, columns);
+            let points = series.points(&span, gap_ms);
+            prop_assert!(points.is_sorted_by_key(|it| it.0));
+            prop_assert!(points.first().is_none_or(|it| it.1.is_some()));
+            prop_assert!(points.last().is_none_or(|it| it.1.is_some()));
+            let shown: Vec<_> = points.iter().filter_map(|(time, value)| Some((*time, (*value)?))).collect();
+            prop_assert!(shown.iter().all(|point| all.contains(point)));
+            let (width_ms, kept_ms) = LEVELS[span.level];
+            prop_assert!(i64::from(last_s) * 1000 <= kept_ms && span.step_ms % width_ms == 0);
+            // A bucket at the edge may be shown in part.
+            let is_inside = |time: i64| span.from_ms <= time && time <= span.to_ms && newest - kept_ms < time;
+            let extremes = |points: &[(i64, f64)], column: i64| {
+                let own = points.iter().filter(|it| it.0.div_euclid(span.step_ms) == column);
+                own.fold((f64::MAX, f64::MIN), |(least, most), it| (least.min(it.1), most.max(it.1)))
+            };
+            for (time, _) in &all {
+                let column = time.div_euclid(span.step_ms);
+                let whole = [column * span.step_ms - width_ms, (column + 1) * span.step_ms + width_ms];
+                if whole.into_iter().all(is_inside) {
+                    prop_assert_eq!(extremes(&shown, column), extremes(&all, column));
+                }
+            }
+            // A gap is where values are far from each other, and there only.
+            let wide_ms = gap_ms.max(2 * span.step_ms);
+            for three in points.windows(3) {
+                if let [(before, Some(_)), (between, None), (after, Some(_))] = three {
+                    prop_assert!(wide_ms < after - before && before < between && between < after);
+                }
+            }
+            for two in points.windows(2) {
+                if let [(before, Some(_)), (after, Some(_))] = two {
+                    prop_assert!(after - before <= wide_ms);
+                }
+            }
         }
     }
 

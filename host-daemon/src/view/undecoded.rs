@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::payload::{Undecodable, UndecodableObserver};
+use crate::payload::{Decoding, Undecodable, UndecodableObserver};
 use crate::recorded::note::Note;
 use crate::view::entry::ViewEntry;
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, UndecodableMessage};
@@ -50,6 +50,7 @@ impl UndecodedQueue {
             line: line.into(),
             content_at: 1,
             payload: Arc::default(),
+            decoding: Decoding::Raw,
         };
         Some((event.time, entry))
     }
@@ -78,5 +79,50 @@ impl UndecodableObserver for Observer {
             time: SystemTime::now(),
             kind: EventKind::Undecodable(Box::new(message)),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blocksd_engine::event::Encoding;
+    use framing_core::{AnyFraming, Blocks};
+
+    use super::*;
+
+    #[test]
+    fn messages_become_faults_in_their_order_and_the_queue_is_bounded() {
+        let source = Arc::new(ConnectionInfo {
+            conn: 7,
+            device: "imu".into(),
+            framing: AnyFraming::Blocks(Blocks),
+            encoding: Encoding::new("json"),
+            first_seq: 0,
+            session: None,
+            stats: None,
+        });
+        let queue = UndecodedQueue::default();
+        assert!(queue.take().is_none());
+        let observer = queue.observer();
+        let undecodable = Undecodable {
+            as_what: "json",
+            reason: "a \"quote\" and \u{1b}".to_owned(),
+            is_repeated: false,
+        };
+        for seq in 0..QUEUE_LEN as u64 + 10 {
+            // Never waits.
+            observer.undecodable(&source, seq, &undecodable);
+        }
+        for seq in 0..QUEUE_LEN as u64 {
+            let (_, entry) = queue.take().expect("a fault");
+            assert_eq!(&*entry.device, "imu");
+            let fault: serde_json::Value = serde_json::from_slice(&entry.line).expect("JSON");
+            assert_eq!((&fault["seq"], &fault["conn"]), (&seq.into(), &7.into()));
+            assert_eq!(
+                (&fault["fault"], &fault["as"]),
+                (&"undecodable".into(), &"json".into())
+            );
+            assert_eq!(fault["reason"], undecodable.reason);
+        }
+        assert!(queue.take().is_none());
     }
 }

@@ -156,7 +156,12 @@ fn a_signal_ends_a_demo_whose_output_is_not_read() {
 
 /// A demo of two seconds whose temporary files are in `folder`.
 fn demo_in(folder: &TempDir) -> Command {
-    let mut command = blocksd(&["demo", "--seconds", "2"]);
+    demo_with(folder, &["--seconds", "2"])
+}
+
+/// A demo with these arguments whose temporary files are in `folder`.
+pub(super) fn demo_with(folder: &TempDir, args: &[&str]) -> Command {
+    let mut command = blocksd(&[&["demo"], args].concat());
     command.env("TMPDIR", folder.path());
     command
 }
@@ -172,7 +177,7 @@ fn recorders(folder: &TempDir) -> usize {
 }
 
 #[track_caller]
-fn assert_nothing_remains(folder: &TempDir) {
+pub(super) fn assert_nothing_remains(folder: &TempDir) {
     assert_eq!(recorders(folder), 0);
     let files = fs::read_dir(folder).unwrap();
     assert_eq!(files.count(), 0, "files of the demo remain");

@@ -3,112 +3,49 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
+use blocksd_tests::code_blocks::{code_blocks, replace};
 use blocksd_tests::exported::DecodableFile;
-use blocksd_tests::process::{Ended, Process, blocksd, finish, wait_until};
-use blocksd_tests::programs::Program;
+use blocksd_tests::process::{Ended, Process, finish, wait_until};
 use blocksd_tests::recording::BEGIN;
 use blocksd_tests::skip::skipped;
+use blocksd_tests::workplace::Workplace;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// The longest time that a datagram takes.
 const DATAGRAM_WAIT: Duration = Duration::from_secs(30);
 
-/// A folder with the recording of the recipes, and the programs that they need.
-struct Kitchen {
-    folder: TempDir,
-    programs: Vec<Program>,
-}
-
-impl Kitchen {
-    /// Reports that the test `name` is skipped if one of the programs is missing.
-    fn new(name: &str, programs: &[&str]) -> Option<Self> {
-        let found = programs.iter().map(|it| Program::find(name, it));
-        let programs = found.collect::<Option<Vec<_>>>()?;
-        let folder = tempfile::tempdir().unwrap();
-        let recording = folder.path().join("telemetry");
-        fs::create_dir(&recording).unwrap();
-        let mut file = DecodableFile::begin();
-        file.open("10.0.0.7", 1);
-        file.add("10.0.0.7", "json", r#"{"temp":21.5,"pos":{"lat":50.1}}"#);
-        file.add("10.0.0.8", "json", r#"{"temp":-2,"pos":{"lat":48}}"#);
-        file.add("10.0.0.7", "json", r#"{"temp":22.5,"pos":{"lat":50.2}}"#);
-        file.add("10.0.0.8", "json", r#"{"other":1}"#);
-        file.add("10.0.0.8", "json", "[1]");
-        file.seal(&recording);
-        let bin = folder.path().join("bin");
-        fs::create_dir(&bin).unwrap();
-        symlink(blocksd(&[]).get_program(), bin.join("blocksd")).unwrap();
-        Some(Self { folder, programs })
-    }
-
-    /// A command in the folder, that finds the programs.
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        let path = std::env::var_os("PATH").unwrap();
-        let own = self.programs.iter().map(|program| {
-            let command = program.command(&[]);
-            let path = PathBuf::from(command.get_program());
-            path.parent().unwrap().to_owned()
-        });
-        let bin = std::iter::once(self.folder.path().join("bin"));
-        let folders = bin.chain(own).chain(std::env::split_paths(&path));
-        command
-            .args(args)
-            .current_dir(self.folder.path())
-            .env("PATH", std::env::join_paths(folders).unwrap());
-        // The libraries of unpacked programs.
-        for program in &self.programs {
-            for (name, value) in program.command(&[]).get_envs() {
-                if let Some(value) = value {
-                    command.env(name, value);
-                }
-            }
-        }
-        command
-    }
-
-    /// Runs a script. It must succeed.
-    #[track_caller]
-    fn run(&self, shell: &str, script: &str) -> Ended {
-        let ended = finish(self.command(shell, &["-c", script]), b"");
-        assert_eq!(
-            (ended.code, &*ended.stderr),
-            (Some(0), ""),
-            "{script}: {ended:?}"
-        );
-        ended
-    }
+/// A folder with the recording of the recipes, and the programs that they need. Reports that the test `name` is skipped if one
+/// of the programs is missing.
+fn start_kitchen(name: &str, programs: &[&str]) -> Option<Workplace> {
+    let kitchen = Workplace::new(name, programs)?;
+    let recording = kitchen.path().join("telemetry");
+    fs::create_dir(&recording).unwrap();
+    let mut file = DecodableFile::begin();
+    file.open("10.0.0.7", 1);
+    file.add("10.0.0.7", "json", r#"{"temp":21.5,"pos":{"lat":50.1}}"#);
+    file.add("10.0.0.8", "json", r#"{"temp":-2,"pos":{"lat":48}}"#);
+    file.add("10.0.0.7", "json", r#"{"temp":22.5,"pos":{"lat":50.2}}"#);
+    file.add("10.0.0.8", "json", r#"{"other":1}"#);
+    file.add("10.0.0.8", "json", "[1]");
+    file.seal(&recording);
+    Some(kitchen)
 }
 
 /// Block `number` of the section with this heading, without `--follow`.
 #[track_caller]
 fn recipe(heading: &str, number: usize) -> String {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/recipes.md");
-    let page = fs::read_to_string(page).unwrap();
-    let mut sections = page.split("\n## ");
-    let section = sections.find(|section| section.lines().next() == Some(heading));
-    let section = section.unwrap_or_else(|| panic!("the page has no section {heading}"));
-    let block = section.split("```").nth(2 * number + 1);
+    let blocks = code_blocks("docs/recipes.md");
+    let mut section = blocks.into_iter().filter(|it| it.section == heading);
+    let block = section.nth(number);
     let block = block.unwrap_or_else(|| panic!("{heading} has no block {number}"));
-    let text = block.split_once('\n').expect("a fence").1;
-    text.replace(" --follow", "")
-}
-
-/// Replaces text that must be there.
-#[track_caller]
-fn replace(text: &str, from: &str, to: impl std::fmt::Display) -> String {
-    assert!(text.contains(from), "{from} is not in:\n{text}");
-    text.replace(from, &to.to_string())
+    block.code.replace(" --follow", "")
 }
 
 /// Python with a package; `None` if it is missing.
-fn python_with(kitchen: &Kitchen, name: &str, package: &str, script: &str) -> Option<Ended> {
+fn python_with(kitchen: &Workplace, name: &str, package: &str, script: &str) -> Option<Ended> {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python");
     if !packages.join(package).is_dir() {
         let reason = format_args!("Python's package {package} is missing; `tests/run` installs it");
@@ -128,7 +65,7 @@ fn free_port() -> u16 {
 #[test]
 fn pandas_reads_the_fields() {
     let name = "pandas_reads_the_fields";
-    let kitchen = Kitchen::new(name, &[]).unwrap();
+    let kitchen = start_kitchen(name, &[]).unwrap();
     kitchen.run("sh", &recipe("pandas", 0));
     let Some(ended) = python_with(&kitchen, name, "pandas", &recipe("pandas", 1)) else {
         return;
@@ -143,7 +80,7 @@ fn pandas_reads_the_fields() {
 #[test]
 fn duckdb_queries_a_parquet_file() {
     let name = "duckdb_queries_a_parquet_file";
-    let kitchen = Kitchen::new(name, &[]).unwrap();
+    let kitchen = start_kitchen(name, &[]).unwrap();
     kitchen.run("sh", &recipe("DuckDB", 0));
     let query = recipe("DuckDB", 1);
     let script =
@@ -161,14 +98,14 @@ fn duckdb_queries_a_parquet_file() {
 #[test]
 fn mosquitto_passes_the_messages_on() {
     let name = "mosquitto_passes_the_messages_on";
-    let Some(kitchen) = Kitchen::new(name, &["mosquitto", "mosquitto_sub", "mosquitto_pub", "jq"])
+    let Some(kitchen) = start_kitchen(name, &["mosquitto", "mosquitto_sub", "mosquitto_pub", "jq"])
     else {
         return;
     };
     let port = free_port().to_string();
     let config =
         format!("listener {port} 127.0.0.1\nallow_anonymous true\nqueue_qos0_messages true\n");
-    fs::write(kitchen.folder.path().join("mosquitto.conf"), config).unwrap();
+    fs::write(kitchen.path().join("mosquitto.conf"), config).unwrap();
     let broker = Process::start(kitchen.command("mosquitto", &["-c", "mosquitto.conf"]));
     wait_until("the broker listens", || {
         TcpStream::connect(("127.0.0.1", port.parse().unwrap())).is_ok()
@@ -200,21 +137,21 @@ fn line_protocol() -> String {
 #[test]
 fn influxdb_stores_the_values_at_their_times() {
     let name = "influxdb_stores_the_values_at_their_times";
-    let Some(kitchen) = Kitchen::new(name, &["jq"]) else {
+    let Some(kitchen) = start_kitchen(name, &["jq"]) else {
         return;
     };
     let ended = kitchen.run("sh", &recipe("InfluxDB", 0));
     assert_eq!(ended.stdout_text(), line_protocol());
-    let Some(kitchen) = Kitchen::new(name, &["influxd", "jq", "curl"]) else {
+    let Some(kitchen) = start_kitchen(name, &["influxd", "jq", "curl"]) else {
         return;
     };
     let (http, rpc) = (free_port(), free_port());
-    let folder = kitchen.folder.path().display();
+    let folder = kitchen.path().display();
     let config = format!(
         "reporting-disabled = true\nbind-address = \"127.0.0.1:{rpc}\"\n[meta]\ndir = \"{folder}/meta\"\n[data]\n\
          dir = \"{folder}/data\"\nwal-dir = \"{folder}/wal\"\n[http]\nbind-address = \"127.0.0.1:{http}\"\n"
     );
-    fs::write(kitchen.folder.path().join("influxdb.conf"), config).unwrap();
+    fs::write(kitchen.path().join("influxdb.conf"), config).unwrap();
     let server = Process::start(kitchen.command("influxd", &["-config", "influxdb.conf"]));
     wait_until("the server listens", || {
         TcpStream::connect(("127.0.0.1", http)).is_ok()
@@ -252,11 +189,11 @@ fn request(port: u16, method: &str, query: &str) -> String {
 #[test]
 fn prometheus_accepts_the_metrics_and_the_configuration() {
     let name = "prometheus_accepts_the_metrics_and_the_configuration";
-    let Some(kitchen) = Kitchen::new(name, &["promtool", "jq"]) else {
+    let Some(kitchen) = start_kitchen(name, &["promtool", "jq"]) else {
         return;
     };
     fs::write(
-        kitchen.folder.path().join("prometheus.yml"),
+        kitchen.path().join("prometheus.yml"),
         recipe("Prometheus", 0),
     )
     .unwrap();
@@ -285,7 +222,13 @@ fn prometheus_accepts_the_metrics_and_the_configuration() {
 }
 
 /// Runs a recipe that sends datagrams to `port`. Returns what arrives, up to `len` bytes.
-fn datagrams(kitchen: &Kitchen, shell: &str, recipe: &str, port: &str, len: usize) -> Vec<String> {
+fn datagrams(
+    kitchen: &Workplace,
+    shell: &str,
+    recipe: &str,
+    port: &str,
+    len: usize,
+) -> Vec<String> {
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     receiver.set_read_timeout(Some(DATAGRAM_WAIT)).unwrap();
     let address = receiver.local_addr().unwrap().port();
@@ -302,7 +245,7 @@ fn datagrams(kitchen: &Kitchen, shell: &str, recipe: &str, port: &str, len: usiz
 #[test]
 fn teleplot_gets_values_with_milliseconds() {
     let name = "teleplot_gets_values_with_milliseconds";
-    let Some(kitchen) = Kitchen::new(name, &["jq", "socat"]) else {
+    let Some(kitchen) = start_kitchen(name, &["jq", "socat"]) else {
         return;
     };
     let want = "temp_10.0.0.7:1767225600000:21.5\ntemp_10.0.0.8:1767225600010:-2\ntemp_10.0.0.7:1767225600020:22.5\n";
@@ -313,7 +256,7 @@ fn teleplot_gets_values_with_milliseconds() {
 #[test]
 fn plotjuggler_gets_an_object_in_each_datagram() {
     let name = "plotjuggler_gets_an_object_in_each_datagram";
-    let Some(kitchen) = Kitchen::new(name, &["jq", "bash"]) else {
+    let Some(kitchen) = start_kitchen(name, &["jq", "bash"]) else {
         return;
     };
     let want = [
@@ -337,7 +280,7 @@ fn telegraf_and_vector_call_blocksd_with_options_that_it_has() {
         };
         let words = command.as_array().unwrap().iter();
         let words: Vec<_> = words.map(|word| word.as_str().unwrap()).collect();
-        let kitchen = Kitchen::new(heading, &[]).unwrap();
+        let kitchen = start_kitchen(heading, &[]).unwrap();
         let words = words.into_iter().filter(|word| *word != "--follow");
         let words: Vec<_> = words.skip(1).collect();
         let ended = finish(kitchen.command("blocksd", &words), b"");

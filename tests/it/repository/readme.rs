@@ -1,9 +1,8 @@
 //! The README is short, and its transcripts show the program's output.
 
-use std::fs;
-use std::path::Path;
 use std::process::Command;
 
+use blocksd_tests::code_blocks::{code_blocks, document};
 use blocksd_tests::process::{Process, Server, blocksd, finish, run, wait_until};
 use regex::Regex;
 use tempfile::TempDir;
@@ -13,7 +12,7 @@ const WORDS_MAX: usize = 700;
 
 #[test]
 fn the_readme_is_short() {
-    let text = readme();
+    let text = document("README.md");
     let prose: String = text.split("```").step_by(2).collect();
     let words = prose.split_whitespace();
     let words = words.filter(|it| it.contains(char::is_alphanumeric));
@@ -111,15 +110,14 @@ fn a_device_in_python_sends_as_the_readme_shows() {
 
 /// The first code block in this language that begins with `begin`.
 fn block(language: &str, begin: &str) -> String {
-    let text = readme();
-    let mut blocks = text.split("```").skip(1).step_by(2);
+    let blocks = code_blocks("README.md");
+    let mut blocks = blocks.into_iter().filter(|it| it.language == language);
     let found = blocks.find_map(|block| {
-        let code = block.strip_prefix(language)?.strip_prefix('\n')?;
-        code.strip_prefix(begin)
-            .map(|rest| match begin.ends_with('\n') {
-                true => rest.to_owned(),
-                false => code.to_owned(),
-            })
+        let rest = block.code.strip_prefix(begin)?;
+        Some(match begin.ends_with('\n') {
+            true => rest.to_owned(),
+            false => block.code,
+        })
     });
     found.unwrap_or_else(|| panic!("README.md has no block of {language} that begins with {begin}"))
 }
@@ -141,9 +139,4 @@ fn shape(text: &str, pattern: &str, name: &str) -> String {
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     lines.collect::<Vec<_>>().join("\n")
-}
-
-fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    fs::read_to_string(path).unwrap()
 }

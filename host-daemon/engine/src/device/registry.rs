@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::device::{DeviceList, DeviceSnapshot, DeviceStats};
+use crate::device::watch::is_ahead;
+use crate::device::{DeviceList, DeviceSnapshot, DeviceStats, WATCHED};
 use crate::moment::Moment;
 
 /// The devices of one engine: those that are connected, and the last ones that are gone.
@@ -17,6 +18,8 @@ pub struct DeviceRegistry {
     known: Mutex<Known>,
     /// Silences that ended before they could be emitted, because of the rate limit.
     pub(crate) unannounced: AtomicU64,
+    /// Devices that are first seen before this are watched: a [`Moment`], or 0.
+    watch_new_until: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +40,15 @@ impl DeviceRegistry {
             max_gone: AtomicUsize::new(max_gone),
             known: Mutex::default(),
             unannounced: AtomicU64::default(),
+            watch_new_until: AtomicU64::default(),
         })
+    }
+
+    /// Requests copies of all messages of devices that are first seen within [`WATCHED`](crate::device::WATCHED), from their
+    /// first message on, as [`DeviceStats::watch`] does.
+    pub fn watch_new(&self) {
+        let until = Moment::now().later(WATCHED).nanos();
+        self.watch_new_until.store(until, Ordering::Relaxed);
     }
 
     /// Sets how many devices without a connection are kept.
@@ -49,13 +60,17 @@ impl DeviceRegistry {
     /// Counts a connection of a device that was opened at `time`. [Close](Self::close) it once.
     #[must_use]
     pub fn open(&self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
-        self.known().open(name, time)
+        let stats = self.known().open(name, time);
+        self.watch_if_new(&stats);
+        stats
     }
 
     /// Counts a connection that may [become](Self::rename) that of another device: its first bytes can be a HELLO. Until it
     /// is [decided](Self::decide), it is not a reconnect of this device, which was not seen by it either.
     pub(crate) fn open_undecided(&self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
-        self.known().enter(name, time)
+        let stats = self.known().enter(name, time);
+        self.watch_if_new(&stats);
+        stats
     }
 
     /// Decides that an undecided connection, which was opened or sent its first byte at `time`, is one of this device.
@@ -101,6 +116,8 @@ impl DeviceRegistry {
             self.unannounced.fetch_add(1, Ordering::Relaxed);
         }
         known.drop_oldest(max_gone);
+        drop(known);
+        self.watch_if_new(&stats);
         stats
     }
 
@@ -139,6 +156,13 @@ impl DeviceRegistry {
     #[must_use]
     pub fn unannounced(&self) -> u64 {
         self.unannounced.load(Ordering::Relaxed)
+    }
+
+    fn watch_if_new(&self, stats: &DeviceStats) {
+        let is_new = stats.connections_total.load(Ordering::Relaxed) == 1;
+        if is_new && is_ahead(&self.watch_new_until) {
+            stats.watch();
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -80,13 +80,14 @@ impl DeviceStats {
 }
 
 /// Whether a moment is in the future. Most devices were never watched, and need no clock.
-fn is_ahead(moment: &AtomicU64) -> bool {
+pub(super) fn is_ahead(moment: &AtomicU64) -> bool {
     let moment = moment.load(Ordering::Relaxed);
     moment != 0 && Moment::now().nanos() < moment
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::SystemTime;
 
     use tokio::time::advance;
@@ -113,6 +114,23 @@ mod tests {
         assert!(device.is_viewed() && !device.is_watched());
         advance(NS).await;
         assert!(!device.is_viewed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_device_is_watched_from_the_start_if_new_ones_are() {
+        let registry = DeviceRegistry::new(10);
+        let open = |name| registry.open(&Arc::from(name), SystemTime::now());
+        assert!(!open("before").is_watched());
+        registry.watch_new();
+        let new = open("new");
+        assert!(new.is_watched());
+        // A session names its device after the connection was opened.
+        let named = registry.rename(&new, &Arc::from("named"), false, SystemTime::now());
+        assert!(named.is_watched());
+        // It was there before: whoever watches it has found it.
+        assert!(!open("before").is_watched());
+        advance(WATCHED).await;
+        assert!(!open("late").is_watched());
     }
 
     #[tokio::test(start_paused = true)]

@@ -184,6 +184,17 @@ impl EngineCollector {
             "blocksd_output_dropped_events",
             "Opened and closed connections, end marks, faults and pieces that were recorded and not printed",
             self.engine.counters().events_not_shown(),
+        )?;
+        let missed = self.engine.counters().missed_by_views();
+        page.counter(
+            "blocksd_view_not_shown_messages",
+            "Messages that were received while somebody watched their device, and that no page shows",
+            missed.messages,
+        )?;
+        page.counter(
+            "blocksd_view_not_shown_events",
+            "Connections, faults and pieces that no page shows, because there were too many at once",
+            missed.others,
         )
     }
 }

@@ -1,4 +1,5 @@
-//! The queue of a live view: a [`WatchedSender`] copies messages only while somebody looks at their device, within a budget.
+//! The queue of [`Delivery::Watched`](crate::sink::Delivery::Watched), for a live view. Messages are copied only while somebody
+//! looks at their device, within the budget of these constants.
 //!
 //! [`DeviceStats::watch`](crate::device::DeviceStats::watch) and [`sample`](crate::device::DeviceStats::sample) say that
 //! somebody looks. Connections, faults and other events without messages are queued for all devices, and messages never
@@ -22,6 +23,9 @@ pub const WINDOW_MESSAGES: usize = 1024;
 pub const WINDOW_BYTES: usize = 512 << 10;
 /// An eighth of the budget is for samples, so that a fast device that is watched does not stop them.
 const FOR_SAMPLES: usize = 8;
+/// A batch of more messages is one of a fast device. These leave half of the budget to the others, which would not be seen beside
+/// them.
+const FAST: u64 = 64;
 /// A longer message or piece is not copied, in bytes.
 pub const MESSAGE_MAX: usize = 64 << 10;
 /// Events without messages, and faults in batches, that wait in the queue. Each takes about 300 bytes at most, besides the
@@ -39,7 +43,7 @@ pub(super) fn queue(max_bytes: usize) -> (WatchedSender, Receiver) {
     (sender, receiver)
 }
 
-/// Sends what viewers need of an event to these live views, and counts what does not fit into their queues.
+/// Sends what viewers need of an event to these live views, and counts what they do not get.
 pub(super) fn show<'a>(
     views: impl Iterator<Item = &'a WatchedSender>,
     event: &Event,
@@ -49,7 +53,7 @@ pub(super) fn show<'a>(
     let mut has_messages = false;
     for view in views {
         let sent = view.send(event, &viewed);
-        counters.output_lost(sent.dropped);
+        counters.view_missed(sent.missed);
         has_messages |= sent.has_messages;
     }
     if !has_messages {
@@ -79,8 +83,8 @@ enum Viewed {
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
-    /// What was dropped because the queue is full.
-    dropped: Dropped,
+    /// Messages of a watched device that are not shown, and other events that were dropped because the queue is full.
+    missed: Dropped,
     /// Messages were within the budget.
     has_messages: bool,
 }
@@ -90,6 +94,8 @@ struct Sent {
 struct BudgetWindow {
     began: Option<Moment>,
     used: RunSize,
+    /// The part that fast devices have used.
+    fast: RunSize,
 }
 
 impl Viewed {
@@ -131,10 +137,15 @@ impl WatchedSender {
         }
         let chosen = self.choose(batch, viewed);
         let (run, reports, cost, dropped) = self.reserve(batch, viewed, chosen, reports);
+        let mut missed = Dropped {
+            messages: 0,
+            others: dropped.others,
+        };
         if let (Viewed::All, Some(stats)) = (viewed, &event.source.stats) {
             let ended = batch.messages().0 + batch.pieces().1 as u64;
             let shown = run.messages() + run.last_pieces;
-            stats.count_not_shown(ended.saturating_sub(shown as u64));
+            missed.messages = ended.saturating_sub(shown as u64);
+            stats.count_not_shown(missed.messages);
         }
         if !run.is_empty() || reports != 0 {
             let first = match run.is_empty() {
@@ -154,7 +165,7 @@ impl WatchedSender {
             self.queue.push(copy, cost);
         }
         Sent {
-            dropped,
+            missed,
             has_messages: !chosen.is_empty(),
         }
     }
@@ -176,8 +187,8 @@ impl WatchedSender {
             return sent;
         }
         if REPORTS_MAX <= state.cost.reports {
-            sent.dropped = Dropped::of(event);
-            state.lost.add(sent.dropped);
+            sent.missed = Dropped::of(event);
+            state.lost.add(sent.missed);
             return sent;
         }
         state.cost.add(cost);
@@ -237,7 +248,7 @@ impl WatchedSender {
         if window.began.is_none_or(|began| began.is_past(WINDOW, now)) {
             *window = BudgetWindow {
                 began: Some(now),
-                used: RunSize::default(),
+                ..BudgetWindow::default()
             };
         }
         window
@@ -253,11 +264,21 @@ impl Drop for WatchedSender {
 impl BudgetWindow {
     /// Takes the newest messages that are within the budget.
     fn newest(&mut self, batch: &Batch) -> Run {
-        let left = self.left(
+        let mut left = self.left(
             WINDOW_MESSAGES - WINDOW_MESSAGES / FOR_SAMPLES,
             WINDOW_BYTES - WINDOW_BYTES / FOR_SAMPLES,
         );
+        let is_fast = FAST < batch.messages().0;
+        if is_fast {
+            let half = |all: usize, used: usize| (all / 2).saturating_sub(used);
+            left.items = left.items.min(half(WINDOW_MESSAGES, self.fast.items));
+            left.bytes = left.bytes.min(half(WINDOW_BYTES, self.fast.bytes));
+        }
         let run = batch.newest(left, MESSAGE_MAX);
+        if is_fast {
+            self.fast.items += run.size.items;
+            self.fast.bytes += run.size.bytes;
+        }
         self.take(run)
     }
 

@@ -1,7 +1,7 @@
 //! The simulated devices of the demo: [`DEVICES`]. They send through `framing-core` as firmware does, with blocking I/O
 //! over the std adapter.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,6 @@ use framing_core::{Blocks, blocking};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::commands::demo::tally::Tally;
-use crate::commands::demo::{Names, lock};
 use crate::error::CommandError;
 
 /// Length of the message that is too long, in bytes.
@@ -20,6 +19,8 @@ const OVERSIZE: usize = 6000;
 #[derive(Clone, Copy)]
 pub(super) struct Device {
     pub(super) name: &'static str,
+    /// Where it connects from, by which the daemon knows its name.
+    pub(super) address: Ipv4Addr,
     period: Duration,
     sample: fn(u32) -> String,
     habit: Habit,
@@ -39,12 +40,14 @@ enum Habit {
 pub(super) const DEVICES: [Device; 3] = [
     Device {
         name: "boiler",
+        address: Ipv4Addr::new(127, 0, 0, 2),
         period: Duration::from_millis(500),
         sample: |n| format!("temp={:.1} setpoint=60.0 n={n}", 58.0 + wave(n, 7)),
         habit: Habit::Good,
     },
     Device {
         name: "pump",
+        address: Ipv4Addr::new(127, 0, 0, 3),
         period: Duration::from_millis(200),
         sample: |n| {
             format!(
@@ -57,6 +60,7 @@ pub(super) const DEVICES: [Device; 3] = [
     },
     Device {
         name: "rover",
+        address: Ipv4Addr::new(127, 0, 0, 4),
         period: Duration::from_millis(350),
         sample: |n| {
             format!(
@@ -71,18 +75,9 @@ pub(super) const DEVICES: [Device; 3] = [
 
 impl Device {
     /// Sends samples for `duration`; returns what it sent.
-    pub(super) fn run(
-        self,
-        daemon: SocketAddr,
-        duration: Duration,
-        names: &Names,
-    ) -> Result<Tally, CommandError> {
-        // Bind before connecting, so that the name is known when the daemon sees the address.
+    pub(super) fn run(self, daemon: SocketAddr, duration: Duration) -> Result<Tally, CommandError> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
-        if let Some(address) = socket.local_addr()?.as_socket() {
-            lock(names).insert(address, self.name);
-        }
+        socket.bind(&SocketAddr::from((self.address, 0)).into())?;
         socket.connect(&daemon.into())?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;

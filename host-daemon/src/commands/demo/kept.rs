@@ -12,23 +12,29 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::error::CommandError;
 use crate::sinks::recording::{self, Recording};
+use crate::view::RecordingSource;
 
 /// The recorded messages of each device.
 pub(super) type Messages = HashMap<Arc<str>, Vec<Vec<u8>>>;
 
-/// The sink that records to `folder`.
+/// The sink that records to `folder`, and what a view shows of it.
 ///
 /// # Errors
 /// If the folder cannot be used.
-pub(super) fn recording(folder: &Path) -> Result<Recording, CommandError> {
+pub(super) fn recording(folder: &Path) -> Result<(Recording, RecordingSource), CommandError> {
     let lock = Lock::take(folder)?;
-    let retention = Retention::new(None);
-    let context = recording::context(&lock, Arc::<Stats>::default(), retention)?;
+    let source = RecordingSource {
+        directory: folder.to_owned(),
+        stats: Arc::<Stats>::default(),
+        retention: Retention::new(None),
+    };
+    let (stats, retention) = (Arc::clone(&source.stats), Arc::clone(&source.retention));
+    let context = recording::context(&lock, stats, retention)?;
     // The demo records no events of the daemon itself.
     let (_, lifecycle) = unbounded_channel();
     let options = LogOptions::default();
     let recording = Recording::open(lock, options, context, Arc::default(), lifecycle)?;
-    Ok(recording)
+    Ok((recording, source))
 }
 
 /// Reads the messages in a folder.

@@ -20,6 +20,10 @@ const DETAILS: usize = 50;
 pub(super) const ENTRIES: (usize, usize) = (1000, 200);
 /// Most fields of a plot.
 const FIELDS_MAX: usize = 8;
+/// Most bytes of the entries of an answer.
+const ANSWER_BYTES: usize = 512 << 10;
+/// Most bytes of the entries that a follower gets at once.
+const PART_BYTES: usize = 128 << 10;
 /// Bounds of the columns of a plot, and their number if the request does not set it.
 const COLUMNS: (u32, u32, u32) = (10, 2000, 600);
 /// Seconds of a plot, if the request does not set them.
@@ -134,7 +138,7 @@ impl Parameters {
             names: self.all("device").into_iter().collect(),
             order,
             offset: self.number("offset", 0, usize::MAX)?.unwrap_or_default(),
-            limit: limit.or(has_details.then_some(DETAILS)),
+            limit: limit.or_else(|| has_details.then_some(DETAILS)),
             has_details,
         };
         self.end().map(|()| query)
@@ -162,6 +166,10 @@ impl Parameters {
             limit: self
                 .number("limit", usize::from(!is_followed), most)?
                 .unwrap_or(usual),
+            max_bytes: match is_followed {
+                true => PART_BYTES,
+                false => ANSWER_BYTES,
+            },
             has_hex: self.flag("hex")?,
         };
         self.end().map(|()| (query, is_followed))

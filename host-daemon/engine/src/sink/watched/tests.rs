@@ -19,8 +19,11 @@ use crate::reason::CloseReason;
 use crate::sink::queue::Next;
 
 const MAX_BYTES: usize = 8 << 20;
+/// Messages of a window that are for fast devices.
+const MESSAGES: usize = WINDOW_MESSAGES / 2;
 /// Messages of a window that are not for samples.
-const MESSAGES: usize = WINDOW_MESSAGES - WINDOW_MESSAGES / FOR_SAMPLES;
+const ALL_MESSAGES: usize = WINDOW_MESSAGES - WINDOW_MESSAGES / FOR_SAMPLES;
+/// Bytes of a window that are not for samples.
 const BYTES: usize = WINDOW_BYTES - WINDOW_BYTES / FOR_SAMPLES;
 /// Longest message of a batch with faults or pieces, which longer ones become.
 const SHORT: usize = 5;
@@ -111,28 +114,53 @@ async fn a_batch_that_nobody_needs_takes_no_allocation_and_no_lock() {
 async fn the_newest_messages_within_the_budget_are_copied() {
     let mut view = View::new(MAX_BYTES);
     view.device.watch();
-    view.messages(10, 1);
+    view.messages(100, 1);
     assert_eq!(
         view.seen(),
-        (0..10).map(|seq| Seen::Message(seq, 1)).collect::<Vec<_>>()
+        (0..100)
+            .map(|seq| Seen::Message(seq, 1))
+            .collect::<Vec<_>>()
     );
     view.messages(2000, 1);
-    view.messages(5, 1);
-    let missed = 2000 - (MESSAGES as u64 - 10);
+    view.messages(70, 1);
+    let missed = 2000 - (MESSAGES as u64 - 100);
     let seen = view.seen();
     assert_eq!(seen.first(), Some(&Seen::Lost(missed, 0)));
-    assert_eq!(seen.get(1), Some(&Seen::Message(10 + missed, 1)));
-    assert_eq!(seen.get(MESSAGES - 10), Some(&Seen::Message(2009, 1)));
-    assert_eq!(seen[MESSAGES - 10 + 1..], [Seen::Lost(5, 0)]);
-    assert_eq!(view.device.not_shown(), missed + 5);
+    assert_eq!(seen.get(1), Some(&Seen::Message(100 + missed, 1)));
+    assert_eq!(seen.get(MESSAGES - 100), Some(&Seen::Message(2099, 1)));
+    assert_eq!(seen[MESSAGES - 100 + 1..], [Seen::Lost(70, 0)]);
+    assert_eq!(view.device.not_shown(), missed + 70);
     advance(WINDOW - Duration::from_nanos(1)).await;
-    view.messages(1, 1);
-    assert_eq!(view.seen(), [Seen::Lost(1, 0)]);
+    view.messages(80, 1);
+    assert_eq!(view.seen(), [Seen::Lost(80, 0)]);
     advance(Duration::from_nanos(1)).await;
     view.messages(2, 1);
-    assert_eq!(view.numbers(), [2016, 2017]);
-    assert_eq!(view.device.not_shown(), missed + 6);
-    assert_eq!(view.dropped(), (0, 0), "the view is not slow");
+    assert_eq!(view.numbers(), [2250, 2251]);
+    assert_eq!(view.device.not_shown(), missed + 150);
+    assert_eq!(view.missed(), (missed + 150, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fast_device_leaves_half_of_the_budget_to_slow_ones() {
+    let mut view = View::new(MAX_BYTES);
+    let (slow, source) = device("slow");
+    view.device.watch();
+    slow.watch();
+    for _ in 0..10 {
+        view.messages(1000, 1);
+    }
+    let shown = view.numbers().len();
+    assert_eq!(shown, MESSAGES);
+    (view.source, view.position) = (source, StreamPosition::default());
+    for _ in 0..ALL_MESSAGES - MESSAGES {
+        view.messages(1, 1);
+    }
+    assert_eq!(
+        (view.numbers().len(), slow.not_shown()),
+        (ALL_MESSAGES - MESSAGES, 0)
+    );
+    view.messages(1, 1);
+    assert_eq!(slow.not_shown(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,10 +199,12 @@ async fn a_long_message_is_not_copied_and_ends_the_run() {
 async fn faults_are_copied_with_all_messages_and_end_marks_are_not() {
     let mut view = View::new(MAX_BYTES);
     view.device.watch();
-    view.messages(MESSAGES - 3, 0);
+    for _ in 0..ALL_MESSAGES - 3 {
+        view.messages(1, 0);
+    }
     view.seen();
     view.blocks(&[1, SHORT + 1, 2, 0, 3, 4, SHORT + 1, 5], SHORT, Skip);
-    let first = MESSAGES as u64 - 1;
+    let first = ALL_MESSAGES as u64 - 1;
     let want = [
         Seen::Lost(2, 0),
         Seen::Fault(first),
@@ -312,7 +342,7 @@ async fn a_full_queue_drops_new_messages_and_no_fault() {
     ];
     assert_eq!(view.seen(), want);
     assert_eq!(view.device.not_shown(), 3);
-    assert_eq!(view.dropped(), (3, 0));
+    assert_eq!(view.missed(), (3, 0));
     view.messages(1, 1000);
     assert_eq!(view.seen(), [Seen::Message(5, 1000)]);
 }
@@ -345,7 +375,7 @@ async fn a_full_queue_of_faults_and_events_drops_new_ones_and_no_message() {
         Seen::Message(1, 2),
     ];
     assert_eq!(seen[REPORTS_MAX - 1..], want);
-    assert_eq!(view.dropped(), (0, 4));
+    assert_eq!(view.missed(), (0, 4));
     view.send(closed());
     assert_eq!(view.seen(), [Seen::Closed]);
 }

@@ -39,11 +39,9 @@ impl View {
     }
 
     /// Messages and other items that were dropped, because the queue was full.
-    pub(super) fn dropped(&self) -> (u64, u64) {
-        (
-            self.counters.blocks_not_shown(),
-            self.counters.events_not_shown(),
-        )
+    pub(super) fn missed(&self) -> (u64, u64) {
+        let missed = self.counters.missed_by_views();
+        (missed.messages, missed.others)
     }
 
     pub(super) fn send(&mut self, kind: EventKind) {
