@@ -55,7 +55,7 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// Print recorded messages.
     Read(Read),
-    /// Write decoded messages for analysis: MCAP for Foxglove or PlotJuggler, or CSV.
+    /// Write decoded messages for analysis, as MCAP, CSV or Parquet.
     Export(Export),
     /// Send recorded messages again, with their original timing.
     Replay(Replay),

@@ -22,6 +22,7 @@ use crate::commands::check_config;
 use crate::config::value::OutputKind;
 use crate::config::{Config, digest};
 use crate::error::CommandError;
+use crate::escape::printable;
 use crate::http::health::{Health, Phase};
 use crate::http::metrics;
 use crate::output::{Format, Hex, Json, Text};
@@ -318,7 +319,8 @@ pub(crate) fn report_listening(listeners: &[Listening], config: &Config) {
         let listener = config.listeners.iter().find(|it| it.address == *address);
         let session = listener.map_or("", |listener| config.session_note(listener));
         print_status(format_args!(
-            "listening on {name} framing={framing}{session}"
+            "listening on {} framing={framing}{session}",
+            printable(name)
         ));
     }
 }

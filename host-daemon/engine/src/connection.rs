@@ -33,6 +33,7 @@ use self::task::Running;
 use crate::batch::{Batch, Decoded, WholeMessages};
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
 use crate::listen::transport::Transport;
+use crate::moment::Moment;
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::ConnectionPermit;
 use crate::pool::{BUFFER_LEN, Buffer, ConnectionQuota};
@@ -84,6 +85,8 @@ pub struct Connection {
     is_open: bool,
     /// The decision from the first bytes.
     beginning: Beginning,
+    /// When the connection was opened, until it is decided that it is one of the device of `source`.
+    undecided: Option<Moment>,
     /// Bytes up to the end of the current message; `u32::MAX` if unknown.
     want: u32,
     /// The first bytes, to recognise a peer that uses another protocol.
@@ -187,6 +190,7 @@ impl Connection {
             trickles: false,
             is_open: false,
             beginning: Beginning::Silent,
+            undecided: None,
             want: u32::MAX,
             greeting: [0; 4],
             position: StreamPosition::default(),
@@ -219,7 +223,14 @@ impl Connection {
         let time = SystemTime::now();
         // Nobody else has it yet.
         if let Some(source) = Arc::get_mut(&mut self.source) {
-            source.stats = Some(self.context.devices.open(&source.device, time));
+            let devices = &self.context.devices;
+            source.stats = Some(match may_begin_with_hello(&self.policy) {
+                true => {
+                    self.undecided = Some(Moment::now());
+                    devices.open_undecided(&source.device, time)
+                }
+                false => devices.open(&source.device, time),
+            });
         }
         self.try_send(self.event_at(EventKind::Opened { peer }, time))
     }
@@ -342,7 +353,10 @@ impl Connection {
                     };
                 }
                 let now = self.permit.heard();
-                if let Some(stats) = &self.source.stats {
+                // A HELLO does not come from the device of the address.
+                if self.beginning != Beginning::Undecided
+                    && let Some(stats) = &self.source.stats
+                {
                     stats.arrived_at(now);
                 }
                 return self.decode(buffer);
@@ -428,6 +442,7 @@ impl Drop for Connection {
         if self.is_open {
             self.emit_closed();
         }
+        self.decide_device();
         if let Some(stats) = &self.source.stats {
             self.context.devices.close(stats);
         }
@@ -435,6 +450,15 @@ impl Drop for Connection {
 }
 
 impl Connection {
+    /// Counts the connection for the device of its address, unless it counts for a device already.
+    fn decide_device(&mut self) {
+        if let (Some(opened), Some(stats)) = (self.undecided.take(), &self.source.stats) {
+            let since = Moment::now().nanos().saturating_sub(opened.nanos());
+            let time = SystemTime::now() - Duration::from_nanos(since);
+            self.context.devices.decide(stats, time);
+        }
+    }
+
     /// Emits that the connection closed, if its task ended early: it panicked, or the runtime shuts down.
     fn emit_closed(&mut self) {
         if std::thread::panicking() {

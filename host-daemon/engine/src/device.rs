@@ -22,7 +22,8 @@ use crate::moment::{Moment, nanos};
 use crate::reason::{CloseReason, FaultKind};
 use crate::session::{SessionGap, add_saturating};
 
-/// A connected device is silent after this many of its median intervals without a batch.
+/// A connected device is silent after this many of its median intervals without a batch, or later if its intervals differ
+/// much.
 pub const SILENT_INTERVALS: u32 = 3;
 /// The least time without a batch after which a device is silent.
 pub const SILENT_MIN: Duration = Duration::from_secs(1);
@@ -37,8 +38,9 @@ pub const FAULTY: Duration = Duration::from_secs(60);
 pub enum DeviceState {
     /// It has no connection.
     Gone,
-    /// It is connected, and has sent not one byte for [`SILENT_INTERVALS`] of its median intervals and [`SILENT_MIN`]. A device
-    /// with fewer than [`KNOWN_MIN`] intervals is not silent, nor is one that the daemon does not read now.
+    /// It is connected, and has sent not one byte for [`SILENT_INTERVALS`] of its median intervals, one and a half of its
+    /// longest interval, and [`SILENT_MIN`]. A device with fewer than [`KNOWN_MIN`] intervals is not silent, nor is one
+    /// that the daemon does not read now.
     Silent,
     /// It had a fault within the last minute.
     Faulty,
@@ -104,7 +106,8 @@ pub struct DeviceStats {
     last_close: AtomicU8,
     /// Connections that the daemon does not read now.
     held_back: AtomicU32,
-    /// The key among the devices that are gone, or 0.
+    /// The key among the devices that are gone, or 0. A device that was gone keeps it while all its connections are
+    /// undecided.
     gone_key: AtomicU64,
     announced: Announced,
     rate: MessageRate,
@@ -236,6 +239,16 @@ impl DeviceStats {
         self.intervals.median()
     }
 
+    /// Notes that a connection is one of this device. The registry is locked.
+    fn decided(&self, time: SystemTime) {
+        if self.gone_key.swap(0, Ordering::Relaxed) != 0 {
+            self.reconnects.fetch_add(1, Ordering::Relaxed);
+            self.intervals.interrupt();
+        }
+        self.last_seen
+            .fetch_max(unix_nanos(time), Ordering::Relaxed);
+    }
+
     /// Keeps the reason for which a connection was closed.
     pub(crate) fn closed(&self, reason: CloseReason) {
         self.last_close.store(reason as u8 + 1, Ordering::Relaxed);
@@ -278,6 +291,11 @@ impl DeviceStats {
             self.announced.postponed.store(0, Ordering::Relaxed);
         }
         has_ended
+    }
+
+    /// Forgets a postponed silence, since the device is gone. Returns whether there was one.
+    fn drop_postponed(&self) -> bool {
+        self.announced.postponed.swap(0, Ordering::Relaxed) != 0
     }
 
     /// Returns how long the device was silent, if its silence was announced and it has sent something since then: up to what
@@ -329,31 +347,40 @@ impl DeviceStats {
         if passed < SILENT_MIN || self.held_back.load(Ordering::Relaxed) != 0 {
             return None;
         }
-        let interval = self.intervals.median()?;
-        (interval.saturating_mul(SILENT_INTERVALS) <= passed).then(|| Silence {
+        let usual = self.intervals.usual()?;
+        (usual.silent_after() <= passed).then(|| Silence {
             since: from_unix_nanos(self.last_seen.load(Ordering::Relaxed)),
-            interval,
+            interval: usual.median,
         })
     }
 }
 
 /// The daemon does not read a connection of this device: it waits for a queue, for memory, or sends a reply. Until this is
-/// dropped, the device is not silent.
+/// dropped, the device is not silent. A second or more of this is no interval of the device.
 #[derive(Debug)]
-pub(crate) struct HeldBack(Arc<DeviceStats>);
+pub(crate) struct HeldBack {
+    stats: Arc<DeviceStats>,
+    since: Moment,
+}
 
 impl HeldBack {
     pub(crate) fn new(stats: &Arc<DeviceStats>) -> Self {
         stats.held_back.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(stats))
+        Self {
+            stats: Arc::clone(stats),
+            since: Moment::now(),
+        }
     }
 }
 
 impl Drop for HeldBack {
     fn drop(&mut self) {
-        let now = Moment::now().nanos();
-        self.0.reads_since.store(now, Ordering::Relaxed);
-        self.0.held_back.fetch_sub(1, Ordering::Relaxed);
+        let (stats, now) = (&self.stats, Moment::now());
+        if self.since.is_past(SILENT_MIN, now) {
+            stats.intervals.interrupt();
+        }
+        stats.reads_since.store(now.nanos(), Ordering::Relaxed);
+        stats.held_back.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Devices {
     #[arg(long, value_name = "URL", value_parser = url)]
     pub url: Option<Uri>,
     /// File with the token of the daemon's --http-token.
-    #[arg(long, value_name = "FILE", requires = "url")]
+    #[arg(long, value_name = "FILE", requires = "url", conflicts_with = "paths")]
     pub token: Option<PathBuf>,
     /// Print one JSON object per line, for programs.
     #[arg(long)]

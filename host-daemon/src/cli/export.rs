@@ -75,6 +75,18 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
+    /// The unit with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "ns" => Some(Self::Nanoseconds),
+            "us" => Some(Self::Microseconds),
+            "ms" => Some(Self::Milliseconds),
+            "s" => Some(Self::Seconds),
+            _ => None,
+        }
+    }
+
     /// The power of ten by which a number is multiplied to get nanoseconds.
     #[must_use]
     pub const fn exponent(self) -> u32 {
@@ -91,18 +103,14 @@ impl FromStr for TimeField {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (field, unit) = text.rsplit_once(':').unwrap_or((text, "s"));
-        let unit = match unit {
-            "ns" => TimeUnit::Nanoseconds,
-            "us" => TimeUnit::Microseconds,
-            "ms" => TimeUnit::Milliseconds,
-            "s" => TimeUnit::Seconds,
-            _ => {
-                return Err(format!(
-                    "unknown unit `{unit}`; the units are ns, us, ms and s"
-                ));
-            }
-        };
+        // A key in quotes may contain a colon.
+        let quoted = text.rfind('"').map_or(0, |quote| quote + 1);
+        let (name, rest) = text.split_at(quoted);
+        let (rest, unit) = rest.rsplit_once(':').unwrap_or((rest, "s"));
+        let field = text.get(..name.len() + rest.len()).unwrap_or(text);
+        let unit = TimeUnit::named(unit).ok_or_else(|| {
+            format!("unknown unit `{unit}`; the units are ns, us, ms and s; a name with a colon is written in double quotes")
+        })?;
         match field {
             "" => Err("the name of the field is missing".to_owned()),
             _ => Ok(Self {

@@ -55,6 +55,11 @@ impl FromStr for FieldNames {
             if name.is_empty() {
                 return Err("the name of a field is missing".to_owned());
             }
+            if name == "all" {
+                return Err(
+                    "`all` is used alone; a field of this name is written \"all\"".to_owned(),
+                );
+            }
             if names.iter().any(|known| known == name) {
                 return Err(format!("the field `{name}` is named twice"));
             }
@@ -94,6 +99,7 @@ mod tests {
             Ok(FieldNames::Named(names.collect()))
         };
         assert_eq!(parse("all"), Ok(FieldNames::All));
+        assert_eq!(parse("\"all\""), named(&["\"all\""]));
         assert_eq!(
             parse("temp,pos.lat, l.0"),
             named(&["temp", "pos.lat", "l.0"])
@@ -102,7 +108,7 @@ mod tests {
             parse(r#"a."b,c","d\",e""#),
             named(&[r#"a."b,c""#, r#""d\",e""#])
         );
-        for text in ["", "a,", ",a", "a,,b", "a,b,a"] {
+        for text in ["", "a,", ",a", "a,,b", "a,b,a", "all,a", "a,all"] {
             assert!(parse(text).is_err(), "{text}");
         }
         let many: Vec<_> = (0..=NAMES_MAX).map(|number| number.to_string()).collect();

@@ -118,7 +118,7 @@ impl DaemonClient {
         let (status, body) = self.ask(target).await?;
         match status {
             StatusCode::OK => self.read(&body),
-            _ => Err(self.failed(refusal(status, &body, target))),
+            _ => Err(self.failed(self.refusal(status, &body, target))),
         }
     }
 
@@ -135,7 +135,7 @@ impl DaemonClient {
         match status {
             StatusCode::OK => self.read(&body).map(Some),
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(self.failed(refusal(status, &body, target))),
+            _ => Err(self.failed(self.refusal(status, &body, target))),
         }
     }
 
@@ -163,7 +163,7 @@ impl DaemonClient {
         let refused = tokio::time::timeout(self.timeout, refused).await;
         let refused = refused.ok().and_then(Result::ok);
         let refused = refused.map(|it| it.to_bytes()).unwrap_or_default();
-        Err(self.failed(refusal(status, &refused, target)))
+        Err(self.failed(self.refusal(status, &refused, target)))
     }
 
     async fn ask(&mut self, target: &RequestTarget) -> Result<(StatusCode, Bytes), CommandError> {
@@ -243,6 +243,26 @@ impl DaemonClient {
         format!("http://{}", self.authority())
     }
 
+    /// Why the daemon refused a request. The text comes from the other end, so it is escaped and cut.
+    fn refusal(&self, status: StatusCode, body: &[u8], target: &RequestTarget) -> String {
+        let text = String::from_utf8_lossy(body);
+        let text: String = text.trim().chars().take(REASON_MAX).collect();
+        let hint = match status {
+            StatusCode::UNAUTHORIZED if self.token.is_some() => {
+                "; the token of --token FILE is another one"
+            }
+            StatusCode::UNAUTHORIZED => "; add --token FILE",
+            StatusCode::NOT_FOUND if target.0.starts_with("/api/v1/devices") => {
+                "; the address must be that of --http, not of --metrics"
+            }
+            StatusCode::NOT_FOUND => {
+                "; the daemon is older than this program, or the address is that of --metrics"
+            }
+            _ => "",
+        };
+        format!("refused with {status}: {}{hint}", printable(text))
+    }
+
     fn failed(&self, reason: String) -> CommandError {
         let url = self.address();
         CommandError::Request { url, reason }
@@ -305,23 +325,6 @@ fn bearer(path: &Path) -> Result<HeaderValue, CommandError> {
     let header = [b"Bearer ", content.trim_ascii()].concat();
     let header = HeaderValue::from_bytes(&header);
     header.map_err(|error| failure(io::Error::new(io::ErrorKind::InvalidData, error)))
-}
-
-/// Why a daemon refused a request. The text comes from the other end, so it is escaped and cut.
-fn refusal(status: StatusCode, body: &[u8], target: &RequestTarget) -> String {
-    let text = String::from_utf8_lossy(body);
-    let text: String = text.trim().chars().take(REASON_MAX).collect();
-    let hint = match status {
-        StatusCode::UNAUTHORIZED => "; add --token FILE",
-        StatusCode::NOT_FOUND if target.0.starts_with("/api/v1/devices") => {
-            "; the address must be that of --http, not of --metrics"
-        }
-        StatusCode::NOT_FOUND => {
-            "; the daemon is older than this program, or the address is that of --metrics"
-        }
-        _ => "",
-    };
-    format!("refused with {status}: {}{hint}", printable(text))
 }
 
 #[cfg(test)]

@@ -14,10 +14,9 @@ use crate::api::devices::{DeviceReport, DevicesReport, urgency};
 use crate::commands::client::{DaemonClient, RequestTarget};
 use crate::commands::content::report_empty;
 use crate::commands::read::check_losses;
-use crate::commands::table::{time, write_table};
+use crate::commands::table::{name, time_ms, write_table};
 use crate::error::CommandError;
 use crate::escape::json::write_json;
-use crate::escape::printable;
 use crate::output::counted;
 use crate::recorded::time::nanoseconds;
 use crate::service::log::print_status;
@@ -69,7 +68,7 @@ pub fn of_daemon(
     if report.gone_dropped != 0 {
         let devices = counted(report.gone_dropped, "device");
         print_status(format_args!(
-            "blocksd: the daemon does not remember {devices} more that were gone; see its --max-gone-devices"
+            "blocksd: the daemon has forgotten {devices} more that were gone; see its --max-gone-devices"
         ));
     }
     Ok(())
@@ -91,6 +90,7 @@ fn write_live(mut devices: Vec<DeviceReport>) -> io::Result<()> {
     let names = [
         "STATE",
         "CONNECTIONS",
+        "RECONNECTS",
         "MESSAGES",
         "PER SECOND",
         "BYTES",
@@ -102,25 +102,26 @@ fn write_live(mut devices: Vec<DeviceReport>) -> io::Result<()> {
     ];
     let rows = devices.iter().map(|device| {
         [
-            printable(device.state.as_deref().unwrap_or("-")),
+            name(device.state.as_deref().unwrap_or("-")),
             device.connections.unwrap_or_default().to_string(),
+            device.reconnects.unwrap_or_default().to_string(),
             device.messages.to_string(),
-            format!("{:.1}", device.messages_per_s.unwrap_or_default()),
+            per_second(device.messages_per_s.unwrap_or_default()),
             device.bytes.to_string(),
             device.gap_messages.to_string(),
-            printable(&device.device),
-            time(nanoseconds(device.last_seen.0)),
-            printable(device.last_close.as_deref().unwrap_or("-")),
+            name(&device.device),
+            time_ms(nanoseconds(device.last_seen.0)),
+            name(device.last_close.as_deref().unwrap_or("-")),
             faults(device),
         ]
     });
-    write_table(&mut stdio::stdout(), names, rows, 1..6)
+    write_table(&mut stdio::stdout(), names, rows, 1..7)
 }
 
 fn write_recorded(mut devices: Vec<DeviceReport>) -> io::Result<()> {
     devices.sort_by_cached_key(|device| (Reverse(device.all_faults()), device.device.clone()));
     let names = [
-        "CONNECTIONS",
+        "ALL CONNECTIONS",
         "MESSAGES",
         "BYTES",
         "MISSING",
@@ -136,14 +137,22 @@ fn write_recorded(mut devices: Vec<DeviceReport>) -> io::Result<()> {
             device.messages.to_string(),
             device.bytes.to_string(),
             device.gap_messages.to_string(),
-            printable(&device.device),
-            time(nanoseconds(device.first_seen.0)),
-            time(nanoseconds(device.last_seen.0)),
-            printable(device.last_close.as_deref().unwrap_or("-")),
+            name(&device.device),
+            time_ms(nanoseconds(device.first_seen.0)),
+            time_ms(nanoseconds(device.last_seen.0)),
+            name(device.last_close.as_deref().unwrap_or("-")),
             faults(device),
         ]
     });
     write_table(&mut stdio::stdout(), names, rows, 0..4)
+}
+
+/// A rate. One of a daemon that is not ours can have any value.
+fn per_second(rate: f64) -> String {
+    match rate < 1e12 {
+        true => format!("{rate:.1}"),
+        false => format!("{rate:.1e}"),
+    }
 }
 
 /// The faults by kind, most first.
@@ -152,7 +161,7 @@ fn faults(device: &DeviceReport) -> String {
     counts.sort_by_key(|(_, count)| Reverse(**count));
     let counts: Vec<_> = counts
         .iter()
-        .map(|(kind, count)| format!("{count} {}", printable(kind)))
+        .map(|(kind, count)| format!("{count} {}", name(kind)))
         .collect();
     match counts.is_empty() {
         true => "-".to_owned(),

@@ -26,7 +26,8 @@ use crate::commands::read::{check_losses, report_lost, report_unreadable};
 use crate::commands::selection::Selected;
 use crate::error::CommandError;
 use crate::fields::{
-    DecodedKind, Dialect, put_object, report, report_messages, report_untimed, time_of_field,
+    DecodedKind, Dialect, RESERVED, column_name, put_object, report, report_long_names,
+    report_messages, report_untimed, time_of_field,
 };
 use crate::output::counted;
 use crate::payload::{Decoders, Style, Value, members};
@@ -66,7 +67,7 @@ pub fn export(arguments: &Export) -> Result<(), CommandError> {
         )));
     }
     let left_out = counts.undecodable + counts.pieces + counts.truncated;
-    let complete = match (left_out, written.without_column) {
+    let complete = match (left_out, written.without_column + written.long_names) {
         (0, 0) => Ok(()),
         (messages, values) => Err(CommandError::NotExported { messages, values }),
     };
@@ -121,6 +122,7 @@ fn summarize(counts: &ExportCounts, written: &ExportedTo, field: Option<&TimeFie
             "not exported: {count} of fields beyond the limit of columns"
         ));
     }
+    report_long_names("not exported", written.long_names);
     if let Some(field) = field {
         report_untimed(field, counts.untimed, TimeUnit::Nanoseconds);
     }
@@ -163,6 +165,8 @@ struct Pass<'a> {
 /// Decodes messages, and passes them to the target.
 struct Exporter<'a> {
     arguments: &'a Export,
+    /// The field with the time, by the name of its column.
+    time_field: Option<TimeField>,
     wanted: &'a Wanted,
     target: &'a mut dyn Target,
     is_survey: bool,
@@ -183,6 +187,10 @@ impl<'a> Pass<'a> {
             reader: EventReader::new(arguments.decode.clone()),
             exporter: Exporter {
                 arguments,
+                time_field: arguments.time_field.as_ref().map(|time| TimeField {
+                    field: column_name(&time.field, &RESERVED),
+                    unit: time.unit,
+                }),
                 wanted,
                 target,
                 is_survey: limit.is_none(),
@@ -293,7 +301,7 @@ impl Exporter<'_> {
                     continue;
                 }
             };
-            let field = self.arguments.time_field.as_ref();
+            let field = self.time_field.as_ref();
             let time = field.map(|field| time_of_field(object, field));
             self.counts.untimed += u64::from(time == Some(None));
             self.counts.exported += 1;

@@ -7,8 +7,8 @@ use crate::commands::read::{EventPrinter, Printed, Visit, check_losses, selectio
 use crate::commands::selection::Selected;
 use crate::error::CommandError;
 use crate::fields::{
-    Columns, CsvRows, ParquetRows, Quiet, RowCounts, RowFilter, RowSink, Rows, Survey, report,
-    report_messages, report_untimed,
+    Columns, CsvRows, ParquetRows, Quiet, RowFilter, RowSink, Rows, Survey, is_column, report,
+    report_long_names, report_messages, report_untimed,
 };
 use crate::output::counted;
 use crate::payload::Decoding;
@@ -92,12 +92,12 @@ pub(super) fn read(arguments: &Read) -> Result<(), CommandError> {
         let sink = ParquetRows::new(out, columns, has_received).map_err(failure)?;
         let Printing { mut rows, whole } = pass.print(sink)?;
         rows.sink.finish().map_err(failure)?;
-        let end = pass.end(&rows.counts, rows.sink.columns(), rows.sink.unfit());
+        let end = pass.end(&rows, rows.sink.columns(), rows.sink.unfit());
         return whole.and(end);
     }
     let sink = CsvRows::new(columns, has_received)?;
     let Printing { rows, whole } = pass.print(sink)?;
-    let end = pass.end(&rows.counts, rows.sink.columns(), 0);
+    let end = pass.end(&rows, rows.sink.columns(), 0);
     whole.and(end)
 }
 
@@ -139,7 +139,13 @@ impl TablePass<'_> {
     }
 
     /// Reports messages, values and fields that are not in the table.
-    fn end(&self, counts: &RowCounts, columns: &Columns, unfit: u64) -> Result<(), CommandError> {
+    fn end<S: RowSink>(
+        &self,
+        rows: &Rows<S>,
+        columns: &Columns,
+        unfit: u64,
+    ) -> Result<(), CommandError> {
+        let counts = &rows.counts;
         let undecodable = (counts.undecodable, counts.first_undecodable.as_deref());
         report_messages("not in the table", undecodable, counts.pieces);
         let left_out = columns.left_out();
@@ -152,12 +158,22 @@ impl TablePass<'_> {
                 names.collect::<Vec<_>>().join(", ")
             ));
         }
+        report_long_names("not in the table", left_out.long_names);
         if let Some(field) = self.filter.time_field() {
             report_untimed(field, counts.untimed, TimeUnit::Seconds);
         }
+        let mut unseen: Vec<&str> = Vec::new();
+        if counts.read != counts.undecodable + counts.pieces {
+            unseen.extend(rows.filter.unseen());
+        }
         if counts.rows != 0 {
-            for name in columns.unseen().take(UNSEEN_MAX) {
-                report(format_args!("no message has the field {name:?}"));
+            unseen.extend(columns.unseen());
+        }
+        for (index, name) in unseen.iter().take(UNSEEN_MAX).enumerate() {
+            let before = unseen.iter().take(index);
+            if before.into_iter().all(|it| it != name) {
+                let hint = hint(name);
+                report(format_args!("no message has the field {name:?}{hint}"));
             }
         }
         if self.limit != u64::MAX && counts.read < self.limit {
@@ -166,7 +182,7 @@ impl TablePass<'_> {
             )));
         }
         let messages = counts.undecodable + counts.pieces;
-        match (messages, left_out.values + unfit) {
+        match (messages, left_out.count() + unfit) {
             (0, 0) => Ok(()),
             (messages, values) => Err(CommandError::NotExported { messages, values }),
         }
@@ -178,6 +194,20 @@ impl<S: RowSink> Printed for Rows<S> {
 
     fn flush(&mut self) -> Result<(), CommandError> {
         self.sink.flush()
+    }
+}
+
+/// What may be meant by a name that is not one of a field.
+fn hint(name: &str) -> &'static str {
+    match name {
+        "device" => "; it is a column, not a field: use --device",
+        "time" | "received" => "; it is a column, not a field: use --from and --until",
+        "conn" | "seq" | "session" => "; it is a column, not a field",
+        _ if is_column(name) => "; a field is named without the _ of its column",
+        _ if name.contains('.') && !name.contains('"') => {
+            "; a key that contains a dot is written in double quotes"
+        }
+        _ => "",
     }
 }
 

@@ -7,10 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::commands::content::{list_once, report_empty};
 use crate::commands::read::report_unreadable;
-use crate::commands::table::{time, write_table};
+use crate::commands::table::{name, time, write_table};
 use crate::error::CommandError;
 use crate::escape::json::write_json;
-use crate::escape::printable;
 use crate::recorded::journal::{AuditedSession, SessionAudit};
 use blocksd_engine::stdio;
 
@@ -60,7 +59,7 @@ fn row(session: &AuditedSession) -> [String; 8] {
         .map(|(cause, _, numbers)| format!("{numbers} {}", cause.as_str()))
         .collect();
     [
-        printable(&session.device),
+        name(&session.device),
         format!("{:016x}", session.session),
         session.first.map_or_else(none, |first| first.to_string()),
         session.next.to_string(),

@@ -152,7 +152,7 @@ macro_rules! for_each_option {
             metrics: String, value::text, Spec { key: "metrics",
                 value: "ADDR", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
 
-            /// Serve only the N devices that were seen last as series of metrics, with their name as a label. None if not set.
+            /// Serve N devices, silent ones first, as series of metrics, with their name as a label. None if not set.
             metrics_per_device: usize, value::at_least_one, Spec { key: "metrics-per-device",
                 value: "N", group: HelpGroup::Monitoring, ..Spec::BASE };
 

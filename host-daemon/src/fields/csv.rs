@@ -7,15 +7,17 @@ use jiff::Timestamp;
 
 use crate::error::CommandError;
 use crate::escape::terminal;
-use crate::fields::columns::{Leaf, flatten};
+use crate::fields::columns::Leaf;
 use crate::fields::rows::{FieldRow, RowSink};
 use crate::fields::table::Columns;
+use crate::fields::texts::RowTexts;
 
 /// Writes rows as CSV. A value is written as it was received, and escaped on a terminal.
 pub(crate) struct CsvRows {
     writer: Writer<Box<dyn Write + Send>>,
     columns: Columns,
-    cells: Vec<String>,
+    cells: RowTexts,
+    has_session: bool,
     /// There is a column with the time of reception.
     has_received: bool,
 }
@@ -40,13 +42,17 @@ impl CsvRows {
     ) -> Result<Self, CommandError> {
         let mut writer = Writer::from_writer(to);
         let own = ["time", "device", "conn", "seq"].map(str::to_owned);
+        let has_session = columns.has_session;
+        let session = has_session.then(|| "session".to_owned());
         let received = has_received.then(|| "received".to_owned());
-        let names = own.into_iter().chain(received).chain(columns.headers());
+        let own = own.into_iter().chain(session).chain(received);
+        let names = own.chain(columns.headers());
         let names: Vec<_> = names.collect();
         writer.write_record(&names).map_err(failure)?;
         Ok(Self {
             writer,
-            cells: vec![String::new(); columns.len()],
+            cells: RowTexts::default(),
+            has_session,
             columns,
             has_received,
         })
@@ -63,14 +69,10 @@ impl RowSink for CsvRows {
 
     fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError> {
         let (columns, cells) = (&mut self.columns, &mut self.cells);
-        cells.iter_mut().for_each(String::clear);
-        flatten(row.object, &[], |name, leaf| {
-            let place = columns.note(name, leaf);
-            if let Some(cell) = place.and_then(|place| cells.get_mut(place)) {
-                match leaf {
-                    Leaf::Text(text) | Leaf::Plain(text) => cell.push_str(text),
-                    Leaf::Null => {}
-                }
+        cells.begin(columns.len());
+        columns.values(row.object, |place, leaf| {
+            if let Leaf::Text(text) | Leaf::Plain(text) = leaf {
+                cells.set(place, text);
             }
         });
         let conn = match row.conn {
@@ -83,10 +85,14 @@ impl RowSink for CsvRows {
             conn,
             row.seq.to_string(),
         ];
+        if self.has_session {
+            let session = row.session.map(|session| format!("{session:016x}"));
+            own.push(session.unwrap_or_default());
+        }
         if self.has_received {
             own.push(time(row.received));
         }
-        let record = own.iter().chain(&self.cells);
+        let record = own.iter().map(String::as_str).chain(self.cells.iter());
         self.writer.write_record(record).map_err(failure)
     }
 

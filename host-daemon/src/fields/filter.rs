@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::cli::{Condition, Operand, Operator, TimeField};
-use crate::fields::columns::{Leaf, flatten};
+use crate::fields::columns::{Leaf, column_name, flatten};
+use crate::fields::decimal;
 use crate::fields::time::of_leaf;
 
 /// Conditions that messages must meet, and the field with their time.
@@ -13,6 +14,8 @@ pub(crate) struct RowFilter {
     time_field: Option<TimeField>,
     /// Which conditions the current message meets.
     met: Vec<bool>,
+    /// Of which conditions a message had the field.
+    seen: Vec<bool>,
 }
 
 /// What a filter found in a message.
@@ -26,9 +29,18 @@ pub(crate) struct Passed {
 
 impl RowFilter {
     pub(crate) fn new(conditions: &[Condition], time_field: Option<&TimeField>) -> Self {
+        let mut conditions = conditions.to_vec();
+        for condition in &mut conditions {
+            condition.field = column_name(&condition.field, &[]);
+        }
+        let mut time_field = time_field.cloned();
+        if let Some(time) = &mut time_field {
+            time.field = column_name(&time.field, &[]);
+        }
         Self {
-            conditions: conditions.to_vec(),
-            time_field: time_field.cloned(),
+            seen: vec![false; conditions.len()],
+            conditions,
+            time_field,
             met: Vec::new(),
         }
     }
@@ -36,6 +48,16 @@ impl RowFilter {
     /// The field with the time.
     pub(crate) const fn time_field(&self) -> Option<&TimeField> {
         self.time_field.as_ref()
+    }
+
+    /// The fields of conditions that no message had so far, each once.
+    pub(crate) fn unseen(&self) -> impl Iterator<Item = &str> {
+        let conditions = self.conditions.iter().zip(&self.seen).enumerate();
+        let unseen = conditions.filter(|(index, (condition, is_seen))| {
+            let before = self.conditions.iter().take(*index);
+            !**is_seen && before.into_iter().all(|it| it.field != condition.field)
+        });
+        unseen.map(|(_, (condition, _))| &*condition.field)
     }
 
     /// Looks at a message, which is a JSON object.
@@ -47,13 +69,16 @@ impl RowFilter {
                 time,
             };
         }
-        let (conditions, met) = (&self.conditions, &mut self.met);
+        let (conditions, met, seen) = (&self.conditions, &mut self.met, &mut self.seen);
         met.clear();
         met.resize(conditions.len(), false);
-        flatten(object, &[], |name, leaf| {
-            for (condition, met) in conditions.iter().zip(met.iter_mut()) {
+        // A condition on a field with a longer name is never met, and reported.
+        let _ = flatten(object, &[], |name, leaf| {
+            let flags = met.iter_mut().zip(seen.iter_mut());
+            for (condition, (met, seen)) in conditions.iter().zip(flags) {
                 if condition.field == name {
                     *met = is_met(condition, leaf);
+                    *seen = true;
                 }
             }
             if let Some(field) = &self.time_field
@@ -75,7 +100,7 @@ fn is_met(condition: &Condition, leaf: Leaf<'_>) -> bool {
         Leaf::Plain(text) => (text, false),
     };
     let order = match &condition.value {
-        Operand::Number(number) => numbers(text, number),
+        Operand::Number(number) => decimal::compare(text, number),
         Operand::Text(wanted) => is_text.then(|| text.cmp(wanted)),
         // The word of a boolean, or a text.
         Operand::Word(wanted) => Some(text.cmp(wanted)).filter(|_| {
@@ -93,21 +118,13 @@ fn is_met(condition: &Condition, leaf: Leaf<'_>) -> bool {
     }
 }
 
-/// Compares two texts as numbers: integers exactly, others as doubles.
-fn numbers(one: &str, other: &str) -> Option<Ordering> {
-    if let (Ok(one), Ok(other)) = (one.parse::<i128>(), other.parse::<i128>()) {
-        return Some(one.cmp(&other));
-    }
-    let number = |text: &str| text.parse::<f64>().ok();
-    number(one)?.partial_cmp(&number(other)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const OBJECT: &[u8] = br#"{"temp":30.5,"n":9007199254740993,"big":18446744073709551616,"neg":-2,
-        "s":"ok","num":"273.15","nan":"NaN","inf":"-inf","b":true,"z":null,"pos":{"lat":[1,2]},"a.b":7,"day":"2026-01-31"}"#;
+        "s":"ok","num":"273.15","nan":"NaN","inf":"-inf","b":true,"z":null,"pos":{"lat":[1,2]},"a.b":7,"day":"2026-01-31",
+        "huge":10000000000000000000000000000000000000001,"over":1e400,"word":"infinity","a,b":3,"p<q":4,"t ":5}"#;
 
     #[track_caller]
     fn check(met: bool, conditions: &[&str]) {
@@ -146,6 +163,17 @@ mod tests {
             "day>=2026-01-02",
             "s!=3",
             "b!=1",
+            "huge>10000000000000000000000000000000000000000",
+            "huge!=10000000000000000000000000000000000000000",
+            "over=1e400",
+            "over>1e399",
+            "inf<-1e400",
+            "word!=1e400",
+            "\"a,b\"=3",
+            "\"p<q\"=4",
+            "\"t \"=5",
+            "\"temp\">30",
+            "\"pos\".lat.1=2",
         ] {
             check(true, &[met]);
         }
@@ -175,6 +203,11 @@ mod tests {
             "pos.lat.2!=1",
             "a.b=7",
             "n=9007199254740992",
+            "huge=10000000000000000000000000000000000000000",
+            "over=1e401",
+            "word=1e400",
+            "word>1",
+            "inf=-1e400",
         ] {
             check(false, &[not_met]);
         }
@@ -185,6 +218,16 @@ mod tests {
         check(true, &[]);
         check(true, &["temp>30", "temp<31", "s=ok"]);
         check(false, &["temp>30", "temp<30", "s=ok"]);
+    }
+
+    #[test]
+    fn fields_that_no_message_has_are_known() {
+        let conditions = ["temp>30", "absent=1", "z=1", "\"pos\".x=2", "absent>1"];
+        let conditions = conditions.map(|it| it.parse().expect("a condition"));
+        let mut filter = RowFilter::new(&conditions, None);
+        assert!(!filter.pass(OBJECT).is_selected && !filter.pass(b"{}").is_selected);
+        let unseen: Vec<_> = filter.unseen().collect();
+        assert_eq!(unseen, ["absent", "pos.x"]);
     }
 
     #[test]

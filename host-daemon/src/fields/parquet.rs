@@ -16,7 +16,7 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::types::Type;
 
 use crate::error::CommandError;
-use crate::fields::columns::{Leaf, flatten};
+use crate::fields::columns::Leaf;
 use crate::fields::rows::{FieldRow, RowSink};
 use crate::fields::table::{ColumnKind, Columns};
 
@@ -39,7 +39,8 @@ pub(crate) struct ParquetRows {
     rows: usize,
     /// Size of their values.
     len: usize,
-    /// Values that do not have the type of their column, because the recording changed between the passes.
+    /// Values that do not have the type of their column, because the recording changed between the passes, and times and
+    /// numbers of its messages beyond 2^63, of which the column has the largest.
     unfit: u64,
 }
 
@@ -168,16 +169,23 @@ impl ParquetRows {
     /// If the file cannot be written.
     pub(crate) fn push(&mut self, row: &FieldRow<'_>) -> io::Result<()> {
         let at = self.rows;
+        let mut wide = 0;
+        let mut signed = |value: u64| {
+            i64::try_from(value).unwrap_or_else(|_| {
+                wide += 1;
+                i64::MAX
+            })
+        };
         let mut own = self.cells.iter_mut();
         let mut next = |put: &mut dyn FnMut(&mut Cells)| own.next().map(put);
-        next(&mut |cells| cells.integer(at, row.time.cast_signed()));
+        next(&mut |cells| cells.integer(at, signed(row.time)));
         next(&mut |cells| cells.text(at, row.device));
         next(&mut |cells| {
             if row.conn != 0 {
-                cells.integer(at, row.conn.cast_signed());
+                cells.integer(at, signed(row.conn));
             }
         });
-        next(&mut |cells| cells.integer(at, row.seq.cast_signed()));
+        next(&mut |cells| cells.integer(at, signed(row.seq)));
         if self.has_session {
             next(&mut |cells| {
                 if let Some(session) = row.session {
@@ -186,14 +194,14 @@ impl ParquetRows {
             });
         }
         if self.has_received {
-            next(&mut |cells| cells.integer(at, row.received.cast_signed()));
+            next(&mut |cells| cells.integer(at, signed(row.received)));
         }
         let fields = own.into_slice();
         let (columns, len, unfit) = (&mut self.columns, &mut self.len, &mut self.unfit);
+        *unfit += wide;
         *len += 5 * VALUE_LEN + row.device.len();
-        flatten(row.object, &[], |name, leaf| {
-            let place = columns.note(name, leaf);
-            let Some(cells) = place.and_then(|place| fields.get_mut(place)) else {
+        columns.values(row.object, |place, leaf| {
+            let Some(cells) = fields.get_mut(place) else {
                 return;
             };
             if let Leaf::Text(text) | Leaf::Plain(text) = leaf {
@@ -398,5 +406,36 @@ impl From<ParquetFailure> for io::Error {
             },
             error => Self::other(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::FieldNames;
+
+    #[test]
+    fn a_time_that_a_file_cannot_hold_is_the_last_one_and_counted() {
+        let mut columns = Columns::new(&FieldNames::All);
+        columns.close();
+        let mut rows = ParquetRows::new(Box::new(Vec::new()), columns, true).expect("a file");
+        let most = i64::MAX.unsigned_abs();
+        for (time, unfit) in [(most, 0), (most + 1, 1), (u64::MAX, 2)] {
+            let row = FieldRow {
+                time,
+                received: 1,
+                device: "imu",
+                conn: 1,
+                seq: 0,
+                session: None,
+                object: b"{}",
+            };
+            rows.push(&row).expect("written");
+            assert_eq!(rows.unfit(), unfit);
+        }
+        let Values::Integers(times) = &rows.cells[0].values else {
+            panic!("times are integers");
+        };
+        assert_eq!(times, &[i64::MAX; 3]);
     }
 }

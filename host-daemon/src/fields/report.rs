@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::cli::{TimeField, TimeUnit};
 use crate::escape::printable;
+use crate::fields::columns::NAME_MAX;
 use crate::output::counted;
 use crate::service::log::print_status;
 
@@ -24,6 +25,16 @@ pub(crate) fn report_messages(missing: &str, undecodable: (u64, Option<&str>), p
         let count = counted(pieces, "piece");
         report(format_args!(
             "{missing}: {count} of messages that were not received whole"
+        ));
+    }
+}
+
+/// Reports values of fields with long names, which have no column.
+pub(crate) fn report_long_names(missing: &str, values: u64) {
+    if values != 0 {
+        let count = counted(values, "value");
+        report(format_args!(
+            "{missing}: {count} of fields with a name of more than {NAME_MAX} bytes"
         ));
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct Rows<S> {
     pub(crate) sink: S,
     /// What was found so far.
     pub(crate) counts: RowCounts,
-    filter: RowFilter,
+    pub(crate) filter: RowFilter,
     /// Number of messages and pieces of the first pass. Those after them were recorded since then.
     limit: u64,
     decoders: Decoders,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::cli::FieldNames;
 use crate::error::CommandError;
-use crate::fields::columns::{Leaf, flatten};
+use crate::fields::columns::{Leaf, column_name, flatten};
 use crate::fields::rows::{FieldRow, RowSink};
 
 /// Maximum number of columns for fields.
@@ -33,12 +33,14 @@ pub(crate) struct Columns {
     pub(crate) has_session: bool,
 }
 
-/// Fields that have no column, since there are too many.
+/// Fields that have no column, since there are too many, or their names are too long.
 #[derive(Debug, Default)]
 pub(crate) struct LeftOut {
-    /// Values of these fields.
+    /// Values of fields beyond the limit of columns.
     pub(crate) values: u64,
-    /// Names of the first ones.
+    /// Values of fields with a name that is [too long](crate::fields::columns::NAME_MAX).
+    pub(crate) long_names: u64,
+    /// Names of the first fields beyond the limit.
     pub(crate) names: Vec<String>,
 }
 
@@ -91,7 +93,7 @@ impl Columns {
         };
         if let FieldNames::Named(names) = fields {
             for name in names {
-                columns.add(name);
+                columns.add(&column_name(name, &[]));
             }
             columns.is_open = false;
         }
@@ -104,8 +106,20 @@ impl Columns {
         self.is_learnt = true;
     }
 
+    /// Calls `each` with the column of each value of a message, and learns the types.
+    pub(crate) fn values(&mut self, object: &[u8], mut each: impl FnMut(usize, Leaf<'_>)) {
+        let long_names = flatten(object, &[], |name, leaf| {
+            if let Some(place) = self.note(name, leaf) {
+                each(place, leaf);
+            }
+        });
+        if self.is_open {
+            self.left_out.long_names += long_names;
+        }
+    }
+
     /// Returns the place of a field, and learns the type of its value.
-    pub(crate) fn note(&mut self, name: &str, leaf: Leaf<'_>) -> Option<usize> {
+    fn note(&mut self, name: &str, leaf: Leaf<'_>) -> Option<usize> {
         let known = self.places.get(name).copied();
         let place = match known {
             Some(place) => place,
@@ -173,6 +187,11 @@ impl Columns {
 }
 
 impl LeftOut {
+    /// All values without a column.
+    pub(crate) const fn count(&self) -> u64 {
+        self.values + self.long_names
+    }
+
     fn note(&mut self, name: &str) {
         self.values += 1;
         if self.names.len() < NAMED_MAX && !self.names.iter().any(|known| known == name) {
@@ -249,9 +268,14 @@ fn is_float(digits: &str) -> bool {
         && (is_short || digits.parse::<f64>().is_ok_and(f64::is_finite))
 }
 
+/// Whether this is the name of a column that is not a field, or would be without a `_` before it.
+pub(crate) fn is_column(name: &str) -> bool {
+    OWN.contains(&name.trim_start_matches('_'))
+}
+
 /// The name of a field as the name of a column. Different fields have different ones.
 fn header(name: &str) -> String {
-    match OWN.contains(&name.trim_start_matches('_')) {
+    match is_column(name) {
         true => format!("_{name}"),
         false => name.to_owned(),
     }
@@ -266,9 +290,7 @@ impl RowSink for Survey {
 
     fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError> {
         self.0.has_session |= row.session.is_some();
-        flatten(row.object, &[], |name, leaf| {
-            self.0.note(name, leaf);
-        });
+        self.0.values(row.object, |_, _| {});
         Ok(())
     }
 
@@ -346,6 +368,19 @@ mod tests {
         columns.note("short", Leaf::Null);
         assert_eq!(columns.note(&"n".repeat(NAMES_MAX), Leaf::Null), None);
         assert_eq!(columns.note("other", Leaf::Null), Some(1));
+    }
+
+    #[test]
+    fn values_of_fields_with_long_names_are_counted_once() {
+        let mut columns = all();
+        let object = format!(r#"{{"a":1,"{}":[1,2,{{"b":3}}]}}"#, "n".repeat(2000));
+        let mut places = Vec::new();
+        columns.values(object.as_bytes(), |place, _| places.push(place));
+        columns.close();
+        columns.values(object.as_bytes(), |place, _| places.push(place));
+        assert_eq!((places, columns.len()), (vec![0, 0], 1));
+        let left_out = columns.left_out();
+        assert_eq!((left_out.long_names, left_out.count()), (3, 3));
     }
 
     #[test]

@@ -5,10 +5,14 @@ use jiff::Timestamp;
 use crate::cli::{TimeField, TimeUnit};
 use crate::fields::columns::{Leaf, RESERVED, flatten};
 
+/// The last time, in the year 2262: Parquet has no later one, and a later one is more likely a wrong unit.
+const MAX_NS: u64 = i64::MAX.unsigned_abs();
+
 /// The time in a field of a JSON object, in nanoseconds since 1970.
 pub(crate) fn of_field(object: &[u8], field: &TimeField) -> Option<u64> {
     let mut time = None;
-    flatten(object, &RESERVED, |name, leaf| {
+    // The name of a time is not a long one.
+    let _ = flatten(object, &RESERVED, |name, leaf| {
         if name == field.field {
             time = of_leaf(leaf, field.unit);
         }
@@ -18,14 +22,15 @@ pub(crate) fn of_field(object: &[u8], field: &TimeField) -> Option<u64> {
 
 /// The time in a value, in nanoseconds since 1970.
 pub(crate) fn of_leaf(leaf: Leaf<'_>, unit: TimeUnit) -> Option<u64> {
-    match leaf {
+    let time = match leaf {
         Leaf::Plain(digits) => of_number(digits, unit),
         Leaf::Text(text) => of_number(text, unit).or_else(|| {
             let time: Timestamp = text.parse().ok()?;
             u64::try_from(time.as_nanosecond()).ok()
         }),
         Leaf::Null => None,
-    }
+    };
+    time.filter(|time| *time <= MAX_NS)
 }
 
 /// A decimal number in a unit, rounded down to nanoseconds. Every digit counts.
@@ -84,6 +89,7 @@ mod tests {
                 Microseconds,
                 Some(1_700_000_000_123_456_000),
             ),
+            ("9223372036854775807", Nanoseconds, Some(MAX_NS)),
             ("18446744073709551615", Nanoseconds, Some(u64::MAX)),
             ("18446744073709551616", Nanoseconds, None),
             ("1.7e9", Seconds, Some(1_700_000_000_000_000_000)),
@@ -112,6 +118,12 @@ mod tests {
         let time = |text: &str| of_field(object, &text.parse().expect("a field"));
         assert_eq!(time("t"), Some(7_000_000_000));
         assert_eq!(time("t:ms"), Some(7_000_000));
+        let of_text = |text| of_leaf(Leaf::Text(text), TimeUnit::Seconds);
+        assert_eq!(of_text("2300-01-01T00:00:00Z"), None);
+        assert!(of_text("2262-04-11T00:00:00Z").is_some());
+        let of_digits = |digits| of_leaf(Leaf::Plain(digits), TimeUnit::Nanoseconds);
+        assert_eq!(of_digits("9223372036854775807"), Some(MAX_NS));
+        assert_eq!(of_digits("9223372036854775808"), None);
         assert_eq!(time("header.stamp.0"), Some(1_767_225_600_500_000_000));
         assert_eq!(time("header.stamp.1"), Some(12_000_000_000));
         for field in ["n", "header", "other", "header.stamp"] {

@@ -148,6 +148,8 @@ async fn serve(stream: TcpStream, pages: &Pages, requested: &Requested) {
     let mut served = pin!(
         http1::Builder::new()
             .keep_alive(keep_alive)
+            // A client may shut down its sending side after its request.
+            .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
             .max_buf_size(REQUEST_LEN)

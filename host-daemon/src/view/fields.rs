@@ -50,7 +50,7 @@ impl FieldTable {
     /// of its field, if that has one; `admit` is asked for a field that has none.
     pub(super) fn message(&mut self, time_ms: i64, object: &[u8], mut admit: impl FnMut() -> bool) {
         let mut more = 0;
-        flatten(object, &[], |name, leaf| {
+        let long_names = flatten(object, &[], |name, leaf| {
             let Some(field) = self.place(name) else {
                 more += 1;
                 return;
@@ -59,7 +59,8 @@ impl FieldTable {
                 field.value(time_ms, leaf, &mut admit);
             }
         });
-        self.more = self.more.max(more);
+        let long_names = usize::try_from(long_names).unwrap_or(usize::MAX);
+        self.more = self.more.max(long_names.saturating_add(more));
     }
 
     fn place(&mut self, name: &str) -> Option<usize> {
@@ -142,7 +143,8 @@ impl FieldTable {
 /// The first fields of a message, with their values as text.
 pub(super) fn first_values(object: &[u8], most: usize) -> Vec<(String, String)> {
     let mut values = Vec::new();
-    flatten(object, &[], |name, leaf| {
+    // Those with longer names are not among the first.
+    let _ = flatten(object, &[], |name, leaf| {
         if values.len() < most {
             values.push((cut(name, NAME_MAX), text(leaf)));
         }

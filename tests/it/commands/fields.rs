@@ -151,6 +151,60 @@ fn named_fields_conditions_and_the_other_selectors_work_together() {
 }
 
 #[test]
+fn a_field_that_no_message_has_is_reported_with_what_may_be_meant() {
+    let folder = recording();
+    for (name, hint) in [
+        ("nosuch", ""),
+        ("device", "; it is a column, not a field: use --device"),
+        ("_seq", "; a field is named without the _ of its column"),
+        (
+            "a.b",
+            "; a key that contains a dot is written in double quotes",
+        ),
+    ] {
+        let condition = format!("{name}!=x");
+        let seen = format!("blocksd: no message has the field {name:?}{hint}\n");
+        for more in [&["--fields", name][..], &["--where", &condition]] {
+            let ended = csv(folder.path(), more);
+            assert_eq!(ended.stderr, [UNDECODABLE, &seen, LEFT_OUT].concat());
+        }
+    }
+}
+
+#[test]
+fn values_with_long_names_are_counted_and_cost_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = DecodableFile::begin();
+    file.open("imu", 1);
+    let ones = ["1"; 270_000].join(",");
+    file.add(
+        "imu",
+        "json",
+        format!(r#"{{"{}":[{ones}],"a":2}}"#, "k".repeat(500_000)),
+    );
+    file.seal(folder.path());
+    let ended = csv(folder.path(), &["--fields", "all"]);
+    assert_eq!(rows(&ended), ["device|conn|seq|a", "imu|1|0|2"]);
+    let counted = "270000 values of fields with a name of more than 1024 bytes";
+    let left_out = "blocksd: values that are not exported: 270000\n";
+    assert_eq!(
+        ended.stderr,
+        format!("blocksd: not in the table: {counted}\n{left_out}")
+    );
+    assert_eq!(ended.code, Some(1));
+    let ended = csv(folder.path(), &["--fields", "a"]);
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    let (out, to) = (
+        tempfile::tempdir().unwrap(),
+        folder.path().to_str().unwrap(),
+    );
+    let out = out.path().join("out");
+    let args = ["export", to, "--to", "csv", "--out", out.to_str().unwrap()];
+    let ended = run(&args, b"");
+    assert!(ended.stderr.contains(counted), "{ended:?}");
+}
+
+#[test]
 fn a_field_is_the_time_of_its_row() {
     let folder = recording();
     let ended = csv(

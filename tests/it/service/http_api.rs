@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use blocksd_tests::process::{DEADLINE, Server, connect, run, wait_until};
@@ -145,11 +145,17 @@ fn everything_but_health_needs_the_token() {
     let url = format!("http://{addr}");
     let ask = |more: &[&str]| run(&[&["devices", "--url", &url], more].concat(), b"");
     assert_eq!(ask(&["--token", token]).code, Some(0));
-    for more in [&[][..], &["--token", wrong]] {
+    for (more, hint) in [
+        (&[][..], "; add --token FILE".to_owned()),
+        (
+            &["--token", wrong],
+            format!("; the token in {wrong} is another one"),
+        ),
+    ] {
         let refused = ask(more);
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.stderr.contains("401 Unauthorized"), "{refused:?}");
-        assert!(refused.stderr.contains("; add --token FILE"), "{refused:?}");
+        assert!(refused.stderr.contains(&hint), "{refused:?}");
     }
     assert_eq!(server.stop().0.code, Some(0));
 }
@@ -240,6 +246,30 @@ fn slow_and_many_connections_do_not_lock_out_others() {
         assert!(Instant::now() < until, "{} are open", held.len());
         held.retain(is_open);
         std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(server.stop().0.code, Some(0));
+}
+
+#[test]
+fn a_client_that_shuts_down_its_sending_side_is_answered() {
+    let (server, addr) = start(&["--metrics", "127.0.0.1:0"]);
+    for (addr, path) in [
+        (addr, "/api/v1/devices"),
+        (addr, "/metrics"),
+        (scrape::addr(&server), "/metrics"),
+    ] {
+        for number in 0..30 {
+            let mut stream = connect(addr);
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 200 OK\r\n"),
+                "{path} {number}: {answer}"
+            );
+        }
     }
     assert_eq!(server.stop().0.code, Some(0));
 }

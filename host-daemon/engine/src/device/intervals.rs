@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::device::{SILENT_INTERVALS, SILENT_MIN};
 use crate::moment::nanos;
 
 /// Number of intervals that are remembered. Their median is exact. The median of all intervals that the device ever had
@@ -26,8 +27,25 @@ pub(super) struct Intervals {
     burst: AtomicU64,
     /// Number of intervals so far.
     count: AtomicU32,
-    /// The last intervals, in nanoseconds.
+    /// The last intervals, in nanoseconds: an even number, plus 1 if the device was silent.
     last: [AtomicU64; REMEMBERED],
+}
+
+/// The usual intervals of a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usual {
+    pub(super) median: Duration,
+    /// The longest interval, without a single one in which the device was silent. A device that sends several batches and
+    /// then pauses has a short median and this longer one.
+    longest: Duration,
+}
+
+impl Usual {
+    /// The time after which the device is silent, unless it is below [`SILENT_MIN`].
+    pub(super) fn silent_after(&self) -> Duration {
+        let long = self.longest.saturating_mul(3) / 2;
+        self.median.saturating_mul(SILENT_INTERVALS).max(long)
+    }
 }
 
 impl Intervals {
@@ -43,8 +61,12 @@ impl Intervals {
             return;
         }
         let count = self.count.load(Ordering::Relaxed);
+        let was_silent = nanos(SILENT_MIN) <= interval
+            && self
+                .usual()
+                .is_some_and(|usual| nanos(usual.silent_after()) <= interval);
         if let Some(slot) = self.last.get(count as usize % REMEMBERED) {
-            slot.store(interval, Ordering::Relaxed);
+            slot.store((interval & !1) | u64::from(was_silent), Ordering::Relaxed);
         }
         // A turn more or less keeps the next place.
         let next = match count + 1 {
@@ -61,6 +83,11 @@ impl Intervals {
 
     /// The median; `None` if fewer than [`KNOWN_MIN`] intervals are known.
     pub(super) fn median(&self) -> Option<Duration> {
+        self.usual().map(|usual| usual.median)
+    }
+
+    /// The median and the longest; `None` if fewer than [`KNOWN_MIN`] intervals are known.
+    pub(super) fn usual(&self) -> Option<Usual> {
         let count = (self.count.load(Ordering::Relaxed) as usize).min(REMEMBERED);
         if count < KNOWN_MIN {
             return None;
@@ -72,7 +99,13 @@ impl Intervals {
         let last = last.get_mut(..count)?;
         last.sort_unstable();
         let (low, high) = (last.get((count - 1) / 2)?, last.get(count / 2)?);
-        Some(Duration::from_nanos(low.midpoint(*high)))
+        let normal = last.iter().filter(|interval| **interval & 1 == 0).max();
+        // A silence that comes twice is a rhythm.
+        let longest = normal.max(last.get(count - 2))?;
+        Some(Usual {
+            median: Duration::from_nanos((low & !1).midpoint(high & !1)),
+            longest: Duration::from_nanos(longest & !1),
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::device::watch::is_ahead;
-use crate::device::{DeviceList, DeviceSnapshot, DeviceStats, WATCHED, unix_nanos};
+use crate::device::{DeviceList, DeviceSnapshot, DeviceStats, WATCHED};
 use crate::moment::Moment;
 
 /// The devices of one engine: those that are connected, and the last ones that are gone.
@@ -65,16 +65,33 @@ impl DeviceRegistry {
         stats
     }
 
+    /// Counts a connection that may [become](Self::rename) that of another device: its first bytes can be a HELLO. Until it
+    /// is [decided](Self::decide), it is not a reconnect of this device, which was not seen by it either.
+    pub(crate) fn open_undecided(&self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
+        let stats = self.known().enter(name, time);
+        self.watch_if_new(&stats);
+        stats
+    }
+
+    /// Decides that an undecided connection, which was opened or sent its first byte at `time`, is one of this device.
+    pub(crate) fn decide(&self, stats: &DeviceStats, time: SystemTime) {
+        // With the lock, no other connection is opened or closed meanwhile.
+        let _known = self.known();
+        stats.decided(time);
+    }
+
     /// Counts a connection as closed. If it was the last one, the device is gone.
     pub fn close(&self, stats: &Arc<DeviceStats>) {
         let max_gone = self.max_gone.load(Ordering::Relaxed);
         let mut known = self.known();
-        known.close(stats);
+        if known.close(stats) {
+            self.unannounced.fetch_add(1, Ordering::Relaxed);
+        }
         known.drop_oldest(max_gone);
     }
 
-    /// Moves a connection, which has sent nothing but its HELLO, to the device that this names. If `replaces`, it continues
-    /// a session of another connection. Its HELLO arrived at `time`.
+    /// Moves an undecided connection, which has sent nothing but its HELLO, to the device that this names. If `replaces`, it
+    /// continues a session of another connection. Its HELLO arrived at `time`.
     #[must_use]
     pub fn rename(
         &self,
@@ -87,6 +104,7 @@ impl DeviceRegistry {
         let mut known = self.known();
         if former.name == *name {
             let replaced = u64::from(replaces);
+            former.decided(time);
             former.reconnects.fetch_add(replaced, Ordering::Relaxed);
             return Arc::clone(former);
         }
@@ -94,11 +112,8 @@ impl DeviceRegistry {
         let was_connected = 1 < stats.connections.load(Ordering::Relaxed);
         let replaced = u64::from(replaces && was_connected);
         stats.reconnects.fetch_add(replaced, Ordering::Relaxed);
-        let begun = former.connections_total.fetch_sub(1, Ordering::Relaxed);
-        known.close(former);
-        if begun == 1 {
-            // It was never more than the address of this connection.
-            known.forget(former);
+        if known.undo(former) {
+            self.unannounced.fetch_add(1, Ordering::Relaxed);
         }
         known.drop_oldest(max_gone);
         drop(known);
@@ -157,41 +172,55 @@ impl DeviceRegistry {
 
 impl Known {
     fn open(&mut self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
+        let stats = self.enter(name, time);
+        stats.decided(time);
+        stats
+    }
+
+    /// Counts an undecided connection.
+    fn enter(&mut self, name: &Arc<str>, time: SystemTime) -> Arc<DeviceStats> {
         let stats = self
             .devices
             .entry(Arc::clone(name))
             .or_insert_with(|| Arc::new(DeviceStats::new(Arc::clone(name), time)));
         let stats = Arc::clone(stats);
-        let gone_key = stats.gone_key.swap(0, Ordering::Relaxed);
-        if gone_key != 0 {
-            self.gone.remove(&gone_key);
-            stats.reconnects.fetch_add(1, Ordering::Relaxed);
-            stats.intervals.interrupt();
-        }
+        // It keeps its key: it may be gone again, as if this connection had never been.
+        self.gone.remove(&stats.gone_key.load(Ordering::Relaxed));
         if stats.connections.fetch_add(1, Ordering::Relaxed) == 0 {
             let now = Moment::now().nanos();
             stats.reads_since.store(now, Ordering::Relaxed);
         }
         stats.connections_total.fetch_add(1, Ordering::Relaxed);
-        stats.last_seen.store(unix_nanos(time), Ordering::Relaxed);
         stats
     }
 
-    fn close(&mut self, stats: &Arc<DeviceStats>) {
+    /// Counts a connection as closed. Returns whether this ends a silence that could not be emitted yet.
+    fn close(&mut self, stats: &DeviceStats) -> bool {
         if stats.connections.fetch_sub(1, Ordering::Relaxed) != 1 {
-            return;
+            return false;
         }
-        self.gone_so_far += 1;
-        let key = self.gone_so_far;
+        let key = match stats.gone_key.load(Ordering::Relaxed) {
+            0 => {
+                self.gone_so_far += 1;
+                self.gone_so_far
+            }
+            key => key,
+        };
         stats.gone_key.store(key, Ordering::Relaxed);
         self.gone.insert(key, Arc::clone(&stats.name));
+        stats.drop_postponed()
     }
 
-    /// Removes a device, if it is gone.
-    fn forget(&mut self, stats: &DeviceStats) {
-        if let Some(name) = self.gone.remove(&stats.gone_key.load(Ordering::Relaxed)) {
-            self.devices.remove(&name);
+    /// Takes an undecided connection back. Returns the same as [`Self::close`].
+    fn undo(&mut self, stats: &DeviceStats) -> bool {
+        let begun = stats.connections_total.fetch_sub(1, Ordering::Relaxed);
+        let ends_silence = self.close(stats);
+        if begun == 1 {
+            // It was never more than the address of this connection.
+            self.gone.remove(&stats.gone_key.load(Ordering::Relaxed));
+            self.devices.remove(&stats.name);
         }
+        ends_silence
     }
 
     fn drop_oldest(&mut self, max_gone: usize) {

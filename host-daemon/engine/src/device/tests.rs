@@ -252,6 +252,101 @@ fn a_hello_moves_the_connection_to_the_device_that_it_names() {
     assert_eq!((boiler.connections_total, boiler.reconnects), (3, 2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_session_from_the_address_of_a_plain_device_leaves_it_as_it_was() {
+    let registry = DeviceRegistry::new(10);
+    let device = regular(&registry, SECOND).await;
+    registry.close(&device);
+    let other = open(&registry, "other");
+    registry.close(&other);
+    let before = device.snapshot();
+    for round in 0..5 {
+        advance(3600 * SECOND).await;
+        let time = SystemTime::now() + 3600 * SECOND;
+        let address = registry.open_undecided(&"imu".into(), time);
+        assert!(Arc::ptr_eq(&device, &address));
+        let boiler = registry.rename(&address, &"boiler".into(), false, time);
+        registry.close(&boiler);
+        let seen = device.snapshot();
+        assert_eq!((seen.reconnects, seen.connections), (0, 0), "{round}");
+        assert_eq!((seen.connections_total, seen.state), (1, DeviceState::Gone));
+        assert_eq!(seen.last_seen, before.last_seen);
+    }
+    // It is still the one that is gone for the longest time.
+    registry.set_max_gone(2);
+    assert!(registry.get("imu").is_none() && registry.get("other").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undecided_connection_counts_when_it_is_decided() {
+    let registry = DeviceRegistry::new(10);
+    let device = regular(&registry, SECOND).await;
+    registry.close(&device);
+    let (before, time) = (device.snapshot(), SystemTime::now() + 60 * SECOND);
+    let [first, second, session] = [(); 3].map(|()| registry.open_undecided(&"imu".into(), time));
+    let seen = device.snapshot();
+    assert_eq!((seen.connections, seen.reconnects), (3, 0));
+    assert_eq!(
+        (seen.last_seen, seen.state),
+        (before.last_seen, DeviceState::Live)
+    );
+    registry.decide(&first, time);
+    registry.decide(&second, time);
+    let seen = device.snapshot();
+    assert_eq!((seen.connections_total, seen.reconnects), (4, 1));
+    assert_eq!(seen.last_seen, time);
+    // The last connection is another device.
+    registry.close(&first);
+    registry.close(&second);
+    let _boiler = registry.rename(&session, &"boiler".into(), false, time);
+    let seen = device.snapshot();
+    assert_eq!((seen.connections_total, seen.state), (3, DeviceState::Gone));
+    assert_eq!(open(&registry, "imu").snapshot().reconnects, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_postponed_silence_that_ends_with_the_connection_is_counted() {
+    let registry = DeviceRegistry::new(0);
+    let device = regular(&registry, SECOND).await;
+    advance(5 * SECOND).await;
+    device.postpone();
+    let second = open(&registry, "imu");
+    registry.close(&device);
+    assert_eq!(registry.unannounced(), 0);
+    registry.close(&second);
+    assert_eq!(registry.unannounced(), 1);
+    assert!(!device.is_postponed() && !device.ends_postponed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_regular_device_with_long_bursts_is_not_silent_in_its_pauses() {
+    let registry = DeviceRegistry::new(10);
+    let device = open(&registry, "imu");
+    for burst in 0..20 {
+        for _ in 0..4 {
+            assert_eq!(device.state(), DeviceState::Live, "{burst}");
+            hear(&device);
+            advance(120 * MS).await;
+        }
+        advance(5520 * MS).await;
+    }
+    assert_eq!(device.state(), DeviceState::Live);
+    // One and a half of its pauses.
+    advance(3 * SECOND).await;
+    assert_eq!(device.state(), DeviceState::Silent);
+    // A single pause that was longer changes nothing.
+    let device = open(&registry, "pump");
+    hear(&device);
+    for _ in 0..REMEMBERED {
+        advance(SECOND).await;
+        hear(&device);
+    }
+    advance(3600 * SECOND).await;
+    hear(&device);
+    advance(3 * SECOND).await;
+    assert_eq!(device.state(), DeviceState::Silent);
+}
+
 /// The cost of a look at all devices does not depend on how much they send. This prints it; nothing depends on it.
 #[test]
 fn ten_thousand_devices_are_looked_at() {

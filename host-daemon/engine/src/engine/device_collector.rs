@@ -68,7 +68,15 @@ impl Collector for DeviceCollector {
             return Ok(());
         }
         if self.most < seen.len() {
-            seen.select_nth_unstable_by_key(self.most, |device| Reverse(device.last_seen));
+            // A series that ends would end the alert for a silent device.
+            seen.select_nth_unstable_by_key(self.most, |device| {
+                let rank = match device.state {
+                    DeviceState::Silent => 0,
+                    DeviceState::Faulty | DeviceState::Live => 1,
+                    DeviceState::Gone => 2,
+                };
+                (rank, Reverse(device.last_seen))
+            });
             seen.truncate(self.most);
         }
         of_each(&mut page, &seen)
@@ -184,6 +192,35 @@ mod tests {
         // Eight series for each of them.
         assert_eq!(text.matches("{device=\"").count(), 80);
         assert!(!page(&devices, 0).contains("device="));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connected_devices_have_series_before_others_and_silent_ones_first() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let devices = DeviceRegistry::new(1000);
+        let begin = SystemTime::now();
+        let open = |name: &str, at_s| devices.open(&name.into(), begin + SECOND * at_s);
+        let pump = open("pump", 0);
+        for at_s in 1..10 {
+            pump.arrived();
+            pump.batch(1, 1, begin + SECOND * at_s);
+            tokio::time::advance(SECOND).await;
+        }
+        tokio::time::advance(10 * SECOND).await;
+        let [_boiler, _valve] = [open("boiler", 20), open("valve", 21)];
+        let scan = open("scan", 22);
+        devices.close(&scan);
+        let names = |most| {
+            let page = page(&devices, most);
+            let named = |name: &&str| page.contains(&format!("_silent{{device=\"{name}\"}}"));
+            let names = ["pump", "boiler", "valve", "scan"].into_iter();
+            names.filter(named).collect::<Vec<_>>()
+        };
+        assert_eq!(names(1), ["pump"]);
+        assert_eq!(names(2), ["pump", "valve"]);
+        assert_eq!(names(3), ["pump", "boiler", "valve"]);
+        assert_eq!(names(4).len(), 4);
+        assert!(page(&devices, 1).contains("blocksd_device_silent{device=\"pump\"} 1\n"));
     }
 
     #[test]

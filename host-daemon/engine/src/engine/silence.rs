@@ -17,7 +17,7 @@ use crate::peer_log::{Kind, warn_peer};
 const LOOK: Duration = Duration::from_secs(1);
 /// Devices that are looked at before other tasks of the thread run.
 const AT_ONCE: usize = 1000;
-/// Limit for the silences of each origin: ten at once, and one each ten seconds.
+/// Limit for the silences of each device: ten at once, and one each ten seconds.
 const EACH: Rate = Rate {
     burst: 10,
     interval: Duration::from_secs(10),
@@ -71,7 +71,7 @@ fn look(context: &EngineContext, device: &Arc<DeviceStats>, limiter: &mut Silenc
             Ok(()) => {
                 device.announce();
                 let name = device.name();
-                warn_peer!(Kind::Silence, name, device = %name, "silent: nothing for more than {} intervals of {interval:.3?}", crate::device::SILENT_INTERVALS);
+                warn_peer!(Kind::Silence, name, device = %name, "silent: nothing for {:.1?}; its median interval is {interval:.3?}", since.elapsed().unwrap_or_default());
             }
             Err(()) => limiter.give_back(cell),
         }
@@ -120,8 +120,9 @@ impl SilenceLimiter {
         }
     }
 
-    fn take(&mut self, device: &str) -> Option<Cell> {
-        let cell = self.limiter.cell(&Origin::of_device(device));
+    /// Takes a token of a device. Devices of one address share none: an operator with `--device-by peer` wants each.
+    fn take(&mut self, device: &Arc<str>) -> Option<Cell> {
+        let cell = self.limiter.cell(&Origin::Local(Arc::clone(device)));
         self.limiter.take(cell, 1, self.now).then_some(cell)
     }
 
@@ -132,5 +133,23 @@ impl SilenceLimiter {
 
     fn give_back(&mut self, cell: Cell) {
         self.limiter.give_back(cell, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_device_has_its_own_limit() {
+        let mut limiter = SilenceLimiter::new();
+        // Connections of one address, each of which is a device.
+        let names: Vec<Arc<str>> = (0..16)
+            .map(|port| format!("10.0.0.1:{port}").into())
+            .collect();
+        let taken = names.iter().filter(|name| limiter.take(name).is_some());
+        assert_eq!(taken.count(), 16);
+        let taken = (0..100).filter(|_| limiter.take(&names[0]).is_some());
+        assert_eq!(taken.count(), 9);
     }
 }

@@ -101,9 +101,9 @@ async fn a_silent_device_that_connects_again_is_back_when_it_sends() {
 #[tokio::test(start_paused = true)]
 async fn a_device_that_is_held_back_is_not_silent() {
     let policy = Policy::new(AnyFraming::Lines(Lines));
-    let daemon = Daemon::of(Engine::builder(), policy, 4, false);
+    let daemon = Daemon::of(Engine::builder(), policy, 8, false);
     let mut device = daemon.connect(1).await;
-    // The queue of the sink is full after a few lines.
+    // The queue of the sink is full after a few lines, by which the interval is known.
     send(&mut device, 20, SECOND).await;
     sleep(100 * SECOND).await;
     assert_eq!(only(&daemon).state, DeviceState::Live);

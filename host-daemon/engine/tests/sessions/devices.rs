@@ -45,3 +45,33 @@ async fn a_connection_counts_for_the_device_that_its_hello_names() {
     let seen = only(&host);
     assert_eq!((&*seen.device, seen.state), ("boiler", DeviceState::Gone));
 }
+
+#[tokio::test]
+async fn a_session_leaves_the_plain_device_of_its_address_as_it_was() {
+    let mut host = Host::auto().await;
+    let mut plain = host.connect().await;
+    plain.send(&[&message(b"plain")]).await;
+    host.until(|host| host.plain.len() == 1).await;
+    let before = only(&host);
+    // While it is connected, and after that.
+    for closed in 1..=4 {
+        let mut device = host.connect().await;
+        // A HELLO in two parts is not heard of the plain device, either.
+        device.send_in_two(&hello(0, 0, 0, 0), 20).await;
+        assert!(matches!(device.read().await, Down::Welcome { .. }));
+        if closed == 2 {
+            drop(plain);
+            plain = device;
+        } else {
+            drop(device);
+        }
+        host.until_closed(closed).await;
+        let devices = host.handle.devices().list().devices;
+        let seen = devices.iter().find(|it| it.device == before.device);
+        let seen = seen.expect("the plain device");
+        assert_eq!((seen.connections_total, seen.reconnects), (1, 0));
+        assert_eq!(seen.last_seen, before.last_seen, "{closed}");
+        let is_gone = seen.state == DeviceState::Gone;
+        assert_eq!(is_gone, 2 <= closed);
+    }
+}

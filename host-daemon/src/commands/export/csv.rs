@@ -13,7 +13,7 @@ use crate::commands::export::mcap::{check_new, check_source};
 use crate::commands::export::target::{Decoded, ExportedTo, Target};
 use crate::commands::export::topic;
 use crate::error::CommandError;
-use crate::fields::{DecodedKind, Dialect, Leaf, RESERVED, flatten};
+use crate::fields::{DecodedKind, Dialect, Leaf, RESERVED, RowTexts, flatten};
 
 /// Maximum number of columns of a file.
 const COLUMNS_MAX: usize = 4096;
@@ -37,7 +37,8 @@ pub(super) struct CsvTarget {
     names_len: usize,
     open: usize,
     without_column: u64,
-    cells: Vec<String>,
+    long_names: u64,
+    cells: RowTexts,
 }
 
 /// The file of a device.
@@ -61,7 +62,8 @@ impl CsvTarget {
             names_len: 0,
             open: 0,
             without_column: 0,
-            cells: Vec::new(),
+            long_names: 0,
+            cells: RowTexts::default(),
         }
     }
 
@@ -126,7 +128,8 @@ impl Target for CsvTarget {
                 path: PathBuf::new(),
                 writer: None,
             });
-        flatten(decoded.object, &RESERVED, |name, _| {
+        // Values of longer names are counted when the others are written.
+        let _ = flatten(decoded.object, &RESERVED, |name, _| {
             let (count, len) = (sheet.columns.len(), self.names_len + name.len());
             if !sheet.columns.contains_key(name) && count < COLUMNS_MAX && len <= NAMES_MAX {
                 sheet.columns.insert(name.into(), count);
@@ -186,20 +189,15 @@ impl Target for CsvTarget {
         let Some(writer) = &mut sheet.writer else {
             return Ok(());
         };
-        self.cells.resize(sheet.columns.len(), String::new());
-        self.cells.iter_mut().for_each(String::clear);
         let (cells, without) = (&mut self.cells, &mut self.without_column);
-        flatten(decoded.object, &RESERVED, |name, leaf| {
-            let column = sheet.columns.get(name);
-            let Some(cell) = column.and_then(|column| cells.get_mut(*column)) else {
-                *without += 1;
-                return;
+        cells.begin(sheet.columns.len());
+        self.long_names += flatten(decoded.object, &RESERVED, |name, leaf| {
+            let text = match leaf {
+                Leaf::Text(text) | Leaf::Plain(text) => text,
+                Leaf::Null => "",
             };
-            cell.clear();
-            match leaf {
-                Leaf::Text(text) | Leaf::Plain(text) => cell.push_str(text),
-                Leaf::Null => {}
-            }
+            let column = sheet.columns.get(name);
+            *without += u64::from(!column.is_some_and(|column| cells.set(*column, text)));
         });
         let conn = match decoded.conn {
             0 => String::new(),
@@ -209,7 +207,7 @@ impl Target for CsvTarget {
         if self.has_received {
             own.push(time(decoded.received));
         }
-        let row = own.iter().chain(&self.cells);
+        let row = own.iter().map(String::as_str).chain(self.cells.iter());
         let written = writer.write_record(row);
         written.map_err(|error| csv_failure(&sheet.path, error))
     }
@@ -219,6 +217,7 @@ impl Target for CsvTarget {
         Ok(ExportedTo {
             to: self.out.display().to_string(),
             without_column: self.without_column,
+            long_names: self.long_names,
         })
     }
 }

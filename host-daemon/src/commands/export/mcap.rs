@@ -177,6 +177,7 @@ impl Target for McapTarget {
         Ok(ExportedTo {
             to: self.path.display().to_string(),
             without_column: 0,
+            long_names: 0,
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::cli::FieldNames;
 use crate::commands::export::mcap::{check_new, check_source};
 use crate::commands::export::target::{Decoded, ExportedTo, Target};
 use crate::error::CommandError;
-use crate::fields::{Columns, DecodedKind, Dialect, FieldRow, ParquetRows, flatten};
+use crate::fields::{Columns, DecodedKind, Dialect, FieldRow, ParquetRows};
 
 /// A Parquet file.
 pub(super) struct ParquetTarget {
@@ -72,9 +72,7 @@ impl Target for ParquetTarget {
             return;
         }
         self.columns.has_session |= decoded.session.is_some();
-        flatten(decoded.object, &[], |name, leaf| {
-            self.columns.note(name, leaf);
-        });
+        self.columns.values(decoded.object, |_, _| {});
     }
 
     fn begin(&mut self) -> Result<(), CommandError> {
@@ -109,14 +107,17 @@ impl Target for ParquetTarget {
     }
 
     fn finish(&mut self) -> Result<ExportedTo, CommandError> {
-        let mut without_column = 0;
+        let (mut without_column, mut long_names) = (0, 0);
         if let Some(mut rows) = self.rows.take() {
             rows.finish().map_err(|error| self.failure(error))?;
-            without_column = rows.columns().left_out().values + rows.unfit();
+            let left_out = rows.columns().left_out();
+            long_names = left_out.long_names;
+            without_column = left_out.values + rows.unfit();
         }
         Ok(ExportedTo {
             to: self.out.display().to_string(),
             without_column,
+            long_names,
         })
     }
 }

@@ -60,4 +60,6 @@ pub(super) struct ExportedTo {
     pub(super) to: String,
     /// Number of values without a column, since there are too many.
     pub(super) without_column: u64,
+    /// Number of values without a column, since the name of their field is too long.
+    pub(super) long_names: u64,
 }

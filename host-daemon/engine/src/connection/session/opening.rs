@@ -28,6 +28,10 @@ impl Connection {
             }
             Opening::Plain => {
                 self.beginning = Beginning::Decided;
+                self.decide_device();
+                if let Some(stats) = &self.source.stats {
+                    stats.arrived();
+                }
                 self.decode(buffer)
             }
             Opening::Hello => match control(buffer.bytes()) {
@@ -97,6 +101,10 @@ impl Connection {
         let (devices, time) = (&self.context.devices, SystemTime::now());
         let stats = self.source.stats.as_ref();
         let stats = stats.map(|former| devices.rename(former, session.device(), replaces, time));
+        self.undecided = None;
+        if let Some(stats) = &stats {
+            stats.arrived();
+        }
         self.source = Arc::new(ConnectionInfo {
             device: Arc::clone(session.device()),
             session: Some(Arc::clone(session)),
@@ -155,6 +163,7 @@ impl Connection {
     pub(in crate::connection) fn decide_at_end(&mut self) {
         if self.beginning == Beginning::Undecided {
             self.beginning = Beginning::Decided;
+            self.decide_device();
             let bytes = std::mem::take(&mut self.remainder);
             if !bytes.is_empty() {
                 // Fewer bytes than a message has.
