@@ -250,7 +250,7 @@ impl App {
             }
             Key::Char('s') => {
                 self.sort = self.sort.next();
-                self.to_first_row();
+                self.select_first_row();
                 return;
             }
             Key::Char('f') => {
@@ -300,11 +300,11 @@ impl App {
 
     fn set_filter(&mut self, filter: String) {
         self.filter = filter;
-        self.to_first_row();
+        self.select_first_row();
     }
 
     /// Chooses the first row, whichever device is in it.
-    fn to_first_row(&mut self) {
+    fn select_first_row(&mut self) {
         (self.selected, self.offset, self.selected_name) = (0, 0, None);
     }
 

@@ -337,6 +337,11 @@ fn nothing_hostile_gets_into_a_cell() {
                 let is_special = cell.symbol().chars().any(crate::escape::is_special);
                 assert!(!is_special, "{:?}", cell.symbol());
             }
+            // The library drops special characters, so the escapes must be there.
+            let text = screen.text();
+            for (at, _) in text.match_indices("]0;") {
+                assert!(text[..at].ends_with(r"\u{1b}"), "{text}");
+            }
         };
         for key in ['j', 'f', 'f', '\n', 'p', 'f', '?'] {
             answer(&mut screen);
