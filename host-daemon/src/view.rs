@@ -13,6 +13,7 @@ mod entry;
 mod fields;
 mod filter;
 mod history;
+mod newest;
 mod order;
 mod rates;
 mod reading;

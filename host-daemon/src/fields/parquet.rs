@@ -428,6 +428,7 @@ mod tests {
                 conn: 1,
                 seq: 0,
                 session: None,
+                len: 2,
                 object: b"{}",
             };
             rows.push(&row).expect("written");

@@ -24,6 +24,8 @@ pub(crate) struct FieldRow<'a> {
     pub(crate) seq: u64,
     /// Number of its session.
     pub(crate) session: Option<u64>,
+    /// Length of the message as it was received.
+    pub(crate) len: usize,
     /// The message as one JSON object.
     pub(crate) object: &'a [u8],
 }
@@ -133,6 +135,7 @@ impl<S: RowSink> Rows<S> {
                 conn: source.conn,
                 seq,
                 session: source.session.as_ref().map(|session| session.number()),
+                len: bytes.len(),
                 object,
             })?;
         }

@@ -15,7 +15,7 @@ use crate::recorded::time::{Time, nanoseconds};
 use crate::service::priority;
 use crate::view::csv::CsvTable;
 use crate::view::devices::WatchedDevices;
-use crate::view::entries::{AnswerBounds, SelectedEntries};
+use crate::view::entries::{AnswerBounds, Entries, SelectedEntries};
 use crate::view::entry::ViewEntry;
 use crate::view::filter::{DeviceGlobs, EntryFilter};
 use crate::view::history::{History, Past};
@@ -29,6 +29,9 @@ use blocksd_engine::reason::FaultKind;
 const GAP_INTERVALS: u32 = 3;
 /// The least time without a message after which a plot has a gap.
 const GAP_MIN: Duration = Duration::from_secs(1);
+
+/// The newest message of a device that was seen within this time is not looked for in the recording.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Which devices a request selects.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +111,7 @@ pub struct PlotQuery {
 impl View {
     /// The devices of a request.
     #[must_use]
-    pub fn devices(&self, query: &DevicesQuery) -> DevicesReport {
+    pub fn devices(self: &Arc<Self>, query: &DevicesQuery) -> DevicesReport {
         let mut list = self.devices.list();
         let mut report = DevicesReport {
             gone_dropped: list.dropped,
@@ -141,6 +144,7 @@ impl View {
             for device in &mut report.devices {
                 self.add_details(device, &mut state, now_ms);
             }
+            self.look_for_unknown(&report.devices, &mut state);
         }
         report.time = Time(SystemTime::now());
         report
@@ -158,6 +162,27 @@ impl View {
         }
     }
 
+    /// Looks for the newest messages of devices that have sent some before, of which none is known. Of the others, the next one
+    /// is about to come.
+    fn look_for_unknown(self: &Arc<Self>, devices: &[DeviceReport], state: &mut ViewState) {
+        let now = SystemTime::now();
+        let is_quiet = |device: &DeviceReport| {
+            let passed = now.duration_since(device.last_seen.0);
+            passed.is_ok_and(|passed| QUIET < passed)
+        };
+        let unknown = devices.iter().filter(|device| {
+            device.messages != 0
+                && device.latest.is_none()
+                && is_quiet(device)
+                && state.watched.look_for_newest(&device.device)
+        });
+        let unknown = unknown.map(|it| (Arc::from(&*it.device), it.last_seen.0));
+        let unknown: Vec<_> = unknown.collect();
+        if !unknown.is_empty() {
+            self.look_for_newest(unknown);
+        }
+    }
+
     /// A device, its fields and its newest message; `None` if it is not known.
     #[must_use]
     pub fn device(self: &Arc<Self>, name: &str) -> Option<DeviceView> {
@@ -166,6 +191,7 @@ impl View {
         let mut device = DeviceReport::of(&stats.snapshot());
         let mut state = self.lock();
         self.add_details(&mut device, &mut state, self.now_ms());
+        self.look_for_unknown(std::slice::from_ref(&device), &mut state);
         let opened = state.events.newest().find_map(|entry| {
             let event: OpenEvent = match &*entry.device == name {
                 true => serde_json::from_slice(&entry.line).ok()?,
@@ -258,6 +284,12 @@ impl View {
             .sum()
     }
 
+    /// The number of the newest entry.
+    #[must_use]
+    pub fn newest(&self, kind: EntryKind) -> u64 {
+        self.lock().entries(kind).end() - 1
+    }
+
     /// The entries of a request.
     #[must_use]
     pub fn entries(&self, query: &mut EntriesQuery) -> EntriesAnswer {
@@ -271,11 +303,7 @@ impl View {
             has_hex: query.has_hex,
         };
         let state = self.lock();
-        let entries = match query.kind {
-            EntryKind::Messages => &state.messages,
-            EntryKind::Faults => &state.faults,
-            EntryKind::Events => &state.events,
-        };
+        let entries = state.entries(query.kind);
         let SelectedEntries {
             entries,
             next,
@@ -362,6 +390,7 @@ impl View {
                 conn: message.conn.unwrap_or_default(),
                 seq: message.seq,
                 session: session.and_then(|it| u64::from_str_radix(it, 16).ok()),
+                len: entry.payload.len(),
                 object: &object,
             });
         }
@@ -392,6 +421,14 @@ impl View {
 }
 
 impl ViewState {
+    const fn entries(&self, kind: EntryKind) -> &Entries {
+        match kind {
+            EntryKind::Messages => &self.messages,
+            EntryKind::Faults => &self.faults,
+            EntryKind::Events => &self.events,
+        }
+    }
+
     /// The kinds of faults that occurred, the newest first.
     fn fault_summaries(&self, counts: [u64; FaultKind::ALL.len()]) -> Vec<FaultSummary> {
         let kinds = FaultKind::ALL.into_iter().zip(&self.newest_faults);

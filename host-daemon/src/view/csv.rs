@@ -34,6 +34,7 @@ struct CsvRow {
     conn: u64,
     seq: u64,
     session: Option<u64>,
+    len: usize,
     object: Box<[u8]>,
 }
 
@@ -55,6 +56,7 @@ impl CsvTable {
             conn: row.conn,
             seq: row.seq,
             session: row.session,
+            len: row.len,
             object: row.object.into(),
         });
         true
@@ -114,6 +116,7 @@ impl CsvRow {
             conn: self.conn,
             seq: self.seq,
             session: self.session,
+            len: self.len,
             object: &self.object,
         }
     }
@@ -147,6 +150,7 @@ mod tests {
             conn: 3,
             seq,
             session: None,
+            len: object.len(),
             object,
         }
     }

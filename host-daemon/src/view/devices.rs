@@ -32,10 +32,20 @@ const PAST_NS: u64 = 3_600_000_000_000;
 /// The devices, by name.
 #[derive(Debug, Default)]
 pub(super) struct WatchedDevices {
-    newest: HashMap<Arc<str>, (u64, Option<NewestMessage>)>,
+    newest: HashMap<Arc<str>, ListedDevice>,
     shown: HashMap<Arc<str>, ShownDevice>,
     /// Readings of the recording so far.
     readings: u64,
+}
+
+/// A device in a list.
+#[derive(Debug, Default)]
+struct ListedDevice {
+    /// When it was last asked for.
+    asked_ms: u64,
+    newest: Option<NewestMessage>,
+    /// Its newest message is looked for in the recording, once.
+    is_looked_for: bool,
 }
 
 /// A device that is shown alone.
@@ -70,14 +80,24 @@ impl WatchedDevices {
     /// Notes that the newest message of a device was asked for. Returns it, if it is known.
     pub(super) fn ask_newest(&mut self, device: &Arc<str>, now_ms: u64) -> Option<&NewestMessage> {
         if NEWEST_MAX <= self.newest.len() && !self.newest.contains_key(device) {
-            let least = self.newest.iter().min_by_key(|(_, (asked, _))| *asked);
+            let least = self.newest.iter().min_by_key(|(_, listed)| listed.asked_ms);
             if let Some(least) = least.map(|(device, _)| Arc::clone(device)) {
                 self.newest.remove(&least);
             }
         }
-        let (asked, newest) = self.newest.entry(Arc::clone(device)).or_default();
-        *asked = now_ms;
-        newest.as_ref()
+        let listed = self.newest.entry(Arc::clone(device)).or_default();
+        listed.asked_ms = now_ms;
+        listed.newest.as_ref()
+    }
+
+    /// Returns whether the newest message of a device is to be looked for in the recording: once, if it was asked for and is not
+    /// known.
+    pub(super) fn look_for_newest(&mut self, device: &str) -> bool {
+        let Some(listed) = self.newest.get_mut(device) else {
+            return false;
+        };
+        let was_looked_for = std::mem::replace(&mut listed.is_looked_for, true);
+        listed.newest.is_none() && !was_looked_for
     }
 
     /// Notes that a device was asked for. Returns the range that is to be read from the recording, if there is one.
@@ -144,8 +164,15 @@ impl WatchedDevices {
 
     /// Sets the newest message of a device, if that was asked for.
     pub(super) fn set_newest(&mut self, device: &str, message: NewestMessage) {
-        if let Some((_, newest)) = self.newest.get_mut(device) {
-            *newest = Some(message);
+        if let Some(listed) = self.newest.get_mut(device) {
+            listed.newest = Some(message);
+        }
+    }
+
+    /// Sets the newest message of a device from the recording, if none is known.
+    pub(super) fn set_recorded(&mut self, device: &str, message: NewestMessage) {
+        if let Some(listed) = self.newest.get_mut(device) {
+            listed.newest.get_or_insert(message);
         }
     }
 
@@ -225,7 +252,7 @@ impl WatchedDevices {
         let newest = self
             .newest
             .values()
-            .filter_map(|(_, newest)| newest.as_ref());
+            .filter_map(|listed| listed.newest.as_ref());
         let newest: usize = newest.map(NewestMessage::cost).sum();
         let fields: usize = self.shown.values().map(|it| it.fields.cost()).sum();
         let entries = self.newest.len() + self.shown.len();

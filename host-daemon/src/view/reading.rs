@@ -18,11 +18,11 @@ use blocksd_engine::event::{Event, EventKind, StreamPosition};
 use blocksd_engine::reason::FaultKind;
 
 /// Characters of the text of a message that a list shows.
-const TEXT_MAX: usize = 200;
+pub(super) const TEXT_MAX: usize = 200;
 /// A longer payload is cut, in bytes.
 const PAYLOAD_MAX: usize = 4 << 10;
 /// Fields that a list shows.
-const VALUES_MAX: usize = 3;
+pub(super) const VALUES_MAX: usize = 3;
 /// Memory of a name and a value besides their bytes.
 const VALUE_COST: usize = size_of::<(String, String)>();
 

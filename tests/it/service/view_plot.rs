@@ -349,3 +349,33 @@ fn a_table_is_that_of_read_with_and_without_a_recording() {
     assert_eq!(keys(&viewer.get("daemon")["view"]).len(), 3);
     server.stop();
 }
+
+#[test]
+fn the_newest_message_of_a_device_that_is_gone_comes_from_the_recording() {
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("telemetry");
+    let record = ["--record", record.to_str().unwrap()];
+    let (server, viewer) = start(&record);
+    let mut device = connect(server.addr());
+    device
+        .write_all(b"{\"temp\":20}\n{\"temp\": 21.5}\n")
+        .unwrap();
+    wait_until("the messages are counted", || {
+        viewer.get("devices")["devices"][0]["messages"] == 2
+    });
+    drop(device);
+    wait_until("it is gone", || {
+        viewer.get("devices")["devices"][0]["state"] == "gone"
+    });
+    // Nobody has looked until now: no message was copied.
+    let mut shown = Value::Null;
+    wait_until("its message is read", || {
+        shown = viewer.get("devices?detail=true")["devices"][0].clone();
+        shown["latest"].is_object()
+    });
+    assert_eq!(shown["latest"]["len"], 14);
+    assert_eq!(shown["latest"]["seq"], 1);
+    assert_eq!(shown["latest"]["text"], r#"{"temp":21.5}"#);
+    assert_eq!(shown["values"], json!([["temp", "21.5"]]));
+    assert_eq!(server.stop().0.code, Some(0));
+}

@@ -100,6 +100,7 @@ impl Target for ParquetTarget {
             conn: decoded.conn,
             seq: decoded.seq,
             session: decoded.session,
+            len: decoded.object.len(),
             object: decoded.object,
         };
         let pushed = rows.push(&row);

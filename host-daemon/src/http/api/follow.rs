@@ -39,19 +39,18 @@ pub(super) fn follow(view: Arc<View>, mut query: EntriesQuery) -> Followed {
         lines: body,
         sending: Arc::downgrade(&sending),
     };
+    // What comes after the answer has begun belongs to it. What was not shown before is of no interest.
+    let mut not_shown = view.watch(&query.filter.devices);
+    if query.limit == 0 && query.after.is_none() {
+        query.after = Some(view.newest(query.kind));
+    }
+    if query.after.is_some() {
+        query.limit = ENTRIES.0;
+    }
     tokio::spawn(async move {
         let _sending = sending;
         let mut changes = view.changes();
         let mut sent = Instant::now();
-        // What was not shown before is of no interest.
-        let mut not_shown = view.watch(&query.filter.devices);
-        let is_after = query.after.is_some();
-        let limit = query.limit;
-        if limit == 0 && !is_after {
-            query.limit = 1;
-            query.after = Some(select(&view, &query).await.next);
-        }
-        query.limit = if is_after { ENTRIES.0 } else { limit.max(1) };
         loop {
             changes.mark_unchanged();
             let EntriesAnswer {
