@@ -6,6 +6,7 @@
 pub mod daemon;
 pub mod device;
 pub mod devices;
+pub mod level;
 pub mod plot;
 pub mod tail;
 

@@ -29,7 +29,7 @@ pub use self::fields::{FieldNames, TableOptions};
 pub use self::recordings::{Read, ReadOutput, Recordings, Recover, Replay, Sessions, Verify};
 pub use self::selection::Selection;
 pub use self::serve::{Options, Serve};
-pub use self::tap::{LeastLevel, Tap, Top};
+pub use self::tap::{Tap, Top};
 pub use self::time::Last;
 
 use crate::config::value::{framing, seconds};

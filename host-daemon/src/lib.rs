@@ -6,9 +6,8 @@
 //!
 //! [`blocksd_engine`] turns the bytes of sockets into events. [`blocksd_recording`] is a crash-safe log on disk.
 //! [`recorded`] converts events to records and back. [`sinks`] record and print events. [`payload`] decodes messages,
-//! [`output`] formats events, and [`devices`] is what is
-//! known of devices. [`http`] serves it, metrics and health. [`config`] and [`cli`] hold the options, and
-//! [`commands`] are the other commands.
+//! [`output`] formats events. [`view`] has what viewers of a running daemon see; [`http`] serves it, as [`api`] describes, and
+//! metrics and health. [`config`] and [`cli`] hold the options, and [`commands`] are the other commands.
 
 #![forbid(unsafe_code)]
 

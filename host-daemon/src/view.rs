@@ -31,12 +31,12 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::answers::{DevicesQuery, EntriesAnswer, EntriesQuery, EntryKind, PlotQuery};
 pub use self::disk::RecordingSource;
-pub use self::entry::LogLevel;
 pub use self::filter::{DeviceGlobs, EntryFilter};
 pub use self::order::DeviceOrder;
 pub use self::series::LONGEST_S;
 pub use self::sink::ViewSink;
 pub use self::undecoded::UndecodedQueue;
+pub use crate::api::level::LogLevel;
 
 use self::devices::{PastRange, WatchedDevices};
 use self::disk::DiskRates;

@@ -1,8 +1,9 @@
 //! The arguments of [`tap`](Tap) and of [`top`](Top).
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::daemon::DaemonAddress;
+use crate::api::level::LogLevel;
 
 /// Arguments of `tap`.
 #[derive(Args, Debug)]
@@ -24,7 +25,7 @@ pub struct Tap {
     pub events: bool,
     /// Show only log lines of this level and above.
     #[arg(long, value_name = "LEVEL", conflicts_with_all = ["faults", "events"])]
-    pub level: Option<LeastLevel>,
+    pub level: Option<LogLevel>,
     /// Print one JSON object per line, for programs.
     #[arg(long)]
     pub json: bool,
@@ -34,35 +35,6 @@ pub struct Tap {
     /// Begin with this number of earlier lines.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub last: u16,
-}
-
-/// The least level of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LeastLevel {
-    /// Everything.
-    Trace,
-    /// For developers.
-    Debug,
-    /// For operators.
-    Info,
-    /// What may need attention.
-    Warn,
-    /// What needs attention.
-    Error,
-}
-
-impl LeastLevel {
-    /// Its name, as in log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
 }
 
 /// Arguments of `top`.

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{LeastLevel, Tap};
+use crate::api::level::LogLevel;
+use crate::cli::Tap;
 use crate::commands::client::{DaemonClient, RequestTarget, StreamedLines};
 use crate::commands::entry_text::EntryText;
 use crate::error::CommandError;
@@ -62,7 +63,7 @@ fn target(arguments: &Tap) -> RequestTarget {
     if let Some(text) = &arguments.contains {
         target = target.with("contains", text);
     }
-    if let Some(level) = arguments.level.map(LeastLevel::as_str) {
+    if let Some(level) = arguments.level.map(LogLevel::as_str) {
         target = target.with("level", level);
     }
     match arguments.hex {

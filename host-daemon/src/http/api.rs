@@ -1,4 +1,4 @@
-//! The API below `/api/v1/`: [`Api::answer`] answers a request from the view of the daemon.
+//! The API below `/api/v1/`: an [`Api`] answers requests from the view of the daemon.
 
 mod follow;
 mod query;

@@ -1,9 +1,9 @@
-//! A message, a fault or another event in the view: an [`ViewEntry`], and the [`LogLevel`] of a line of a log.
+//! A message, a fault or another event in the view: an [`ViewEntry`].
 
 use std::fmt::Write as _;
-use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::api::level::LogLevel;
 use crate::payload::Decoding;
 
 /// Memory of an entry besides its line and its payload, in bytes.
@@ -14,21 +14,6 @@ const AROUND_MAX: usize = 80;
 
 /// Bytes of a payload that are shown in hexadecimal.
 const HEX_MAX: usize = 1024;
-
-/// The level of a line of a log; a later one is more severe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// `trace`
-    Trace,
-    /// `debug`
-    Debug,
-    /// `info`
-    Info,
-    /// `warn`
-    Warn,
-    /// `error`
-    Error,
-}
 
 /// A message, a fault or another event.
 #[derive(Clone, Debug)]
@@ -44,38 +29,6 @@ pub(super) struct ViewEntry {
     pub(super) payload: Arc<[u8]>,
     /// How the payload is decoded.
     pub(super) decoding: Decoding,
-}
-
-impl LogLevel {
-    /// All levels.
-    pub const ALL: [Self; 5] = [
-        Self::Trace,
-        Self::Debug,
-        Self::Info,
-        Self::Warn,
-        Self::Error,
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        let is_named = |level: &Self| level.as_str().eq_ignore_ascii_case(name);
-        Self::ALL.into_iter().find(is_named).ok_or(())
-    }
 }
 
 impl ViewEntry {

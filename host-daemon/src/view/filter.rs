@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use wildmatch::WildMatch;
 
-use crate::view::entry::{LogLevel, ViewEntry};
+use crate::api::level::LogLevel;
+use crate::view::entry::ViewEntry;
 
 /// Names of devices, of which some may have the wildcards `*` and `?`. Without a name, all devices.
 #[derive(Clone, Debug, Default)]

@@ -99,7 +99,7 @@ const RULES: &[(&str, &[&str])] = &[
             RECORDING,
         ],
     ),
-    ("cli", &["config"]),
+    ("cli", &["api", "config"]),
     (
         "config",
         &["engine", ENGINE, "escape", "payload", RECORDING],
