@@ -146,16 +146,16 @@ fn everything_but_health_needs_the_token() {
     let ask = |more: &[&str]| run(&[&["devices", "--url", &url], more].concat(), b"");
     assert_eq!(ask(&["--token", token]).code, Some(0));
     for (more, hint) in [
-        (&[][..], "; add --token FILE".to_owned()),
+        (&[][..], "; add --token FILE"),
         (
             &["--token", wrong],
-            format!("; the token in {wrong} is another one"),
+            "; the token of --token FILE is another one",
         ),
     ] {
         let refused = ask(more);
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.stderr.contains("401 Unauthorized"), "{refused:?}");
-        assert!(refused.stderr.contains(&hint), "{refused:?}");
+        assert!(refused.stderr.contains(hint), "{refused:?}");
     }
     assert_eq!(server.stop().0.code, Some(0));
 }
