@@ -29,7 +29,7 @@ export class Overview {
       this.sort = sort;
       this.#asked();
     });
-    this.filter = el("input", { type: "search", id: "filter", placeholder: "filter by name  ( / )", "aria-label": "Filter devices by name", maxlength: 200, autocomplete: "off", spellcheck: "false", on: { input: () => this.#asked() } });
+    this.filter = el("input", { type: "search", id: "filter", placeholder: "filter by name  ( / )", "aria-label": "Filter devices by name", maxlength: 200, autocomplete: "off", spellcheck: "false", on: { input: () => this.#asked(), search: () => this.#asked(), keydown: (event) => this.#leave(event) } });
     this.filter.value = query.get("filter") ?? "";
     this.clear = el("button", { type: "button", hidden: true, text: "Show all devices", on: { click: () => this.#clear() } });
     this.range = el("span", { class: "range" });
@@ -83,6 +83,13 @@ export class Overview {
     return { filter: this.filter.value.trim(), state: [...this.health.chosen].join(","), sort: this.#sort, offset: this.page * PAGE || undefined, limit: PAGE, detail: true };
   }
 
+  /** Enter and the arrow down lead from the filter to the devices that it has found. */
+  #leave(event) {
+    if (event.key !== "Enter" && event.key !== "ArrowDown") return;
+    event.preventDefault();
+    this.table.focus(1);
+  }
+
   /** What the person asks for acts at once, also while the order is held. */
   #asked() {
     this.page = 0;
@@ -102,7 +109,8 @@ export class Overview {
   }
 
   async #ask(signal) {
-    if (this.total === null) {
+    // Also of an empty list, which has nothing to look at: the first device is shown as soon as it is there.
+    if (this.total === null || this.total === 0) {
       const { total, devices } = await get("devices", { limit: 1 }, signal);
       this.total = total;
       if (total === 1) return this.onOnly(devices[0].device);

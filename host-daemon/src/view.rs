@@ -155,7 +155,8 @@ impl View {
         if matches!(event.kind, EventKind::Batch { .. } | EventKind::Session(_)) {
             let objects = messages.iter().map(|(_, object)| &**object);
             let objects = objects.filter(|object| !object.is_empty());
-            state.watched.messages(&event.source, time, objects);
+            let at = (time, self.now_ms());
+            state.watched.messages(&event.source, at, objects);
         }
         for (message, _) in messages {
             state.messages.push(message);

@@ -315,6 +315,16 @@ impl DeviceStats {
         self.announced.is_silent.store(false, Ordering::Relaxed);
     }
 
+    /// The rate of messages; 0 once nobody updates it, because the engine has ended.
+    fn messages_per_s(&self) -> f64 {
+        const STALE: Duration = Duration::from_secs(10);
+        let at = self.rate.at.load(Ordering::Relaxed);
+        match Moment::now().nanos() < at.saturating_add(nanos(STALE)) {
+            true => f64::from_bits(self.rate.per_s.load(Ordering::Relaxed)),
+            false => 0.0,
+        }
+    }
+
     /// Updates the rate of messages: an average in which the last seconds weigh most.
     pub(crate) fn look(&self) {
         /// After this time, an earlier rate counts for a third.

@@ -14,7 +14,7 @@ pub struct Tap {
     /// The daemon.
     #[command(flatten)]
     pub daemon: DaemonAddress,
-    /// Show only messages that contain this text in their JSON, in upper or lower case.
+    /// Show only messages that contain this text, as JSON or as they were received, in upper or lower case.
     #[arg(long, value_name = "TEXT")]
     pub contains: Option<String>,
     /// Show faults instead of messages.

@@ -284,8 +284,9 @@ impl StreamedLines {
             let frame = match frame {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => return Err(self.failed("the daemon has ended".to_owned())),
-                Ok(Some(Err(error))) => {
-                    return Err(self.failed(format!("the daemon has ended or was lost: {error}")));
+                // The library's error says no more than that.
+                Ok(Some(Err(_))) => {
+                    return Err(self.failed("the daemon has ended or was lost".to_owned()));
                 }
                 Err(_) => {
                     let seconds = SILENCE_MAX.as_secs();

@@ -176,11 +176,14 @@ impl WatchedDevices {
         }
     }
 
-    /// Takes messages of a connection, if its device is shown. The objects are those of their fields.
+    /// Takes messages of a connection, if its device is shown now. The objects are those of their fields.
+    ///
+    /// Once nobody shows it, its messages may still be copied, for a tail. They would hide the pause before them: when it is
+    /// shown again, its past is read from the last message on.
     pub(super) fn messages<'a>(
         &mut self,
         source: &ConnectionInfo,
-        time: u64,
+        (time, now_ms): (u64, u64),
         objects: impl Iterator<Item = &'a [u8]>,
     ) {
         let mut series = self.series();
@@ -194,7 +197,7 @@ impl WatchedDevices {
                 .as_ref()
                 .map_or_else(Weak::new, Arc::downgrade);
         }
-        if time < shown.live_from {
+        if time < shown.live_from || shown.asked_ms + COPIED_MS <= now_ms {
             return;
         }
         for object in objects {
@@ -340,7 +343,25 @@ mod tests {
     }
 
     fn message(devices: &mut WatchedDevices, device: &str, time: u64, object: &str) {
-        devices.messages(&source(device), time, [object.as_bytes()].into_iter());
+        let now_ms = time.saturating_sub(NOW) / 1_000_000;
+        let objects = [object.as_bytes()].into_iter();
+        devices.messages(&source(device), (time, now_ms), objects);
+    }
+
+    #[test]
+    fn messages_for_a_tail_do_not_hide_a_pause() {
+        let mut devices = WatchedDevices::default();
+        let boiler = Arc::from("boiler");
+        devices.ask(&boiler, 0, NOW, true).expect("a past");
+        devices.set_history("boiler", 1, History::Complete);
+        message(&mut devices, "boiler", NOW + 5 * SECOND, r#"{"a":1}"#);
+        // Somebody has a tail of all devices.
+        message(&mut devices, "boiler", NOW + 30 * SECOND, r#"{"a":2}"#);
+        let range = devices.ask(&boiler, 31_000, NOW + 31 * SECOND, true);
+        let range = range.expect("a past");
+        let (from, to) = (NOW + 5 * SECOND + 1, NOW + 31 * SECOND);
+        assert_eq!((range.from, range.to), (from, to));
+        assert_eq!(devices.shown("boiler").unwrap().fields().0[0].count, 1);
     }
 
     #[test]

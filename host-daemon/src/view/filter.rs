@@ -39,7 +39,7 @@ impl DeviceGlobs {
 }
 
 impl EntryFilter {
-    /// Selects only entries whose content, as JSON, has this text, in upper or lower case.
+    /// Selects only entries whose content has this text, as JSON or as it was received, in upper or lower case.
     #[must_use]
     pub fn containing(self, text: &str) -> Self {
         Self {
@@ -66,13 +66,15 @@ impl EntryFilter {
     }
 
     fn has_text(&mut self, entry: &ViewEntry) -> bool {
-        if self.contains.is_empty() {
-            return true;
-        }
-        self.lower.clear();
         let content = entry.line.get(entry.content_at..).unwrap_or_default();
-        let line = String::from_utf8_lossy(content);
-        self.lower.extend(line.chars().flat_map(char::to_lowercase));
+        // People look for what they have seen: text of `key=value` is shown as it was received, too.
+        self.contains.is_empty() || self.is_in(content) || self.is_in(&entry.payload)
+    }
+
+    fn is_in(&mut self, bytes: &[u8]) -> bool {
+        self.lower.clear();
+        let text = String::from_utf8_lossy(bytes);
+        self.lower.extend(text.chars().flat_map(char::to_lowercase));
         self.lower.contains(&self.contains)
     }
 }
@@ -110,6 +112,13 @@ mod tests {
             ("hot", [false, true]),
         ] {
             assert_eq!(selects(&filter.clone().containing(text)), want, "{text}");
+        }
+        let kv = ViewEntry {
+            payload: b"State=off".as_slice().into(),
+            ..entry("boiler-1", None, r#"{"value":{"State":"off"}}"#)
+        };
+        for (text, want) in [("state=OFF", true), ("\"off\"", true), ("state:off", false)] {
+            assert_eq!(filter.clone().containing(text).selects(&kv), want, "{text}");
         }
         filter.level = Some(LogLevel::Info);
         assert_eq!(selects(&filter), [false, true]);

@@ -65,7 +65,7 @@ impl DeviceSnapshot {
             reconnects: stats.reconnects.load(Ordering::Relaxed),
             messages: stats.messages.load(Ordering::Relaxed),
             bytes: stats.bytes.load(Ordering::Relaxed),
-            messages_per_s: f64::from_bits(stats.rate.per_s.load(Ordering::Relaxed)),
+            messages_per_s: stats.messages_per_s(),
             faults: stats
                 .faults
                 .each_ref()

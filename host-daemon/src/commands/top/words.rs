@@ -29,20 +29,20 @@ pub(super) fn rate(per_s: f64) -> String {
     }
 }
 
-/// A number of bytes: `1.2 MB`.
+/// A number of bytes: `1.2 MiB`.
 pub(super) fn size(bytes: f64) -> String {
     let mut bytes = bytes;
-    for unit in ["B", "kB", "MB", "GB", "TB"] {
-        if bytes < 999.5 {
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if bytes < 1023.5 {
             return match unit {
                 "B" => format!("{bytes:.0} B"),
                 _ if bytes < 9.95 => format!("{bytes:.1} {unit}"),
                 _ => format!("{bytes:.0} {unit}"),
             };
         }
-        bytes /= 1000.0;
+        bytes /= 1024.0;
     }
-    format!("{bytes:.0} PB")
+    format!("{bytes:.0} PiB")
 }
 
 /// A duration in at most four characters, such as `1.2s` or `3h`.
@@ -157,8 +157,8 @@ mod tests {
             ["0", "10.0", "99.9", "8,214"]
         );
         assert_eq!(
-            [0.0, 1e3, 9949.0, 1.2345e6, 2e18].map(size),
-            ["0 B", "1.0 kB", "9.9 kB", "1.2 MB", "2000 PB"]
+            [0.0, 1024.0, 10_137.0, 1_258_291.0, 2.3e18].map(size),
+            ["0 B", "1.0 KiB", "9.9 KiB", "1.2 MiB", "2043 PiB"]
         );
         let shown = [0.0, 24.1, -0.5, 1407.0, 123_456.789, 1e-9, 12e9, 0.001].map(number);
         assert_eq!(
