@@ -75,7 +75,7 @@ fn keys_choose_what_top_shows() {
     // The worst is first; what is hostile is escaped.
     tmux.wait_for_all(&[
         "blocksd plant-7  12:00:05  12 devices: 1 silent 1 faulty 0 live",
-        "1,234 messages/s  56 kB/s  recording ok",
+        "1,234 messages/s  55 KiB/s  recording ok",
         "> silent pump-1 ",
         r"valve \u{1b}[2Jx ",
         "too_long            12  pump-2, 5.0s ago",
