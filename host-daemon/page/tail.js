@@ -97,6 +97,8 @@ export class Tail {
     const generation = this.generation;
     const answer = await get(this.source, this.#query(this.jump ? undefined : this.next), signal, true);
     if (generation !== this.generation) return;
+    // The daemon has started again, perhaps with an earlier clock: its numbers are others.
+    if (answer.lost === null) Object.assign(this, { last: -1, base: null });
     // A glob in a name may match other devices, and a new start of the tail repeats lines.
     const fresh = answer.entries.filter((entry) => (this.device === null || entry.device === this.device) && entry.id > this.last);
     if (this.next !== undefined) {

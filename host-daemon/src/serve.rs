@@ -198,6 +198,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
             directory,
             stats,
             retention,
+            sync_after: config.record_sync,
         });
         View::new(Arc::clone(engine.handle().devices()), source)
     });

@@ -41,9 +41,10 @@ pub use crate::api::level::LogLevel;
 use self::devices::{PastRange, WatchedDevices};
 use self::disk::DiskRates;
 use self::entries::Entries;
-use self::history::{History, Past};
+use self::history::{History, Past, PastSink};
 use self::rates::Rates;
 use self::reading::Reading;
+use crate::fields::FieldRow;
 use crate::recorded::time::nanoseconds;
 use crate::service::priority;
 
@@ -55,8 +56,10 @@ const MESSAGES_LEN: usize = 20_000;
 const EVENTS_LEN: usize = 2000;
 /// Memory of the faults that are kept, and of the other events, in bytes.
 const EVENTS_BYTES: usize = 1 << 20;
-/// Time after which messages that were received just before somebody watched are in the recording.
+/// Time from a sync of the recording until messages that were received just before somebody watched can be read.
 const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
+/// Readings of the recording that wait at most. Beyond them, the past of a device is not shown.
+const READINGS_MAX: usize = 128;
 
 /// The newest messages, faults and events of a daemon, and the fields of the devices that somebody watches.
 #[derive(Debug)]
@@ -70,6 +73,8 @@ pub struct View {
     changes: watch::Sender<u64>,
     /// One reading of the recording at a time.
     past: Semaphore,
+    /// Readings that wait.
+    readings: Arc<Semaphore>,
     undecoded: UndecodedQueue,
 }
 
@@ -91,7 +96,7 @@ impl View {
     pub fn new(devices: Arc<DeviceRegistry>, recording: Option<RecordingSource>) -> Arc<Self> {
         let started = SystemTime::now();
         // An integer that JavaScript holds exactly.
-        let start = nanoseconds(started) / 1000;
+        let start = (nanoseconds(started) / 1000).max(1);
         let entries = |len, bytes| Entries::new(start, len, bytes);
         Arc::new(Self {
             devices,
@@ -109,6 +114,7 @@ impl View {
             }),
             changes: watch::Sender::new(0),
             past: Semaphore::new(1),
+            readings: Arc::new(Semaphore::new(READINGS_MAX)),
             undecoded: UndecodedQueue::default(),
         })
     }
@@ -197,13 +203,21 @@ impl View {
         };
         let first = past(range.from, range.to);
         // What was received just before may not be written yet.
-        let settled = range.from.max(range.to.saturating_sub(nanos(2 * SETTLED)));
+        let settling = recording.sync_after + SETTLED;
+        let settled = range.from.max(range.to.saturating_sub(nanos(2 * settling)));
         let second = past(settled, range.to);
         let (view, device) = (Arc::clone(self), Arc::clone(device));
+        let reading = range.reading;
+        let Ok(place) = Arc::clone(&self.readings).try_acquire_owned() else {
+            let mut state = self.lock();
+            return state
+                .watched
+                .set_history(&device, reading, History::Partial);
+        };
         tokio::spawn(async move {
-            let reading = range.reading;
+            let _place = place;
             let (is_whole, last) = view.read_part(&device, reading, first, 0).await;
-            tokio::time::sleep(SETTLED).await;
+            tokio::time::sleep(settling).await;
             let (is_settled, _) = view.read_part(&device, reading, second, last).await;
             let history = match is_whole && is_settled {
                 true => History::Complete,
@@ -225,18 +239,20 @@ impl View {
     ) -> (bool, u64) {
         // The semaphore is never closed.
         let _permit = self.past.acquire().await;
-        let (view, device) = (Arc::clone(self), Arc::clone(device));
+        // While it waited, the device may have given way to others.
+        if !self.lock().watched.is_reading(device, reading) {
+            return (false, after);
+        }
+        let mut values = PastValues {
+            view: Arc::clone(self),
+            device: Arc::clone(device),
+            reading,
+            after,
+            last: after,
+        };
         let read = move || {
-            let mut last = after;
-            let read = past.read(|row| {
-                if row.time <= after {
-                    return true;
-                }
-                last = last.max(row.time);
-                let mut state = view.lock();
-                state.watched.past(&device, reading, row.time, row.object)
-            });
-            (read.unwrap_or(false), last)
+            let read = past.read(&mut values);
+            (read.unwrap_or(false), values.last)
         };
         priority::run_low("view-past", read)
             .await
@@ -249,6 +265,28 @@ impl View {
 
     fn lock(&self) -> MutexGuard<'_, ViewState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds the values of the past to a device that is shown.
+struct PastValues {
+    view: Arc<View>,
+    device: Arc<str>,
+    reading: u64,
+    /// Only messages after this time.
+    after: u64,
+    last: u64,
+}
+
+impl PastSink for PastValues {
+    fn row(&mut self, row: &FieldRow<'_>) -> bool {
+        if row.time <= self.after {
+            return true;
+        }
+        self.last = self.last.max(row.time);
+        let mut state = self.view.lock();
+        let watched = &mut state.watched;
+        watched.past(&self.device, self.reading, row.time, row.object)
     }
 }
 

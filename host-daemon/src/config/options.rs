@@ -161,8 +161,8 @@ macro_rules! for_each_option {
             http: String, value::text, Spec { key: "http",
                 value: "ADDR", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
 
-            /// File with the token that requests to --http must have, as `Authorization: Bearer TOKEN`; all but /healthz and
-            /// /readyz.
+            /// File with the token that requests to --http must have, as `Authorization: Bearer TOKEN`; all but /healthz,
+            /// /readyz and the files of the page.
             http_token: PathBuf, value::path, Spec { key: "http-token",
                 value: "FILE", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
 

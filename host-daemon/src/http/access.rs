@@ -17,6 +17,7 @@ use crate::http::page;
 pub const TOKEN_MAX: usize = 1024;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The checks of a request.
 ///
@@ -104,8 +105,13 @@ impl Access {
             }
             None => return refuse(StatusCode::BAD_REQUEST, "one header Host is needed\n"),
         }
-        let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
-        if sites.any(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site")) {
+        let has = |name: &HeaderName, value: &[u8]| {
+            let mut all = headers.get_all(name).iter();
+            all.any(|it| it.as_bytes().eq_ignore_ascii_case(value))
+        };
+        // A link may lead to the page, which has no data of its own.
+        let is_link = uri.path() == "/" && has(&SEC_FETCH_DEST, b"document");
+        if has(&SEC_FETCH_SITE, b"cross-site") && !is_link {
             return refuse(
                 StatusCode::FORBIDDEN,
                 "requests of other sites are refused\n",
@@ -300,6 +306,28 @@ mod tests {
         for (method, want) in [("HEAD", 200), ("POST", 405), ("OPTIONS", 405), ("X", 405)] {
             let headers = [("host", "localhost")];
             assert_eq!(status(&access, method, "/", &headers), want, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_another_site_leads_to_the_page_and_to_nothing_else() {
+        let access = Access::new([]);
+        let from = |path, dest| {
+            let headers = [
+                ("host", "localhost"),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-dest", dest),
+            ];
+            status(&access, "GET", path, &headers)
+        };
+        assert_eq!(from("/", "document"), 200);
+        for (path, dest) in [
+            ("/", "iframe"),
+            ("/", "empty"),
+            ("/api/v1/devices", "document"),
+            ("/metrics", "document"),
+        ] {
+            assert_eq!(from(path, dest), 403, "{path} {dest}");
         }
     }
 

@@ -17,6 +17,10 @@ use crate::view::{EntriesAnswer, EntriesQuery, EntryKind, View};
 
 /// Reports that are encoded at the same time.
 const ENCODERS: usize = 2;
+/// An answer of more bytes is a long one: a list of thousands of devices.
+const LONG: usize = 1 << 20;
+/// Long answers that are sent at the same time. A client that reads slowly keeps its own in memory.
+const LONG_ANSWERS: usize = 4;
 /// Tables that are read and sent at the same time.
 const TABLES: usize = 2;
 
@@ -27,6 +31,7 @@ pub struct Api {
     pub(super) access: Access,
     encoders: Semaphore,
     tables: Arc<Semaphore>,
+    long: Arc<Semaphore>,
 }
 
 /// A query that is wrong, and why.
@@ -38,6 +43,8 @@ pub(super) struct BadQuery(pub(super) String);
 pub(super) enum ApiAnswer {
     /// JSON.
     Json(String),
+    /// Long JSON, and the permit to send it.
+    LongJson(String, OwnedSemaphorePermit),
     /// A table in CSV, the name of its device, and the permit to send it.
     Csv(Vec<u8>, String, OwnedSemaphorePermit),
     /// Lines of JSON that come over time.
@@ -55,6 +62,7 @@ impl Api {
             access,
             encoders: Semaphore::new(ENCODERS),
             tables: Arc::new(Semaphore::new(TABLES)),
+            long: Arc::new(Semaphore::new(LONG_ANSWERS)),
         }
     }
 
@@ -86,11 +94,24 @@ impl Api {
         // The semaphore is never closed.
         let _permit = self.encoders.acquire().await;
         let answered = tokio::task::spawn_blocking(answer).await;
-        answered.unwrap_or_else(|_| {
+        let answered = answered.unwrap_or_else(|_| {
             Ok(ApiAnswer::Refused(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 String::new(),
             ))
+        })?;
+        Ok(match answered {
+            ApiAnswer::Json(json) if LONG < json.len() => {
+                match Arc::clone(&self.long).try_acquire_owned() {
+                    Ok(permit) => ApiAnswer::LongJson(json, permit),
+                    Err(_) => {
+                        let busy =
+                            format!("{LONG_ANSWERS} long answers are being sent; try again\n");
+                        ApiAnswer::Refused(StatusCode::SERVICE_UNAVAILABLE, busy)
+                    }
+                }
+            }
+            answered => answered,
         })
     }
 

@@ -148,6 +148,8 @@ async fn serve(stream: TcpStream, pages: &Pages, requested: &Requested) {
     let mut served = pin!(
         http1::Builder::new()
             .keep_alive(keep_alive)
+            // Its library panics if the clock is before 1970.
+            .auto_date_header(false)
             // A client may shut down its sending side after its request.
             .half_close(true)
             .timer(TokioTimer::new())
@@ -276,6 +278,13 @@ async fn respond(
 fn api_response(answer: ApiAnswer, following: &Following) -> Response<AnswerBody> {
     match answer {
         ApiAnswer::Json(json) => response(StatusCode::OK, JSON, json),
+        ApiAnswer::LongJson(json, permit) => {
+            let json = AnswerBody::Parts {
+                rest: json.into(),
+                _permit: permit,
+            };
+            response(StatusCode::OK, JSON, json)
+        }
         ApiAnswer::Csv(table, device, permit) => {
             let table = AnswerBody::Parts {
                 rest: table.into(),

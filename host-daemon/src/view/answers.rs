@@ -17,8 +17,8 @@ use crate::view::csv::CsvTable;
 use crate::view::devices::WatchedDevices;
 use crate::view::entries::{AnswerBounds, Entries, SelectedEntries};
 use crate::view::entry::ViewEntry;
-use crate::view::filter::{DeviceGlobs, EntryFilter};
-use crate::view::history::{History, Past};
+use crate::view::filter::{DeviceGlobs, EntryFilter, folded};
+use crate::view::history::{History, Past, PastSink as _};
 use crate::view::order::{DeviceOrder, sort};
 use crate::view::series::PlotSpan;
 use crate::view::{EVENTS_BYTES, MESSAGES_BYTES, View, ViewState, unix_ms};
@@ -124,9 +124,9 @@ impl View {
             report.states.insert(name, count as u64);
         }
         let counts = faults_by_kind(&list);
-        let filter = query.filter.to_lowercase();
+        let filter = folded(&query.filter);
         list.devices.retain(|device| {
-            (filter.is_empty() || device.device.to_lowercase().contains(&filter))
+            (filter.is_empty() || folded(&device.device).contains(&filter))
                 && (query.states.is_empty() || query.states.contains(&device.state))
                 && (query.names.is_empty() || query.names.contains(&*device.device))
         });
@@ -335,8 +335,6 @@ impl View {
         last_s: u32,
     ) -> Option<Result<Vec<u8>, CommandError>> {
         let stats = self.devices.get(name)?;
-        // The semaphore is never closed.
-        let _permit = self.past.acquire().await;
         let (view, name) = (Arc::clone(self), stats.name().to_string());
         let read = move || {
             let to = nanoseconds(SystemTime::now());
@@ -350,7 +348,7 @@ impl View {
                         from,
                         to,
                     };
-                    if !past.read(|row| table.add(row))? {
+                    if !past.read(&mut table)? {
                         table.cut();
                     }
                 }
@@ -370,10 +368,12 @@ impl View {
             .filter(|entry| &*entry.device == name);
         let entries: Vec<_> = own.cloned().collect();
         drop(state);
-        let newest = entries.first().map(|entry| entry.decoding.clone());
-        let decoder = Decoder::new(newest.unwrap_or_default());
+        let mut decoder = Decoder::default();
         let mut object = Vec::new();
         for entry in entries.iter().rev() {
+            if *decoder.decoding() != entry.decoding {
+                decoder = Decoder::new(entry.decoding.clone());
+            }
             let Ok(message) = serde_json::from_slice::<MessageEvent>(&entry.line) else {
                 continue;
             };
@@ -383,7 +383,7 @@ impl View {
                 continue;
             }
             let session = message.session.as_deref();
-            table.add(&FieldRow {
+            table.row(&FieldRow {
                 time,
                 received: time,
                 device: name,

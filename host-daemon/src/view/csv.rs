@@ -1,11 +1,13 @@
 //! Messages of a device as CSV with a column for each field: [`CsvTable`].
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cli::FieldNames;
 use crate::error::CommandError;
 use crate::fields::{Columns, CsvRows, FieldRow, RowSink, Survey};
+use crate::view::history::PastSink;
 
 /// Most rows of a table.
 const ROWS_MAX: usize = 100_000;
@@ -19,10 +21,13 @@ const ROW_COST: usize = 64;
 /// The device of the last row, if messages are left out.
 const CUT: &str = "older messages are left out";
 
-/// Messages that wait until all columns are known.
+/// Messages that wait until all columns are known: the newest ones, if there are too many.
 #[derive(Debug, Default)]
 pub(super) struct CsvTable {
     rows: Vec<CsvRow>,
+    /// The part of the past that is being read, which is before `rows`. Of a part, the oldest messages come first.
+    part: VecDeque<CsvRow>,
+    /// Bytes of all messages.
     bytes: usize,
     /// Older messages are left out.
     is_cut: bool,
@@ -44,22 +49,8 @@ impl CsvTable {
         self.is_cut = true;
     }
 
-    /// Adds a message. Returns `false`, and adds nothing, if the table is full.
-    pub(super) fn add(&mut self, row: &FieldRow<'_>) -> bool {
-        if ROWS_MAX <= self.rows.len() || BYTES_MAX < self.bytes + row.object.len() {
-            self.cut();
-            return false;
-        }
-        self.bytes += row.object.len();
-        self.rows.push(CsvRow {
-            time: row.time,
-            conn: row.conn,
-            seq: row.seq,
-            session: row.session,
-            len: row.len,
-            object: row.object.into(),
-        });
-        true
+    fn has_room(&self) -> bool {
+        self.rows.len() + self.part.len() <= ROWS_MAX && self.bytes <= BYTES_MAX
     }
 
     /// The table, in the order of time. If messages are left out, its last row says so.
@@ -67,6 +58,7 @@ impl CsvTable {
     /// # Errors
     /// None: a write to memory does not fail.
     pub(super) fn write(mut self, device: &str) -> Result<Vec<u8>, CommandError> {
+        self.end_part();
         self.rows.sort_by_key(|row| (row.time, row.conn, row.seq));
         let mut survey = Survey(Columns::new(&FieldNames::All));
         for row in &self.rows {
@@ -104,6 +96,33 @@ impl CsvTable {
         let left_out = self.rows.len() - kept;
         self.is_cut |= left_out != 0;
         self.rows.drain(..left_out);
+    }
+}
+
+impl PastSink for CsvTable {
+    fn row(&mut self, row: &FieldRow<'_>) -> bool {
+        self.bytes += row.object.len();
+        self.part.push_back(CsvRow {
+            time: row.time,
+            conn: row.conn,
+            seq: row.seq,
+            session: row.session,
+            len: row.len,
+            object: row.object.into(),
+        });
+        while !self.has_room() {
+            self.is_cut = true;
+            match self.part.pop_front() {
+                Some(oldest) => self.bytes -= oldest.object.len(),
+                None => break,
+            }
+        }
+        true
+    }
+
+    fn end_part(&mut self) -> bool {
+        self.rows.extend(self.part.drain(..));
+        !self.is_cut
     }
 }
 
@@ -163,9 +182,9 @@ mod tests {
     #[test]
     fn rows_are_in_the_order_of_time_and_have_all_columns() {
         let mut table = CsvTable::default();
-        assert!(table.add(&row(2_000_000_000, 1, br#"{"b":2}"#)));
-        assert!(table.add(&row(1_000_000_000, 1, br#"{"a":"x,y"}"#)));
-        assert!(table.add(&row(1_000_000_000, 0, br#"{"a":1}"#)));
+        assert!(table.row(&row(2_000_000_000, 1, br#"{"b":2}"#)));
+        assert!(table.row(&row(1_000_000_000, 1, br#"{"a":"x,y"}"#)));
+        assert!(table.row(&row(1_000_000_000, 0, br#"{"a":1}"#)));
         let want = [
             "time,device,conn,seq,a,b",
             "1970-01-01T00:00:01.000000000Z,a,3,0,1,",
@@ -178,29 +197,35 @@ mod tests {
     #[test]
     fn a_full_table_says_so_in_its_last_row() {
         let mut table = CsvTable::default();
-        for seq in 0..ROWS_MAX as u64 {
-            assert!(table.add(&row(seq, seq, br#"{"a":1}"#)));
+        // Of a part with too many, the newest ones are kept, and no earlier part is wanted.
+        for seq in 0..ROWS_MAX as u64 + 7 {
+            assert!(table.row(&row(seq, seq, br#"{"a":1}"#)));
         }
-        assert!(!table.add(&row(0, 0, b"{}")));
+        assert!(!table.end_part());
         let lines = lines(table);
         assert_eq!(lines.len(), ROWS_MAX + 2);
+        assert!(lines[1].contains(",a,3,7,"), "{}", lines[1]);
+        let newest = format!(",a,3,{},", ROWS_MAX + 6);
+        assert!(lines[ROWS_MAX].contains(&newest), "{}", lines[ROWS_MAX]);
         assert_eq!(
             lines.last().map(String::as_str),
             Some(",older messages are left out,,,")
         );
         let mut table = CsvTable::default();
         let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(BYTES_MAX / 2));
-        let added = [0, 1].map(|seq| table.add(&row(seq, seq, long.as_bytes())));
-        assert_eq!((added, table.is_cut), ([true, false], true));
+        table.row(&row(0, 0, long.as_bytes()));
+        table.row(&row(1, 1, long.as_bytes()));
+        assert!(!table.end_part());
+        assert_eq!((table.rows.len(), table.rows[0].seq), (1, 1));
     }
 
     #[test]
     fn the_newest_rows_are_kept_if_columns_take_the_room() {
         let mut table = CsvTable::default();
         let wide: Vec<_> = (0..1000).map(|at| format!(r#""f{at}":1"#)).collect();
-        table.add(&row(0, 0, format!("{{{}}}", wide.join(",")).as_bytes()));
+        table.row(&row(0, 0, format!("{{{}}}", wide.join(",")).as_bytes()));
         for seq in 1..50_000 {
-            assert!(table.add(&row(seq, seq, b"{}")));
+            assert!(table.row(&row(seq, seq, b"{}")));
         }
         let text = table.write("a").expect("memory");
         assert!(text.len() <= TEXT_MAX + (64 << 10), "{}", text.len());

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::daemon::RecordingReport;
 use blocksd_recording::{Retention, Stats, StatsSnapshot};
@@ -19,6 +20,8 @@ pub struct RecordingSource {
     pub stats: Arc<Stats>,
     /// Its limits.
     pub retention: Arc<Retention>,
+    /// Longest time until a message is written and synced.
+    pub sync_after: Duration,
 }
 
 /// What was written in the last minutes.
@@ -96,6 +99,7 @@ mod tests {
             directory: "recording".into(),
             stats: Arc::default(),
             retention: Retention::new(max_bytes),
+            sync_after: Duration::ZERO,
         }
     }
 

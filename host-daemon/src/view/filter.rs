@@ -43,7 +43,7 @@ impl EntryFilter {
     #[must_use]
     pub fn containing(self, text: &str) -> Self {
         Self {
-            contains: text.to_lowercase(),
+            contains: folded(text),
             ..self
         }
     }
@@ -73,10 +73,22 @@ impl EntryFilter {
 
     fn is_in(&mut self, bytes: &[u8]) -> bool {
         self.lower.clear();
-        let text = String::from_utf8_lossy(bytes);
-        self.lower.extend(text.chars().flat_map(char::to_lowercase));
+        fold(&String::from_utf8_lossy(bytes), &mut self.lower);
         self.lower.contains(&self.contains)
     }
+}
+
+/// A text without the difference between upper and lower case.
+pub(super) fn folded(text: &str) -> String {
+    let mut lower = String::with_capacity(text.len());
+    fold(text, &mut lower);
+    lower
+}
+
+/// Letter by letter, since a part of a word is compared: the small sigma has another form at the end of a word.
+fn fold(text: &str, to: &mut String) {
+    let letters = text.chars().flat_map(char::to_lowercase);
+    to.extend(letters.map(|letter| if letter == 'ς' { 'σ' } else { letter }));
 }
 
 #[cfg(test)]
@@ -117,6 +129,10 @@ mod tests {
             payload: b"State=off".as_slice().into(),
             ..entry("boiler-1", None, r#"{"value":{"State":"off"}}"#)
         };
+        let greek = entry("boiler-1", None, r#"{"m":"ΟΔΟΣ"}"#);
+        for text in ["ΟΔΟΣ", "οδος", "οδοσ", "ΔΟ"] {
+            assert!(filter.clone().containing(text).selects(&greek), "{text}");
+        }
         for (text, want) in [("state=OFF", true), ("\"off\"", true), ("state:off", false)] {
             assert_eq!(filter.clone().containing(text).selects(&kv), want, "{text}");
         }

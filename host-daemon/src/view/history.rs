@@ -11,8 +11,9 @@ use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 
 /// Longest time for which a recording is read at once.
 const BUDGET: Duration = Duration::from_secs(3);
-/// Length of the first part that is read, which is the newest. Each further part is twice as long.
-const FIRST_PART_NS: u64 = 60_000_000_000;
+/// Length of the first part that is read, which is the newest. Each further part is twice as long. It is short, because a part is
+/// read from its beginning: of one that takes too long, the newest messages would be missing.
+const FIRST_PART_NS: u64 = 1_000_000_000;
 
 /// Whether the values of the past are complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,24 +49,31 @@ pub(super) struct Past {
     pub(super) to: u64,
 }
 
+/// Receives messages of the past.
+pub(super) trait PastSink {
+    /// Receives the next message of a part. Returns whether it wants more.
+    fn row(&mut self, row: &FieldRow<'_>) -> bool;
+
+    /// Receives the end of a part. The next one is earlier. Returns whether it wants more.
+    fn end_part(&mut self) -> bool {
+        true
+    }
+}
+
 impl Past {
-    /// Passes the messages on, the newest part first, and each part in its order. `each` returns whether it wants more. Returns
-    /// whether all were read.
+    /// Passes the messages on, the newest part first, and each part in its order. Returns whether all were read.
     ///
     /// A range of a file that is lost, or a file that cannot be read, is left out.
     ///
     /// # Errors
     /// If the recording cannot be read.
-    pub(super) fn read(
-        &self,
-        mut each: impl FnMut(&FieldRow<'_>) -> bool,
-    ) -> Result<bool, CommandError> {
+    pub(super) fn read(&self, to_sink: &mut impl PastSink) -> Result<bool, CommandError> {
         let started = Instant::now();
         let (mut to, mut len) = (self.to, FIRST_PART_NS);
         while self.from < to {
             let from = self.from.max(to.saturating_sub(len));
             let sink = PastRows {
-                each: &mut each,
+                sink: &mut *to_sink,
                 until: started + BUDGET,
                 is_over: false,
             };
@@ -84,7 +92,10 @@ impl Past {
                 Err(error) => return Err(error),
             }
             (to, len) = (from, len.saturating_mul(2));
-            // The next part takes twice as long as this one.
+            if !to_sink.end_part() {
+                return Ok(self.from == to);
+            }
+            // The next part takes as long as all of those before.
             if self.from < to && BUDGET < 2 * started.elapsed() {
                 return Ok(false);
             }
@@ -94,17 +105,17 @@ impl Past {
 }
 
 /// Ends when no more rows are wanted, or when time is over.
-struct PastRows<'a, F> {
-    each: &'a mut F,
+struct PastRows<'a, S> {
+    sink: &'a mut S,
     until: Instant,
     is_over: bool,
 }
 
-impl<F: FnMut(&FieldRow<'_>) -> bool> RowSink for PastRows<'_, F> {
+impl<S: PastSink> RowSink for PastRows<'_, S> {
     const IS_SHOWN: bool = false;
 
     fn row(&mut self, row: &FieldRow<'_>) -> Result<(), CommandError> {
-        self.is_over = !(self.each)(row) || self.until < Instant::now();
+        self.is_over = !self.sink.row(row) || self.until < Instant::now();
         match self.is_over {
             true => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             false => Ok(()),
@@ -210,15 +221,23 @@ mod tests {
     }
 
     fn seconds(past: &Past, most: usize) -> (bool, Vec<u64>) {
-        let mut seconds = Vec::new();
-        let whole = past.read(|row| {
+        let mut seconds = Seconds(Vec::new(), most);
+        let whole = past.read(&mut seconds);
+        (whole.expect("a recording"), seconds.0)
+    }
+
+    /// The seconds of messages, at most so many.
+    struct Seconds(Vec<u64>, usize);
+
+    impl PastSink for Seconds {
+        fn row(&mut self, row: &FieldRow<'_>) -> bool {
             assert_eq!(row.device, "imu");
             let text = std::str::from_utf8(row.object).expect("UTF-8");
-            seconds.push(row.time / 1_000_000_000);
-            assert_eq!(text, format!(r#"{{"imu":{}}}"#, row.time / 1_000_000_000));
-            seconds.len() < most
-        });
-        (whole.expect("a recording"), seconds)
+            let second = row.time / 1_000_000_000;
+            self.0.push(second);
+            assert_eq!(text, format!(r#"{{"imu":{second}}}"#));
+            self.0.len() < self.1
+        }
     }
 
     #[test]
@@ -231,12 +250,12 @@ mod tests {
             to: 401_000_000_000,
         };
         let (is_whole, mut found) = seconds(&past, usize::MAX);
-        // The parts: a minute, two minutes, and the rest.
-        assert_eq!((is_whole, found[0]), (true, 341));
-        assert_eq!((found[60], found[180]), (221, 100));
+        // The parts: a second, two, four, and so on.
+        let ends = [(0, 400), (1, 398), (2, 399), (3, 394), (7, 386)];
+        assert!(is_whole && ends.iter().all(|(at, second)| found[*at] == *second));
         found.sort_unstable();
         assert_eq!(found, (100..=400).collect::<Vec<_>>());
-        assert_eq!(seconds(&past, 3), (false, vec![341, 342, 343]));
+        assert_eq!(seconds(&past, 3), (false, vec![400, 398, 399]));
         let empty = Past {
             to: past.from,
             ..past.clone()
@@ -246,6 +265,6 @@ mod tests {
             directory: folder.path().join("missing"),
             ..past
         };
-        assert!(missing.read(|_| true).is_err());
+        assert!(missing.read(&mut Seconds(Vec::new(), 1)).is_err());
     }
 }

@@ -10,7 +10,7 @@ use crate::recorded::time::{Time, nanoseconds};
 use crate::service::priority;
 use crate::view::View;
 use crate::view::fields::{cut, first_values};
-use crate::view::history::Past;
+use crate::view::history::{Past, PastSink};
 use crate::view::reading::{NewestMessage, TEXT_MAX, VALUES_MAX};
 
 /// How long before a device was last seen its newest message is looked for, in nanoseconds.
@@ -29,7 +29,11 @@ impl View {
         };
         let directory = recording.directory.clone();
         let view = Arc::clone(self);
+        let Ok(place) = Arc::clone(&self.readings).try_acquire_owned() else {
+            return;
+        };
         tokio::spawn(async move {
+            let _place = place;
             // The semaphore is never closed.
             let _permit = view.past.acquire().await;
             let look = {
@@ -44,13 +48,10 @@ impl View {
                             from: seen.saturating_sub(BEFORE_NS),
                             to: seen.saturating_add(1),
                         };
-                        let mut newest = None;
+                        let mut newest = NewestRow(None);
                         // Without the recording, the message is not known.
-                        let _ = past.read(|row| {
-                            newest = Some(recorded(row));
-                            true
-                        });
-                        if let Some(newest) = newest {
+                        let _ = past.read(&mut newest);
+                        if let Some(newest) = newest.0 {
                             view.lock().watched.set_recorded(&device, newest);
                         }
                         if until < Instant::now() {
@@ -61,6 +62,20 @@ impl View {
             };
             priority::run_low("view-newest", look).await;
         });
+    }
+}
+
+/// The last message of the newest part that has one.
+struct NewestRow(Option<NewestMessage>);
+
+impl PastSink for NewestRow {
+    fn row(&mut self, row: &FieldRow<'_>) -> bool {
+        self.0 = Some(recorded(row));
+        true
+    }
+
+    fn end_part(&mut self) -> bool {
+        self.0.is_none()
     }
 }
 

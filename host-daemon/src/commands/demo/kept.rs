@@ -27,6 +27,7 @@ pub(super) fn recording(folder: &Path) -> Result<(Recording, RecordingSource), C
         directory: folder.to_owned(),
         stats: Arc::<Stats>::default(),
         retention: Retention::new(None),
+        sync_after: LogOptions::default().sync_after,
     };
     let (stats, retention) = (Arc::clone(&source.stats), Arc::clone(&source.retention));
     let context = recording::context(&lock, stats, retention)?;

@@ -45,10 +45,22 @@ pub(super) fn run(arguments: &Top, runtime: Runtime) -> Result<(), CommandError>
     }
     let ended = runtime.block_on(show(arguments));
     runtime.shutdown_background();
-    match ended? {
+    let ended = match ended {
+        // The terminal went away before its signal came.
+        Err(error) if is_of_terminal(&error) => End::Signal(128 + libc::SIGHUP),
+        ended => ended?,
+    };
+    match ended {
         End::Key => Ok(()),
         End::Signal(code) => std::process::exit(code),
     }
+}
+
+/// Whether a terminal that is gone has caused an error.
+fn is_of_terminal(error: &CommandError) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |it| it.source());
+    let mut systems = causes.filter_map(|it| it.downcast_ref::<io::Error>());
+    systems.any(|error| error.raw_os_error() == Some(libc::EIO))
 }
 
 async fn show(arguments: &Top) -> Result<End, CommandError> {

@@ -1,6 +1,7 @@
 //! The terminal while `top` shows something: [`TopTerminal`] restores it when it is dropped, and a panic does, too.
 
 use std::io::{self, Stdout};
+use std::mem::ManuallyDrop;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +21,8 @@ static IS_OPEN: AtomicBool = AtomicBool::new(false);
 
 /// The terminal, in its alternate screen.
 pub(super) struct TopTerminal {
-    terminal: Terminal<CrosstermBackend<SixteenColours<Waiting<Stdout>>>>,
+    /// It is not dropped: its own end writes to the terminal, and panics if that is gone.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<SixteenColours<Waiting<Stdout>>>>>,
 }
 
 impl TopTerminal {
@@ -37,7 +39,9 @@ impl TopTerminal {
         let opened = execute!(stdio::stdout(), EnterAlternateScreen, Hide)
             .and_then(|()| Terminal::new(CrosstermBackend::new(out)));
         match opened {
-            Ok(terminal) => Ok(Self { terminal }),
+            Ok(terminal) => Ok(Self {
+                terminal: ManuallyDrop::new(terminal),
+            }),
             Err(error) => {
                 restore();
                 Err(error)
