@@ -51,8 +51,11 @@ function key(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || help.node.open) return;
   const typing = event.target.closest("input:not([type=checkbox], [type=radio]), select, textarea");
   if (event.key === "Escape") {
-    if (typing) typing.blur();
-    else if (shown !== null && !view.back.hidden) back();
+    if (typing) {
+      // The browser would empty a filter, which stays in the address.
+      event.preventDefault();
+      typing.blur();
+    } else if (shown !== null && !view.back.hidden) back();
     return;
   }
   if (typing || !help.keys) return;

@@ -245,7 +245,8 @@ class Mock {
     const step_ms = (last_s * 1000) / columns;
     const points = (field) => {
       const result = [];
-      const gap_ms = Math.floor(to_ms / 60_000) * 60_000 - 15_000;
+      // In the last minute at any time.
+      const gap_ms = Math.floor((to_ms - 10_000) / 30_000) * 30_000;
       const each_ms = Math.max(step_ms / 2, 1000 / device.per_s);
       let gap = false;
       for (let t_ms = Math.ceil(from_ms / each_ms) * each_ms; t_ms < Math.min(to_ms, device.stop_ms ?? Infinity); t_ms += each_ms) {
