@@ -24,7 +24,7 @@ export function remember(query) {
   history.replaceState(null, "", (path || "#/") + (text ? `?${text}` : ""));
 }
 
-/** Takes a token out of the address, `#token=…`, and removes it there; null if there is none. */
+/** Takes a token out of the address, `#token=…`, and removes it there; null without a token. */
 export function takeToken() {
   if (!location.hash.startsWith("#token=")) return null;
   const text = decode(location.hash.slice("#token=".length));

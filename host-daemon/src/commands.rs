@@ -21,7 +21,10 @@ pub mod sessions;
 mod table;
 pub mod tap;
 pub mod textbook;
+#[cfg(feature = "top")]
 pub mod top;
+#[cfg(not(feature = "top"))]
+mod top_not_built;
 mod unique;
 pub mod usage;
 
@@ -29,6 +32,8 @@ use std::ffi::OsString;
 
 use tokio::runtime::Runtime;
 
+#[cfg(not(feature = "top"))]
+use self::top_not_built as top;
 use crate::cli::{Command, Demo};
 use crate::error::CommandError;
 use crate::serve;

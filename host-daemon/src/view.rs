@@ -17,12 +17,14 @@ mod newest;
 mod order;
 mod rates;
 mod reading;
+#[cfg(test)]
+mod samples;
 mod series;
 mod sink;
 mod undecoded;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use blocksd_engine::device::DeviceRegistry;
 use blocksd_engine::event::{Event, EventKind};
@@ -45,7 +47,7 @@ use self::history::{History, Past, PastSink};
 use self::rates::Rates;
 use self::reading::Reading;
 use crate::fields::FieldRow;
-use crate::recorded::time::nanoseconds;
+use crate::recorded::time::{duration_nanoseconds, nanoseconds};
 use crate::service::priority;
 
 /// Memory of the messages that are kept, in bytes.
@@ -57,7 +59,7 @@ const EVENTS_LEN: usize = 2000;
 /// Memory of the faults that are kept, and of the other events, in bytes.
 const EVENTS_BYTES: usize = 1 << 20;
 /// Time from a sync of the recording until messages that were received just before somebody watched can be read.
-const SETTLED: std::time::Duration = std::time::Duration::from_secs(3);
+const SETTLED: Duration = Duration::from_secs(3);
 /// Readings of the recording that wait at most. Beyond them, the past of a device is not shown.
 const READINGS_MAX: usize = 128;
 
@@ -204,15 +206,15 @@ impl View {
         let first = past(range.from, range.to);
         // What was received just before may not be written yet.
         let settling = recording.sync_after + SETTLED;
-        let settled = range.from.max(range.to.saturating_sub(nanos(2 * settling)));
+        let settled = range
+            .from
+            .max(range.to.saturating_sub(duration_nanoseconds(2 * settling)));
         let second = past(settled, range.to);
         let (view, device) = (Arc::clone(self), Arc::clone(device));
         let reading = range.reading;
         let Ok(place) = Arc::clone(&self.readings).try_acquire_owned() else {
-            let mut state = self.lock();
-            return state
-                .watched
-                .set_history(&device, reading, History::Partial);
+            let watched = &mut self.lock().watched;
+            return watched.set_history(&device, reading, History::Partial);
         };
         tokio::spawn(async move {
             let _place = place;
@@ -297,10 +299,6 @@ impl ViewState {
         }
         self.faults.push(fault);
     }
-}
-
-fn nanos(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Milliseconds since 1970.

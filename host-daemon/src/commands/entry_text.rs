@@ -15,8 +15,6 @@ use crate::recorded::from_log::event_of;
 use crate::recorded::note::Note;
 use crate::recorded::time::Time;
 
-/// Bytes in a line of a dump.
-const DUMP_LEN: usize = 16;
 /// Members of an entry that its line begins with, or that are not for people.
 const KNOWN: [&str; 5] = ["id", "event", "time", "device", "conn"];
 
@@ -187,8 +185,8 @@ fn write_dump(hex: &str, entry: &Map<String, Value>, line: &mut Vec<u8>) {
         .iter()
         .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect();
-    for (index, row) in bytes.chunks(DUMP_LEN).enumerate() {
-        Text::write_dump_row(index * DUMP_LEN, row, line);
+    for (offset, row) in Text::dump_rows(&bytes) {
+        Text::write_dump_row(offset, row, line);
         line.push(b'\n');
     }
     if let Some(more) = entry.get("hex_more").and_then(Value::as_u64) {

@@ -19,7 +19,7 @@ impl RowTexts {
         self.cells.resize(len, 0..0);
     }
 
-    /// Sets a cell. Returns `false` if there is none.
+    /// Sets a cell. Returns `false` if its number is beyond the last one.
     pub(crate) fn set(&mut self, cell: usize, text: &str) -> bool {
         let Some(cell) = self.cells.get_mut(cell) else {
             return false;

@@ -66,7 +66,7 @@ impl Api {
         }
     }
 
-    /// Answers a request for this path below `/api/v1/`, unless there is none.
+    /// Answers a request for this path below `/api/v1/`; `None` if the path is unknown.
     pub(super) async fn answer(&self, path: &str, query: Option<&str>) -> Option<ApiAnswer> {
         let answered = match path {
             "csv" => self.csv(query).await,
@@ -104,11 +104,7 @@ impl Api {
             ApiAnswer::Json(json) if LONG < json.len() => {
                 match Arc::clone(&self.long).try_acquire_owned() {
                     Ok(permit) => ApiAnswer::LongJson(json, permit),
-                    Err(_) => {
-                        let busy =
-                            format!("{LONG_ANSWERS} long answers are being sent; try again\n");
-                        ApiAnswer::Refused(StatusCode::SERVICE_UNAVAILABLE, busy)
-                    }
+                    Err(_) => busy(LONG_ANSWERS, "long answers"),
                 }
             }
             answered => answered,
@@ -129,8 +125,7 @@ impl Api {
     async fn csv(&self, query: Option<&str>) -> Result<ApiAnswer, BadQuery> {
         let (device, last_s) = Parameters::new(query)?.table()?;
         let Ok(permit) = Arc::clone(&self.tables).try_acquire_owned() else {
-            let busy = format!("{TABLES} tables are being sent; try again\n");
-            return Ok(ApiAnswer::Refused(StatusCode::SERVICE_UNAVAILABLE, busy));
+            return Ok(busy(TABLES, "tables"));
         };
         Ok(match self.view.csv(&device, last_s).await {
             None => unknown(&device),
@@ -167,6 +162,11 @@ fn report(view: &Arc<View>, path: &str, query: Option<&str>) -> Result<ApiAnswer
         }
     };
     Ok(ApiAnswer::Json(json))
+}
+
+fn busy(count: usize, what: &str) -> ApiAnswer {
+    let reason = format!("{count} {what} are being sent; try again\n");
+    ApiAnswer::Refused(StatusCode::SERVICE_UNAVAILABLE, reason)
 }
 
 fn unknown(device: &str) -> ApiAnswer {

@@ -23,6 +23,16 @@ pub(super) enum AnswerBody {
     Lines(mpsc::Receiver<Bytes>),
 }
 
+impl AnswerBody {
+    /// A long text, which is sent in parts.
+    pub(super) fn parts(text: impl Into<Bytes>, permit: OwnedSemaphorePermit) -> Self {
+        Self::Parts {
+            rest: text.into(),
+            _permit: permit,
+        }
+    }
+}
+
 impl From<&'static str> for AnswerBody {
     fn from(text: &'static str) -> Self {
         Self::Text(Some(Bytes::from_static(text.as_bytes())))

@@ -279,18 +279,10 @@ fn api_response(answer: ApiAnswer, following: &Following) -> Response<AnswerBody
     match answer {
         ApiAnswer::Json(json) => response(StatusCode::OK, JSON, json),
         ApiAnswer::LongJson(json, permit) => {
-            let json = AnswerBody::Parts {
-                rest: json.into(),
-                _permit: permit,
-            };
-            response(StatusCode::OK, JSON, json)
+            response(StatusCode::OK, JSON, AnswerBody::parts(json, permit))
         }
         ApiAnswer::Csv(table, device, permit) => {
-            let table = AnswerBody::Parts {
-                rest: table.into(),
-                _permit: permit,
-            };
-            let mut csv = response(StatusCode::OK, CSV, table);
+            let mut csv = response(StatusCode::OK, CSV, AnswerBody::parts(table, permit));
             let is_plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_' | '.');
             let plain = device.chars().map(|it| if is_plain(it) { it } else { '_' });
             let name: String = plain.take(FILE_NAME_MAX).collect();

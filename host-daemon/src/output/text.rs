@@ -85,6 +85,11 @@ impl Text {
         colour.on_default()
     }
 
+    /// The rows of a dump, each with its offset.
+    pub(crate) fn dump_rows(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+        (0..).step_by(DUMP_LEN).zip(bytes.chunks(DUMP_LEN))
+    }
+
     /// Appends a row of a dump: the offset and the bytes, at most 16.
     pub(crate) fn write_dump_row(offset: usize, row: &[u8], line: &mut Vec<u8>) {
         line.extend_from_slice(format!("  {offset:08x} ").as_bytes());
@@ -214,8 +219,8 @@ impl Format for Hex {
             }
             write!(out.line(), "{}", counted(bytes.len() as u64, "byte"))?;
             out.end_line()?;
-            for (index, row) in bytes.chunks(DUMP_LEN).enumerate() {
-                Text::write_dump_row(index * DUMP_LEN, row, out.line());
+            for (offset, row) in Text::dump_rows(bytes) {
+                Text::write_dump_row(offset, row, out.line());
                 out.end_line()?;
             }
             Ok(())

@@ -4,7 +4,7 @@
 mod connections;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
@@ -14,7 +14,7 @@ use crate::recorded::from_log::connections::Connections;
 use crate::recorded::journal::Entry;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{FaultNote, Note, SeriesNote};
-use crate::recorded::time::Time;
+use crate::recorded::time::{Time, system_time};
 use blocksd_engine::batch::Batch;
 use blocksd_engine::event::{
     ConnectionInfo, Encoding, Event, EventKind, Peer, SessionOpened, StreamPosition,
@@ -359,10 +359,6 @@ fn source(conn: u64, device: Arc<str>, session: Option<Arc<Session>>) -> Arc<Con
         session,
         stats: None,
     })
-}
-
-fn system_time(nanoseconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
 /// Whether an event names its device, if it has to: counts of several devices name none.

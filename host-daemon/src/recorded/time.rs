@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -23,8 +23,17 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
 
 /// Nanoseconds since 1970, as in MCAP. They overflow in the year 2554.
 pub(crate) fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    duration_nanoseconds(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The time that is this many nanoseconds after 1970.
+pub(crate) fn system_time(nanoseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(nanoseconds)
+}
+
+/// A duration in nanoseconds, saturated at about 584 years.
+pub(crate) fn duration_nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Default for Time {

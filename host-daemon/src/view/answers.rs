@@ -11,7 +11,7 @@ use crate::api::plot::{Plot, PlotSeries};
 use crate::error::CommandError;
 use crate::fields::{Dialect, FieldRow, put_object};
 use crate::payload::Decoder;
-use crate::recorded::time::{Time, nanoseconds};
+use crate::recorded::time::{Time, nanoseconds, system_time};
 use crate::service::priority;
 use crate::view::csv::CsvTable;
 use crate::view::devices::WatchedDevices;
@@ -202,9 +202,7 @@ impl View {
         let (conn, peer) = opened.unzip();
         let shown = state.watched.shown(name)?;
         let (fields, fields_more) = shown.fields();
-        let since = shown
-            .since
-            .map(|since| Time(std::time::UNIX_EPOCH + Duration::from_nanos(since)));
+        let since = shown.since.map(|since| Time(system_time(since)));
         Some(DeviceView {
             time: Time(SystemTime::now()),
             device,

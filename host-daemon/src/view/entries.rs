@@ -139,7 +139,7 @@ struct AnswerRoom {
 }
 
 impl AnswerRoom {
-    /// Takes the room of an entry. Returns `false` if there is none. The first entry always has room.
+    /// Takes the room of an entry; `false` if the room is too small. The first entry always has room.
     fn take(&mut self, entry: &ViewEntry) -> bool {
         let len = entry.written_len(self.bounds.has_hex);
         if self.bounds.limit == 0 || self.used != 0 && self.bounds.max_bytes < self.used + len {

@@ -162,15 +162,14 @@ mod tests {
     use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
-    use blocksd_engine::batch::Batch;
     use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, StreamPosition};
-    use blocksd_engine::pool::Span;
     use blocksd_recording::{Log, LogOptions};
     use framing_core::{AnyFraming, Blocks};
     use tempfile::TempDir;
 
     use super::*;
     use crate::recorded::to_log::EventWriter;
+    use crate::view::samples::messages;
 
     fn source(device: &str) -> Arc<ConnectionInfo> {
         Arc::new(ConnectionInfo {
@@ -182,17 +181,6 @@ mod tests {
             session: None,
             stats: None,
         })
-    }
-
-    /// A batch of these messages.
-    fn messages(messages: &[&[u8]]) -> Batch {
-        let mut end = 0;
-        let spans = messages.iter().map(|message| {
-            let start = end;
-            end += message.len();
-            Span::new(start, end)
-        });
-        Batch::of_messages(messages.concat(), spans.collect())
     }
 
     /// A recording of two devices, with two messages of each a second, of which the second is no JSON.

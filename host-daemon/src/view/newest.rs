@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::devices::LatestMessage;
 use crate::fields::FieldRow;
-use crate::recorded::time::{Time, nanoseconds};
+use crate::recorded::time::{Time, nanoseconds, system_time};
 use crate::service::priority;
 use crate::view::View;
 use crate::view::fields::{cut, first_values};
@@ -84,7 +84,7 @@ fn recorded(row: &FieldRow<'_>) -> NewestMessage {
     let text = String::from_utf8_lossy(row.object);
     NewestMessage {
         message: LatestMessage {
-            time: Time(std::time::UNIX_EPOCH + Duration::from_nanos(row.received)),
+            time: Time(system_time(row.received)),
             seq: row.seq,
             len: row.len as u64,
             text: cut(&text, TEXT_MAX),

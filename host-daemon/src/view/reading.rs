@@ -195,11 +195,11 @@ mod tests {
     use std::time::SystemTime;
 
     use blocksd_engine::event::{ConnectionInfo, Encoding};
-    use blocksd_engine::pool::Span;
     use framing_core::{AnyFraming, Blocks};
     use serde_json::Value;
 
     use super::*;
+    use crate::view::samples::messages;
 
     fn source(encoding: &'static str) -> Arc<ConnectionInfo> {
         Arc::new(ConnectionInfo {
@@ -211,17 +211,6 @@ mod tests {
             session: None,
             stats: None,
         })
-    }
-
-    /// A batch of these messages.
-    fn messages(messages: &[&[u8]]) -> Batch {
-        let mut end = 0;
-        let spans = messages.iter().map(|message| {
-            let start = end;
-            end += message.len();
-            Span::new(start, end)
-        });
-        Batch::of_messages(messages.concat(), spans.collect())
     }
 
     fn read(encoding: &'static str, batch: Batch) -> Reading {

@@ -195,7 +195,7 @@ fn each_mistake_shows_what_the_page_says() {
                 assert_eq!(second.code, Some(75), "{second:?}");
                 assert!(second.stderr.contains(says), "{second:?}");
             }
-            "`opened by`, and no message" => {
+            "`opened by`, but the message is missing" => {
                 let mut device = connect(lines);
                 device.write_all(b"temp=24.5").unwrap();
                 daemon_shows(&daemon, "opened by");
