@@ -8,7 +8,7 @@ use crate::api::device::{FieldView, SessionView};
 use crate::payload::Decoding;
 use crate::view::fields::FieldTable;
 use crate::view::history::History;
-use crate::view::reading::NewestMessage;
+use crate::view::reading::{Needs, NewestMessage};
 use crate::view::series::{PlotSpan, Series};
 use blocksd_engine::event::{ConnectionInfo, Encoding};
 use blocksd_engine::session::Session;
@@ -168,6 +168,14 @@ impl WatchedDevices {
     /// A device that was asked for.
     pub(super) fn shown(&self, device: &str) -> Option<&ShownDevice> {
         self.shown.get(device)
+    }
+
+    /// What somebody looks at of a device.
+    pub(super) fn needs(&self, device: &str) -> Needs {
+        Needs {
+            fields: self.shown.contains_key(device),
+            newest: self.newest.contains_key(device),
+        }
     }
 
     /// Sets the newest message of a device, if that was asked for.

@@ -33,6 +33,15 @@ pub(super) struct EntryReader {
     object: Vec<u8>,
 }
 
+/// What somebody looks at of a device, besides its messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    /// The fields of its messages.
+    pub(super) fields: bool,
+    /// Its newest message.
+    pub(super) newest: bool,
+}
+
 /// What an event adds to the view.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
@@ -70,11 +79,11 @@ impl EntryReader {
     ///
     /// # Errors
     /// If a message has no room in memory.
-    pub(super) fn read(&mut self, event: &Event) -> io::Result<Reading> {
+    pub(super) fn read(&mut self, event: &Event, needs: Needs) -> io::Result<Reading> {
         let mut reading = Reading::default();
         match &event.kind {
             EventKind::Batch { batch, position } => {
-                self.batch(event, batch, *position, &mut reading)?;
+                self.batch(event, (batch, needs), *position, &mut reading)?;
             }
             _ => {
                 if let Some(note) = note(event) {
@@ -90,7 +99,7 @@ impl EntryReader {
     fn batch(
         &mut self,
         event: &Event,
-        batch: &Batch,
+        (batch, needs): (&Batch, Needs),
         mut position: StreamPosition,
         reading: &mut Reading,
     ) -> io::Result<()> {
@@ -114,9 +123,14 @@ impl EntryReader {
                 if PAYLOAD_MAX < bytes.len() {
                     (line, content_at) = lines.write_cut(seq, bytes, PAYLOAD_MAX)?;
                 }
-                let object = put_object(decoder, bytes, device, Dialect::Csv, &mut self.object);
-                let object = object.map_or(&[][..], |_| &self.object);
-                if count == last {
+                let is_newest = needs.newest && count == last;
+                // Each message is decoded once for its line, and again only for what somebody looks at.
+                let object = match needs.fields || is_newest {
+                    true => put_object(decoder, bytes, device, Dialect::Csv, &mut self.object)
+                        .map_or(&[][..], |_| &self.object),
+                    false => &[],
+                };
+                if is_newest {
                     reading.newest = Some(newest(event, seq, decoder, bytes, object));
                 }
                 let message = entry(event, line, content_at, bytes);
@@ -222,7 +236,11 @@ mod tests {
                 position: StreamPosition::default(),
             },
         };
-        EntryReader::default().read(&event).expect("memory")
+        let all = Needs {
+            fields: true,
+            newest: true,
+        };
+        EntryReader::default().read(&event, all).expect("memory")
     }
 
     fn json(entry: &ViewEntry) -> Value {

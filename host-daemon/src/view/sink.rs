@@ -36,10 +36,13 @@ impl Sink for ViewSink {
         let mut reader = EntryReader::default();
         loop {
             match events.wait() {
-                Next::Event(event) => match reader.read(&event) {
-                    Ok(reading) => view.add(&event, reading),
-                    Err(error) => debug!("view: a message is not shown: {error}"),
-                },
+                Next::Event(event) => {
+                    let needs = view.lock().watched.needs(&event.source.device);
+                    match reader.read(&event, needs) {
+                        Ok(reading) => view.add(&event, reading),
+                        Err(error) => debug!("view: a message is not shown: {error}"),
+                    }
+                }
                 // The devices count what is not shown.
                 Next::Lost(_) | Next::Empty => {}
                 Next::End => return Ok(()),
