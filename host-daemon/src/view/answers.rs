@@ -162,8 +162,8 @@ impl View {
         }
     }
 
-    /// Looks for the newest messages of devices that have sent some before, of which none is known. Of the others, the next one
-    /// is about to come.
+    /// Looks for the newest messages of devices that are quiet, if those that are known are older. Of the others, the next one is
+    /// about to come.
     fn look_for_unknown(self: &Arc<Self>, devices: &[DeviceReport], state: &mut ViewState) {
         let now = SystemTime::now();
         let is_quiet = |device: &DeviceReport| {
@@ -172,9 +172,10 @@ impl View {
         };
         let unknown = devices.iter().filter(|device| {
             device.messages != 0
-                && device.latest.is_none()
                 && is_quiet(device)
-                && state.watched.look_for_newest(&device.device)
+                && state
+                    .watched
+                    .look_for_newest(&device.device, device.last_seen.0)
         });
         let unknown = unknown.map(|it| (Arc::from(&*it.device), it.last_seen.0));
         let unknown: Vec<_> = unknown.collect();

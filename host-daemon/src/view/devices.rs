@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use crate::api::device::{FieldView, SessionView};
 use crate::payload::Decoding;
@@ -46,8 +47,8 @@ struct ListedDevice {
     /// When it was last asked for.
     asked_ms: u64,
     newest: Option<NewestMessage>,
-    /// Its newest message is looked for in the recording, once.
-    is_looked_for: bool,
+    /// Up to when its newest message was looked for in the recording.
+    looked_for: Option<SystemTime>,
 }
 
 /// A device that is shown alone.
@@ -92,14 +93,15 @@ impl WatchedDevices {
         listed.newest.as_ref()
     }
 
-    /// Returns whether the newest message of a device is to be looked for in the recording: once, if it was asked for and is not
-    /// known.
-    pub(super) fn look_for_newest(&mut self, device: &str) -> bool {
+    /// Returns whether the newest message of a device that was last seen then is to be looked for in the recording: once, if it
+    /// was asked for, and the one that is known is older.
+    pub(super) fn look_for_newest(&mut self, device: &str, seen: SystemTime) -> bool {
         let Some(listed) = self.newest.get_mut(device) else {
             return false;
         };
-        let was_looked_for = std::mem::replace(&mut listed.is_looked_for, true);
-        listed.newest.is_none() && !was_looked_for
+        let newest = listed.newest.as_ref().map(|it| it.message.time.0);
+        let is_known = newest.is_some_and(|newest| seen <= newest);
+        !is_known && listed.looked_for.replace(seen) != Some(seen)
     }
 
     /// Notes that a device was asked for. Returns the range that is to be read from the recording, if there is one.
@@ -185,10 +187,14 @@ impl WatchedDevices {
         }
     }
 
-    /// Sets the newest message of a device from the recording, if none is known.
-    pub(super) fn set_recorded(&mut self, device: &str, message: NewestMessage) {
-        if let Some(listed) = self.newest.get_mut(device) {
-            listed.newest.get_or_insert(message);
+    /// Sets the newest message of a device from the recording, unless a newer one is known.
+    pub(super) fn set_recorded(&mut self, device: &str, recorded: NewestMessage) {
+        let Some(listed) = self.newest.get_mut(device) else {
+            return;
+        };
+        let known = listed.newest.as_ref().map(|it| it.message.time.0);
+        if known.is_none_or(|known| known < recorded.message.time.0) {
+            listed.newest = Some(recorded);
         }
     }
 

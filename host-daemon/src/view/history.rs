@@ -58,6 +58,9 @@ pub(super) trait PastSink {
     fn end_part(&mut self) -> bool {
         true
     }
+
+    /// Receives the end of a part that took too long: its newest messages are missing.
+    fn abort_part(&mut self) {}
 }
 
 impl Past {
@@ -88,7 +91,10 @@ impl Past {
             };
             match Reader::new(vec![self.directory.clone()], wanted).visit(&mut rows) {
                 Ok(_) => {}
-                Err(_) if rows.rows.sink.is_over => return Ok(false),
+                Err(_) if rows.rows.sink.is_over => {
+                    to_sink.abort_part();
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             }
             (to, len) = (from, len.saturating_mul(2));

@@ -1,11 +1,12 @@
-//! The newest messages of devices that sent nothing while somebody looked: [`View::look_for_newest`] takes them from the
-//! recording. They are what people look for when a device is silent or gone.
+//! The newest messages of devices that sent them while nobody looked: [`View::look_for_newest`] takes them from the recording.
+//! They are what people look for when a device is silent or gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::api::devices::LatestMessage;
 use crate::fields::FieldRow;
+use crate::payload::{self, Style};
 use crate::recorded::time::{Time, nanoseconds, system_time};
 use crate::service::priority;
 use crate::view::View;
@@ -48,10 +49,10 @@ impl View {
                             from: seen.saturating_sub(BEFORE_NS),
                             to: seen.saturating_add(1),
                         };
-                        let mut newest = NewestRow(None);
+                        let mut newest = NewestRow::default();
                         // Without the recording, the message is not known.
                         let _ = past.read(&mut newest);
-                        if let Some(newest) = newest.0 {
+                        if let Some(newest) = newest.whole {
                             view.lock().watched.set_recorded(&device, newest);
                         }
                         if until < Instant::now() {
@@ -66,22 +67,32 @@ impl View {
 }
 
 /// The last message of the newest part that has one.
-struct NewestRow(Option<NewestMessage>);
+#[derive(Default)]
+struct NewestRow {
+    /// The last one so far of a part that has not ended.
+    last: Option<NewestMessage>,
+    whole: Option<NewestMessage>,
+}
 
 impl PastSink for NewestRow {
     fn row(&mut self, row: &FieldRow<'_>) -> bool {
-        self.0 = Some(recorded(row));
+        self.last = Some(recorded(row));
         true
     }
 
     fn end_part(&mut self) -> bool {
-        self.0.is_none()
+        self.whole = self.last.take();
+        self.whole.is_none()
     }
 }
 
 /// A recorded message, for a list of devices.
 fn recorded(row: &FieldRow<'_>) -> NewestMessage {
-    let text = String::from_utf8_lossy(row.object);
+    let mut text = String::new();
+    let value = payload::Value::json(row.object);
+    if value.write(Style::Fields, &mut text).is_err() {
+        text = String::from_utf8_lossy(row.object).into_owned();
+    }
     NewestMessage {
         message: LatestMessage {
             time: Time(system_time(row.received)),

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, UNIX_EPOCH};
 
 use blocksd::recorded::time::Time;
+use blocksd_engine::device::WATCHED;
 use blocksd_tests::board::ports;
 use blocksd_tests::process::{Server, connect, run, wait_until};
 use blocksd_tests::viewer::{Viewer, encode};
@@ -375,7 +376,17 @@ fn the_newest_message_of_a_device_that_is_gone_comes_from_the_recording() {
     });
     assert_eq!(shown["latest"]["len"], 14);
     assert_eq!(shown["latest"]["seq"], 1);
-    assert_eq!(shown["latest"]["text"], r#"{"temp":21.5}"#);
+    // As a message that was copied.
+    assert_eq!(shown["latest"]["text"], "temp=21.5");
     assert_eq!(shown["values"], json!([["temp", "21.5"]]));
+    // It sends again after ten seconds without a request: what is known is no longer the newest.
+    sleep(WATCHED);
+    let mut device = connect(server.addr());
+    device.write_all(b"{\"temp\":30}\n").unwrap();
+    drop(device);
+    wait_until("the newer message is read", || {
+        shown = viewer.get("devices?detail=true")["devices"][0].clone();
+        shown["latest"]["text"] == "temp=30"
+    });
     assert_eq!(server.stop().0.code, Some(0));
 }
