@@ -21,6 +21,8 @@ pub mod reason;
 pub mod session;
 pub mod sink;
 pub mod stdio;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use self::engine::{
     Applied, Builder, DeviceCollector, Engine, EngineCollector, EngineHandle, ListenerSpec,
