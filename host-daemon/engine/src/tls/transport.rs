@@ -41,13 +41,13 @@ pub(super) struct TlsTransport {
     tls: UnbufferedServerConnection,
     current: Arc<CurrentConfig>,
     /// `None` while the connection holds nothing. There may be ten thousand.
-    kept: Option<Box<Kept>>,
-    state: State,
+    kept: Option<Box<KeptBytes>>,
+    ends: StreamEnds,
 }
 
 /// What a connection keeps between two calls.
 #[derive(Debug, Default)]
-struct Kept {
+struct KeptBytes {
     /// The bytes of an incomplete record.
     incoming: Vec<u8>,
     /// Decrypted bytes for which the caller had no room.
@@ -58,7 +58,7 @@ struct Kept {
     failure: Option<rustls::Error>,
 }
 
-impl Kept {
+impl KeptBytes {
     fn is_empty(&self) -> bool {
         let is_full = [&self.incoming, &self.plain, &self.outgoing];
         is_full.iter().all(|it| it.is_empty()) && self.failure.is_none()
@@ -73,7 +73,7 @@ impl Kept {
 
 /// What has been sent and received at the end of the stream.
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct StreamEnds {
     /// The peer has ended its stream with close_notify.
     has_ended: bool,
     /// The stream has ended without close_notify.
@@ -93,7 +93,7 @@ impl TlsTransport {
             tls: UnbufferedServerConnection::new(config)?,
             current,
             kept: None,
-            state: State::default(),
+            ends: StreamEnds::default(),
         })
     }
 
@@ -135,7 +135,7 @@ impl TlsTransport {
                 return Poll::Ready(Err(HandshakeFailure::Ended));
             }
             kept.incoming.extend_from_slice(buffer.filled());
-            let Kept {
+            let KeptBytes {
                 incoming,
                 plain,
                 outgoing,
@@ -164,8 +164,11 @@ impl TlsTransport {
     }
 
     /// Calls `act` with what is kept, and keeps what is left.
-    fn with_kept<T>(&mut self, act: impl FnOnce(&mut Self, &mut Kept) -> T) -> T {
-        let mut kept = self.kept.take().map_or_else(Kept::default, |kept| *kept);
+    fn with_kept<T>(&mut self, act: impl FnOnce(&mut Self, &mut KeptBytes) -> T) -> T {
+        let mut kept = self
+            .kept
+            .take()
+            .map_or_else(KeptBytes::default, |kept| *kept);
         let result = act(self, &mut kept);
         self.kept = (!kept.is_empty()).then(|| Box::new(kept));
         result
@@ -196,10 +199,10 @@ impl TlsTransport {
                 }
                 // They are in `outgoing`, and leave in order.
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.state.has_ended = true,
+                Ok(ConnectionState::PeerClosed) => self.ends.has_ended = true,
                 Ok(_) => return Ok(used),
                 Err(error) => {
-                    self.state.is_closed = true;
+                    self.ends.is_closed = true;
                     self.take_alert(raw.get_mut(used..).unwrap_or_default(), outgoing);
                     return Err(error);
                 }
@@ -219,14 +222,14 @@ impl TlsTransport {
     /// Writes records with `write`, which gets the room for them: `room` bytes, or as many as it needs.
     fn write(
         &mut self,
-        kept: &mut Kept,
+        kept: &mut KeptBytes,
         room: usize,
         mut write: impl FnMut(
             &mut WriteTraffic<'_, ServerConnectionData>,
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
-        let Kept {
+        let KeptBytes {
             incoming, outgoing, ..
         } = kept;
         // rustls remembers places in the incomplete record. Everything else in there was processed.
@@ -244,8 +247,8 @@ impl TlsTransport {
     }
 
     /// Encrypts bytes as one record.
-    fn encrypt(&mut self, kept: &mut Kept, bytes: &[u8]) -> io::Result<()> {
-        if self.state.is_closed {
+    fn encrypt(&mut self, kept: &mut KeptBytes, bytes: &[u8]) -> io::Result<()> {
+        if self.ends.is_closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         self.write(kept, bytes.len() + RECORD_OVERHEAD, |traffic, room| {
@@ -254,8 +257,8 @@ impl TlsTransport {
     }
 
     /// Writes close_notify, once.
-    fn end(&mut self, kept: &mut Kept) {
-        if !std::mem::replace(&mut self.state.is_closed, true) {
+    fn end(&mut self, kept: &mut KeptBytes) {
+        if !std::mem::replace(&mut self.ends.is_closed, true) {
             // If it cannot be written, the peer reads a cut.
             let _ = self.write(kept, RECORD_OVERHEAD, |traffic, room| {
                 traffic.queue_close_notify(room)
@@ -264,7 +267,11 @@ impl TlsTransport {
     }
 
     /// Sends the records that wait.
-    fn poll_send(&mut self, context: &mut Context<'_>, kept: &mut Kept) -> Poll<io::Result<()>> {
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        kept: &mut KeptBytes,
+    ) -> Poll<io::Result<()>> {
         let outgoing = &mut kept.outgoing;
         let mut sent = 0;
         let result = loop {
@@ -288,7 +295,7 @@ impl TlsTransport {
         &mut self,
         context: &mut Context<'_>,
         raw: &mut Vec<u8>,
-        kept: &mut Kept,
+        kept: &mut KeptBytes,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         raw.resize(RAW_LEN, 0);
@@ -300,7 +307,7 @@ impl TlsTransport {
             ready!(Pin::new(&mut self.inner).poll_read(context, &mut read))?;
             let len = read.filled().len();
             if len == 0 {
-                self.state.is_cut = true;
+                self.ends.is_cut = true;
                 return Poll::Ready(Ok(()));
             }
             let records = raw.get_mut(..carried + len).unwrap_or_default();
@@ -308,7 +315,7 @@ impl TlsTransport {
                 front.copy_from_slice(&kept.incoming);
             }
             let before = buffer.filled().len();
-            let Kept {
+            let KeptBytes {
                 plain, outgoing, ..
             } = kept;
             let used = self.process(records, outgoing, &mut |bytes| {
@@ -323,7 +330,7 @@ impl TlsTransport {
             kept.incoming.clear();
             let rest = records.get(used..).unwrap_or_default();
             kept.incoming.extend_from_slice(rest);
-            if before < buffer.filled().len() || self.state.has_ended {
+            if before < buffer.filled().len() || self.ends.has_ended {
                 return Poll::Ready(Ok(()));
             }
             if let Some(error) = kept.failed() {
@@ -358,7 +365,7 @@ impl AsyncRead for TlsTransport {
             if let Some(error) = kept.failed() {
                 return Poll::Ready(Err(error));
             }
-            if this.state.has_ended || this.state.is_cut || buffer.remaining() == 0 {
+            if this.ends.has_ended || this.ends.is_cut || buffer.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
             RAW.with_borrow_mut(|raw| this.poll_decrypt(context, raw, kept, buffer))
@@ -408,7 +415,7 @@ impl Transport for TlsTransport {
         {
             return Poll::Ready(Err(error));
         }
-        if self.has_plain() || self.state.has_ended || self.state.is_cut {
+        if self.has_plain() || self.ends.has_ended || self.ends.is_cut {
             return Poll::Ready(Ok(()));
         }
         self.inner.poll_readable(context)
@@ -430,7 +437,7 @@ impl Transport for TlsTransport {
     }
 
     fn is_cut(&self) -> bool {
-        self.state.is_cut
+        self.ends.is_cut
     }
 
     fn recheck(&mut self) -> Option<CloseReason> {
@@ -465,7 +472,7 @@ impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsTransport")
             .field("inner", &self.inner)
-            .field("state", &self.state)
+            .field("ends", &self.ends)
             .finish_non_exhaustive()
     }
 }
