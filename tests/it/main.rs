@@ -181,3 +181,6 @@ mod sessions {
     mod stop;
     mod vectors;
 }
+
+/// TLS: who is refused and why, who a device is, revocation and new files, and the end of a stream.
+mod tls;

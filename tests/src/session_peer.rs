@@ -9,8 +9,8 @@ use crate::process::connect;
 
 /// A connection that sends the frames of a session.
 #[derive(Debug)]
-pub struct SessionPeer {
-    stream: TcpStream,
+pub struct SessionPeer<S = TcpStream> {
+    stream: S,
 }
 
 /// A frame from the daemon, or the end.
@@ -30,9 +30,7 @@ impl SessionPeer {
     /// Connects.
     #[track_caller]
     pub fn connect(host: SocketAddr) -> Self {
-        Self {
-            stream: connect(host),
-        }
+        Self::over(connect(host))
     }
 
     /// Connects, and opens a session. The device holds the messages `first` to `first + held`.
@@ -50,6 +48,13 @@ impl SessionPeer {
             HostFrame::Welcome(welcome) => (peer, welcome),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+impl<S: Read + Write> SessionPeer<S> {
+    /// Speaks over a connection that is open.
+    pub fn over(stream: S) -> Self {
+        Self { stream }
     }
 
     /// Sends a HELLO.

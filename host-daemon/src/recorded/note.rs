@@ -53,7 +53,7 @@ pub enum Note<'a> {
         /// The other end: an address, or the name of a local listener.
         peer: Cow<'a, str>,
         /// The certificate with which the peer has proved who it is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(flatten)]
         certificate: Option<CertificateNote<'a>>,
     },
     /// A piece of a message. Its bytes are in the record before it, or in further members of the JSON line.

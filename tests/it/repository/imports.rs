@@ -46,6 +46,10 @@ const RULES: &[(&str, &[&str])] = &[
         &["engine", "engine::listen", "engine::connection"],
     ),
     (
+        "engine::tls",
+        &["engine", "engine::listen", "engine::admission"],
+    ),
+    (
         "engine::engine",
         &[
             "engine",
@@ -129,7 +133,10 @@ const RULES: &[(&str, &[&str])] = &[
             RECORDING,
         ],
     ),
-    ("http", &["engine", "api", "recorded", "view"]),
+    (
+        "http",
+        &["engine", "engine::listen", "api", "recorded", "view"],
+    ),
     ("service", &["engine", "escape"]),
     ("error", &["config", "engine", ENGINE, RECORDING]),
     ("commands", &["*"]),

@@ -1,5 +1,6 @@
 //! Checks the certificate of a client: its chain, then the device that it names ([`DeviceVerifier`]).
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -86,7 +87,11 @@ impl ClientCertVerifier for DeviceVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let verified = self
             .inner
-            .verify_client_cert(end_entity, intermediates, now)?;
+            .verify_client_cert(end_entity, intermediates, now);
+        if verified.is_err() {
+            REFUSED.set(identify(end_entity).ok().map(|it| it.name));
+        }
+        let verified = verified?;
         self.check_name(end_entity)?;
         Ok(verified)
     }
@@ -127,17 +132,43 @@ impl fmt::Debug for DeviceVerifier {
     }
 }
 
+thread_local! {
+    /// The name in the certificate that was refused last. rustls verifies and reports within one call, and its error has no
+    /// room for the name.
+    static REFUSED: Cell<Option<Arc<str>>> = const { Cell::new(None) };
+}
+
 /// The kind and the text of an error of a handshake.
 pub(super) fn refusal(error: Error) -> HandshakeError {
-    let reason = match &error {
-        Error::NoCertificatesPresented => HandshakeRefusal::NoCertificate,
-        Error::InvalidCertificate(error) => reason_of(error),
-        _ => HandshakeRefusal::Protocol,
+    let name = REFUSED.take();
+    let (reason, detail) = match &error {
+        Error::NoCertificatesPresented => (HandshakeRefusal::NoCertificate, None),
+        Error::InvalidCertificate(error) => (reason_of(error), detail_of(error)),
+        error => (HandshakeRefusal::Protocol, Some(error.to_string())),
     };
+    let name = name.map(|name| format!(" (it names `{name}`)"));
+    let detail = detail.map(|detail| format!(": {detail}"));
     HandshakeError {
-        text: format!("{reason}: {error}"),
+        text: format!(
+            "{reason}{}{}",
+            name.unwrap_or_default(),
+            detail.unwrap_or_default()
+        ),
         reason,
         source: Some(Box::new(error)),
+    }
+}
+
+/// What the reason does not say.
+fn detail_of(error: &CertificateError) -> Option<String> {
+    use CertificateError as C;
+    match error {
+        C::Other(OtherError(error)) => Some(error.to_string()),
+        C::ExpiredContext { .. }
+        | C::NotValidYetContext { .. }
+        | C::InvalidPurposeContext { .. } => Some(error.to_string()),
+        C::Revoked | C::UnknownIssuer | C::Expired | C::NotValidYet | C::InvalidPurpose => None,
+        error => Some(format!("{error:?}")),
     }
 }
 

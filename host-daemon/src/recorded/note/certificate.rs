@@ -11,7 +11,7 @@ use blocksd_engine::certificate::PeerCertificate;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateNote<'a> {
     /// The name in it.
-    pub name: Cow<'a, str>,
+    pub identity: Cow<'a, str>,
     /// The name of its authority.
     pub issuer: Cow<'a, str>,
     /// SHA-256 of the certificate, as 64 hexadecimal digits.
@@ -23,7 +23,7 @@ impl<'a> CertificateNote<'a> {
     #[must_use]
     pub fn of(certificate: &'a PeerCertificate) -> Self {
         Self {
-            name: (&*certificate.name).into(),
+            identity: (&*certificate.name).into(),
             issuer: (&*certificate.issuer).into(),
             fingerprint: certificate.fingerprint_hex().into(),
         }
@@ -33,9 +33,38 @@ impl<'a> CertificateNote<'a> {
     #[must_use]
     pub fn certificate(&self) -> Option<Arc<PeerCertificate>> {
         Some(Arc::new(PeerCertificate {
-            name: (&*self.name).into(),
+            name: (&*self.identity).into(),
             issuer: (&*self.issuer).into(),
             fingerprint: PeerCertificate::fingerprint_of_hex(&self.fingerprint)?,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorded::note::Note;
+
+    #[test]
+    fn a_note_gives_the_certificate_back() {
+        let certificate = PeerCertificate {
+            name: "pump-7".into(),
+            issuer: "CN=fleet".into(),
+            fingerprint: [0xa5; 32],
+        };
+        let note = CertificateNote::of(&certificate);
+        assert_eq!(note.certificate().as_deref(), Some(&certificate));
+        let json = serde_json::to_string(&note).unwrap();
+        let head = r#"{"event":"open","conn":1,"device":"pump-7","time":"2026-11-28T22:06:05Z""#;
+        let plain = format!(r#"{head},"peer":"a"}}"#);
+        let Note::Open { certificate, .. } = serde_json::from_str(&plain).unwrap() else {
+            panic!("{plain}");
+        };
+        assert_eq!(certificate, None);
+        let open = format!(r#"{head},"peer":"a",{}"#, json.strip_prefix('{').unwrap());
+        let Note::Open { certificate, .. } = serde_json::from_str(&open).unwrap() else {
+            panic!("{open}");
+        };
+        assert_eq!(certificate, Some(note));
     }
 }
