@@ -283,7 +283,7 @@ impl EventReader {
         }
         match kind(&note) {
             Some(kind) => visitor.event(&Event {
-                source: source(conn, device.into(), session(&note), certificate(&note)),
+                source: source(conn, device.into(), session(&note), note.certificate()),
                 time: system_time(message.time),
                 kind,
             }),
@@ -384,14 +384,6 @@ fn session(note: &Note<'_>) -> Option<Arc<Session>> {
     Some(Arc::new(Session::recovered(device, number, 0, 0)))
 }
 
-/// The certificate of a connection that was opened, if it has one.
-fn certificate(note: &Note<'_>) -> Option<Arc<PeerCertificate>> {
-    match note {
-        Note::Open { certificate, .. } => certificate.as_ref()?.certificate(),
-        _ => None,
-    }
-}
-
 /// The position of a connection before an event.
 fn position(note: &Note<'_>) -> StreamPosition {
     let seq = note.head().seq.unwrap_or_default();
@@ -416,7 +408,7 @@ pub(crate) fn event_of(note: &Note<'_>, time: SystemTime) -> Option<Event> {
             origin.conn.unwrap_or_default(),
             device.into(),
             session(note),
-            certificate(note),
+            note.certificate(),
         ),
         time,
         kind: kind(note)?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recorded::note::Note;
 use blocksd_engine::certificate::PeerCertificate;
 
 /// The certificate with which the peer of a connection has proved who it is.
@@ -40,10 +41,20 @@ impl<'a> CertificateNote<'a> {
     }
 }
 
+impl Note<'_> {
+    /// The certificate of a connection that was opened, if it has one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Arc<PeerCertificate>> {
+        match self {
+            Self::Open { certificate, .. } => certificate.as_ref()?.certificate(),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recorded::note::Note;
 
     #[test]
     fn a_note_gives_the_certificate_back() {
