@@ -183,4 +183,13 @@ mod sessions {
 }
 
 /// TLS: who is refused and why, who a device is, revocation and new files, and the end of a stream.
-mod tls;
+mod tls {
+    mod clients;
+    mod ends;
+    mod http;
+    mod identity;
+    mod proxy;
+    mod refusals;
+    mod renewal;
+    mod scanners;
+}

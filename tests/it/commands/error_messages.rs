@@ -72,6 +72,23 @@ fn errors() -> Vec<CommandError> {
             address: address(),
             error: os(libc::EADDRINUSE),
         },
+        CommandError::Tls {
+            address: address(),
+            error: blocksd_engine::tls::TlsFiles {
+                cert: "missing.pem".into(),
+                key: "missing.key".into(),
+                ca: None,
+                crl: None,
+                allow: None,
+                clients: blocksd_engine::tls::ClientAuth::None,
+                min: blocksd_engine::tls::MinVersion::Tls12,
+                names: true,
+                protocols: Vec::new(),
+            }
+            .load()
+            .expect_err("there is no such file")
+            .into(),
+        },
         CommandError::Connect {
             address: address(),
             error: os(libc::ECONNREFUSED),

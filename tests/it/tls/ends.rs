@@ -5,7 +5,7 @@ use std::io::Write;
 use blocksd_tests::pki::{Fleet, connect};
 use blocksd_tests::process::finish;
 
-use super::{listening, python};
+use super::clients::{listening, python};
 
 #[test]
 fn only_a_cut_series_is_truncated() {

@@ -7,7 +7,7 @@ use blocksd_tests::process::{Server, run};
 use blocksd_tests::session_peer::{HostFrame, SessionPeer};
 use framing_core::session::wire::ClosingCode;
 
-use super::listening;
+use super::clients::listening;
 
 /// Sends a message, and waits until it has arrived.
 fn send(fleet: &Fleet, server: &mut Server, file: Option<&str>, count: usize) {

@@ -9,7 +9,7 @@ use blocksd_tests::process::{Ended, Server, connect, finish, wait_until};
 use blocksd_tests::scrape::{self, sample};
 use rcgen::ExtendedKeyUsagePurpose;
 
-use super::{listening, openssl, python};
+use super::clients::{listening, openssl, python};
 
 /// A fleet whose authority has issued all kinds of certificates, and another fleet's device.
 fn fleet() -> Fleet {

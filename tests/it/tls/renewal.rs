@@ -7,7 +7,7 @@ use blocksd_tests::pki::{Fleet, TlsDevice, connect};
 use blocksd_tests::process::{Process, Server, blocksd, finish, wait_until};
 use blocksd_tests::scrape::{self, sample};
 
-use super::{listening, openssl};
+use super::clients::{listening, openssl};
 
 fn device(fleet: &Fleet, server: &Server, name: &str) -> TlsDevice {
     connect(&fleet.client(Some(name)), server.addr()).unwrap()

@@ -4,8 +4,6 @@ use blocksd_tests::pki::Fleet;
 use blocksd_tests::process::finish;
 use blocksd_tests::programs::Program;
 
-use super::listening;
-
 #[test]
 fn sslscan_finds_nothing_weak() {
     let Some(scanner) = Program::find("sslscan_finds_nothing_weak", "sslscan") else {
@@ -45,5 +43,4 @@ fn sslscan_finds_nothing_weak() {
         !text.contains("vulnerable to") || !text.contains("\nvulnerable"),
         "{text}"
     );
-    let _ = listening;
 }

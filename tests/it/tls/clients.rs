@@ -1,12 +1,4 @@
-//! TLS: who is refused and why, who a device is, revocation and new files, and the end of a stream.
-
-mod ends;
-mod http;
-mod identity;
-mod proxy;
-mod refusals;
-mod renewal;
-mod scanners;
+//! Starts a daemon with TLS, and clients that nobody here wrote.
 
 use std::process::Command;
 
@@ -14,14 +6,20 @@ use blocksd_tests::pki::Fleet;
 use blocksd_tests::process::{self, Server};
 
 /// A daemon with a listener that has the server of a fleet.
-fn listening(fleet: &Fleet, options: &str, args: &[&str]) -> Server {
+pub(super) fn listening(fleet: &Fleet, options: &str, args: &[&str]) -> Server {
     let listen = fleet.listen("127.0.0.1:0", options);
     let all = [&["--listen", &listen][..], args].concat();
     Server::start(&all)
 }
 
 /// A client in Python, with the certificate in `FILE.pem`, or without one for `-`.
-fn python(fleet: &Fleet, server: &Server, file: &str, version: &str, action: &str) -> Command {
+pub(super) fn python(
+    fleet: &Fleet,
+    server: &Server,
+    file: &str,
+    version: &str,
+    action: &str,
+) -> Command {
     let path = |name: String| fleet.path(&name).display().to_string();
     let (cert, key) = match file {
         "-" => ("-".to_owned(), "-".to_owned()),
@@ -33,7 +31,12 @@ fn python(fleet: &Fleet, server: &Server, file: &str, version: &str, action: &st
 }
 
 /// `openssl s_client`, with the certificate in `FILE.pem`. It ends at the end of its standard input, or when it is refused.
-fn openssl(fleet: &Fleet, server: &Server, file: Option<&str>, args: &[&str]) -> Command {
+pub(super) fn openssl(
+    fleet: &Fleet,
+    server: &Server,
+    file: Option<&str>,
+    args: &[&str],
+) -> Command {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-quiet", "-verify_return_error", "-connect"]);
     command.arg(server.addr().to_string());
