@@ -22,7 +22,8 @@ use clap_complete::Shell;
 use framing_core::session::{Device, DeviceError};
 use framing_core::{AnyFraming, Blocks};
 
-pub(crate) use self::ca::is_dns_name;
+#[cfg(feature = "tls")]
+pub(crate) use self::ca::{COMMON_NAME_MAX, is_dns_name};
 pub use self::ca::{
     Ca, CaCommand, CaCrl, CaDevice, CaInit, CaList, CaRenew, CaRevoke, CaServer, CertificateKind,
     HostName, KeyFormat, ListOutput,

@@ -1,10 +1,12 @@
 //! A fleet with certificates of `blocksd ca`: OpenSSL as server and as device, and any sequence of commands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use blocksd_tests::authority::Authority;
-use blocksd_tests::process::Process;
+use blocksd_tests::process::{Process, finish, python};
 use blocksd_tests::reserved_port::ReservedPort;
+use blocksd_tests::skip::skipped;
 use proptest::prelude::*;
 
 /// Connects a device to a server, both of OpenSSL. Returns what each printed.
@@ -91,6 +93,47 @@ fn openssl_accepts_a_device_until_it_is_revoked() {
     ca.ok(&["device", "ca", "boiler-17"]);
     let [server, _] = meet(&ca, Some("boiler-17"), host);
     assert!(server.contains("temp=21.5"), "{server}");
+}
+
+#[test]
+fn a_strict_verifier_accepts_every_certificate() {
+    let name = "a_strict_verifier_accepts_every_certificate";
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python");
+    if !packages.join("cryptography").is_dir() {
+        let reason = "Python's package cryptography is missing; `tests/run` installs it";
+        return skipped(name, reason);
+    }
+    let Some(ca) = Authority::new(name) else {
+        return;
+    };
+    let verify = |args: &[&str]| {
+        let files: Vec<_> = args[..1].iter().map(|file| ca.file(file)).collect();
+        let (root, leaf) = (ca.file("ca.pem"), files[0].to_str().unwrap());
+        let args = [&[root.to_str().unwrap(), leaf], &args[1..]].concat();
+        let mut command = python("certificate_peer.py", &args);
+        command.env("PYTHONPATH", &packages);
+        finish(command, b"")
+    };
+    for (id, file, subject) in [
+        ("boiler-17", "device/boiler-17.pem", "boiler-17"),
+        ("a:b_c", "device/a%3Ab_c.pem", "urn:blocksd:a:b_c"),
+    ] {
+        ca.ok(&["device", "ca", id]);
+        let ended = verify(&[file]);
+        assert_eq!(ended.stdout_text().trim_end(), subject, "{ended:?}");
+    }
+    let long = format!("{}.{}", "a".repeat(40), "b".repeat(40));
+    for names in [
+        &["plant7.example.org", "localhost", "10.0.0.1", "::1"][..],
+        &[&long],
+        &["::1"],
+    ] {
+        ca.ok(&[&["server", "ca"], names].concat());
+        let file = format!("server/{}.pem", names[0].replace(':', "%3A"));
+        let ended = verify(&[&[&*file], names].concat());
+        assert_eq!(ended.stdout_text(), "ok\n".repeat(names.len()), "{ended:?}");
+        assert_eq!(verify(&[&file, "other.example.org"]).code, Some(1));
+    }
 }
 
 /// What the test knows about an id.

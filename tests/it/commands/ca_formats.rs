@@ -263,9 +263,8 @@ fn rustc_reads_the_arrays() {
     rustc
         .args(["--edition", "2024", "main.rs"])
         .current_dir(ca.place());
-    let ended = match rustc.output() {
-        Ok(ended) => ended,
-        Err(_) => return skipped(name, "there is no compiler `rustc`"),
+    let Ok(ended) = rustc.output() else {
+        return skipped(name, "there is no compiler `rustc`");
     };
     assert!(
         ended.status.success(),
@@ -303,9 +302,8 @@ fn cc_reads_the_arrays() {
     ]);
     cc.arg("-DIDENTITY=\"ca/device/a%3Ab.h\"")
         .current_dir(ca.place());
-    let ended = match cc.output() {
-        Ok(ended) => ended,
-        Err(_) => return skipped(name, "there is no C compiler `cc`"),
+    let Ok(ended) = cc.output() else {
+        return skipped(name, "there is no C compiler `cc`");
     };
     assert!(
         ended.status.success(),

@@ -17,15 +17,13 @@ use super::folder::CaFolder;
 use super::index::IndexEntry;
 use super::moment::Moment;
 use super::pem::{parse, read, read_certificate, unusable};
-use crate::cli::{CertificateKind, HostName, is_dns_name};
+use crate::cli::{COMMON_NAME_MAX, CertificateKind, HostName, is_dns_name};
 use crate::error::{CaError, CommandError};
 
 /// Days that the certificate of an authority is valid: ten years, with their leap days.
 const AUTHORITY_DAYS: u32 = 3_652;
 /// How long before its making a certificate begins to be valid, for clocks that are slow.
 const BACKDATE_S: i64 = 3_600;
-/// Length of a common name, in characters (`ub-common-name`).
-const COMMON_NAME_MAX: usize = 64;
 
 /// An authority that can sign.
 #[derive(Debug)]
@@ -297,7 +295,78 @@ fn key_identifier(certificate: &X509Certificate<'_>) -> Option<KeyIdMethod> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::CertificateRevocationListDer;
+    use rustls::pki_types::pem::PemObject as _;
+    use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+
     use super::*;
+
+    #[test]
+    fn nothing_outlives_the_authority() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = CaFolder::make(&place.path().join("ca")).unwrap();
+        let now: Moment = "2026-11-28T21:10:24Z".parse().unwrap();
+        let (authority, _, _) = Authority::new(None, now).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let sign = |days, now| {
+            let wanted = WantedCertificate {
+                kind: CertificateKind::Device,
+                id: "a",
+                names: &[],
+                days,
+            };
+            authority.sign(&folder, &wanted, &key, now)
+        };
+        let last = now.after_days(AUTHORITY_DAYS - 10);
+        let whole = sign(10, last).unwrap();
+        assert_eq!(
+            (whole.is_cut, whole.entry.not_after),
+            (false, authority.not_after())
+        );
+        let cut = sign(11, last).unwrap();
+        assert_eq!(
+            (cut.is_cut, cut.entry.not_after),
+            (true, authority.not_after())
+        );
+        // A clock that was set back: the certificate does not begin before that of the authority.
+        let early = sign(1, now.before_seconds(BACKDATE_S)).unwrap();
+        assert_eq!(early.entry.not_before, now.before_seconds(BACKDATE_S));
+        let expired = sign(1, authority.not_after()).unwrap_err();
+        assert!(matches!(expired, CaError::Expired { .. }));
+    }
+
+    #[test]
+    fn a_list_has_the_revoked_certificates_that_have_not_expired() {
+        let now: Moment = "2026-11-28T21:10:24Z".parse().unwrap();
+        let (authority, _, _) = Authority::new(None, now).unwrap();
+        let entry = |serial: u8, days, revoked| IndexEntry {
+            serial: hex(&[serial; 16]),
+            kind: CertificateKind::Device,
+            id: "a".to_owned(),
+            not_before: now,
+            not_after: now.after_days(days),
+            fingerprint: String::new(),
+            revoked,
+        };
+        let entries = [
+            entry(0x41, 1, Some(now)),
+            entry(0x42, 3, Some(now)),
+            entry(0x43, 3, None),
+        ];
+        let states = |now| entries.each_ref().map(|entry| entry.state(now));
+        assert_eq!(states(now), ["revoked", "revoked", "valid"]);
+        assert_eq!(states(now.after_days(3)), ["revoked", "revoked", "expired"]);
+        for (days, listed) in [(0, &[0x41, 0x42][..]), (1, &[0x42]), (3, &[])] {
+            let pem = authority.sign_crl(&entries, 7, 30, now.after_days(days));
+            let der = CertificateRevocationListDer::from_pem_slice(pem.unwrap().as_bytes());
+            let der = der.unwrap();
+            let (_, crl) = CertificateRevocationList::from_der(&der).unwrap();
+            let serials = crl.iter_revoked_certificates();
+            let serials: Vec<_> = serials.map(|it| it.raw_serial().to_vec()).collect();
+            let wanted: Vec<_> = listed.iter().map(|serial| vec![*serial; 16]).collect();
+            assert_eq!(serials, wanted, "after {days} days");
+        }
+    }
 
     #[test]
     fn a_serial_number_is_positive_and_never_short() {

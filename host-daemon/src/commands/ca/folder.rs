@@ -126,6 +126,7 @@ impl CaFolder {
                 }
                 Err(RecordingError::Locked { .. }) if begin.elapsed() < LOCK_TIMEOUT => {}
                 Err(RecordingError::Locked { path }) => return Err(CaError::Locked { path }.into()),
+                Err(RecordingError::Folder { path, source }) => return Err(failure(&path, source)),
                 Err(error) => return Err(error.into()),
             }
         }
