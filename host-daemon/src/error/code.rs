@@ -81,6 +81,7 @@ impl CommandError {
             | Self::CommandNotBuilt { .. }
             | Self::NoTerminal { .. }
             | Self::Selection(_)
+            | Self::Tls { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }
