@@ -21,6 +21,7 @@ pub mod measure;
 pub mod monitor;
 pub mod mutate;
 pub mod notify;
+pub mod pki;
 pub mod process;
 pub mod programs;
 pub mod recorded;

@@ -1,6 +1,7 @@
 //! Admission: accepts connections and names their devices. Start with [`identity`].
 
 pub(crate) mod accept;
+mod accepted;
 pub(crate) mod bound;
 mod handshakes;
 pub mod identity;

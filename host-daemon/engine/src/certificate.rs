@@ -21,7 +21,7 @@ pub struct PeerCertificate {
     /// The name of the device: 1 to 64 characters of `A-Z`, `a-z`, `0-9`, `.`, `_`, `:` and `-`.
     pub name: Arc<str>,
     /// The name of the authority that issued the certificate, such as `CN=fleet`.
-    pub issuer: Box<str>,
+    pub issuer: Arc<str>,
     /// SHA-256 of the certificate in DER.
     pub fingerprint: [u8; 32],
 }

@@ -14,6 +14,7 @@ pub mod limit;
 pub mod listen;
 pub mod metrics;
 pub mod moment;
+pub mod network;
 pub mod origin;
 pub mod peer_log;
 pub mod permit;

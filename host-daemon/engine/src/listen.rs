@@ -7,6 +7,7 @@ mod line;
 pub mod listener;
 mod local;
 pub mod path;
+pub mod proxy;
 pub mod resolve;
 mod serial;
 mod socket_activation;

@@ -7,6 +7,8 @@
 #[cfg(feature = "tls")]
 mod allow;
 #[cfg(feature = "tls")]
+mod append;
+#[cfg(feature = "tls")]
 mod config;
 mod files;
 #[cfg(feature = "tls")]

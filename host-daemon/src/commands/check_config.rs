@@ -169,6 +169,8 @@ pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
             }
         }
         let mut spec = ListenerSpec::new(&*listener.address, policies);
+        let proxies = listener.proxy_from.as_ref();
+        spec.proxy_from = proxies.map(|(proxies, _)| proxies.clone());
         // What contradicts itself was refused before.
         if let Ok(Some(files)) = listener.tls.files() {
             match tls::load(&listener.address, files) {

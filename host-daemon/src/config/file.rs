@@ -11,7 +11,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use crate::config::error::{ADDRESS, ConfigError, Mistake, Reason, Table, ValueOrigin};
 use crate::config::listener_tls::{self, ListenerTls};
 use crate::config::partial::{
-    self, DeviceConfig, ListenerConfig, MATCH, NAME, Partial, Spec, find,
+    self, DeviceConfig, ListenerConfig, MATCH, NAME, PROXY_FROM, Partial, Spec, find,
 };
 use crate::config::spec::{Kind, Scope, Written};
 use crate::config::value::nearest;
@@ -123,12 +123,14 @@ impl ConfigReader {
         let mut address = None;
         let mut own = Partial::default();
         let mut tls = ListenerTls::default();
+        let mut proxies = None;
         for (key, value) in in_order(table) {
             match &**key.get_ref() {
                 ADDRESS => {
                     address = Some(self.address(key, value));
                 }
                 listener_tls::TABLE => self.tls(key, value, &mut tls),
+                PROXY_FROM => proxies = Some((key, value)),
                 name => self.own_option(name, key, value, Table::Listener, &mut own),
             }
         }
@@ -143,7 +145,26 @@ impl ConfigReader {
         let mut listener = address?;
         listener.own = own;
         listener.tls = tls;
+        if let Some((key, value)) = proxies {
+            self.proxies(key, value, &mut listener);
+        }
         Some(listener)
+    }
+
+    /// The proxies of a listener: one, or a list.
+    fn proxies(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, listener: &mut ListenerConfig) {
+        let values = match value.get_ref() {
+            DeValue::Array(values) => values.iter().collect(),
+            _ => vec![value],
+        };
+        let texts = values
+            .into_iter()
+            .map(|value| self.text_of(key, value, "\"CIDR\" or a list of them"));
+        let Some(texts) = texts.collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        let set = listener.set_proxies(&texts.join(" "), self.origin(value.span().start));
+        self.or_refuse(key, set);
     }
 
     /// The table `tls` of a listener.

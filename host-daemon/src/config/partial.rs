@@ -15,6 +15,8 @@ use crate::config::value::{
 };
 use blocksd_engine::admission::identity::{DeviceBy, Match};
 use blocksd_engine::listen::address::{Address, AddressError};
+use blocksd_engine::listen::proxy::ProxyFrom;
+use blocksd_engine::network::NetworkError;
 
 /// Least size of a file, in bytes. Even an empty file has a header and a footer.
 const ROTATE_SIZE_MIN: u64 = 4 << 10;
@@ -78,6 +80,8 @@ pub struct ListenerConfig {
     pub own: Partial,
     /// Its TLS.
     pub tls: ListenerTls,
+    /// Proxies, whose connections begin with a header of the PROXY protocol, and where they were written.
+    pub proxy_from: Option<(ProxyFrom, ValueOrigin)>,
 }
 
 /// A table `[device."ID"]`.
@@ -103,7 +107,11 @@ impl<T: PartialEq> PartialEq for GivenValue<T> {
 
 impl PartialEq for ListenerConfig {
     fn eq(&self, other: &Self) -> bool {
-        self.address == other.address && self.own == other.own && self.tls == other.tls
+        let proxies = |it: &Self| it.proxy_from.as_ref().map(|(proxies, _)| proxies.clone());
+        self.address == other.address
+            && self.own == other.own
+            && self.tls == other.tls
+            && proxies(self) == proxies(other)
     }
 }
 
@@ -189,6 +197,9 @@ impl ListenerConfig {
         if let Some(key) = key.strip_prefix(listener_tls::PREFIX) {
             return self.tls.set(key, text, self.origin);
         }
+        if key == PROXY_FROM {
+            return self.set_proxies(text, self.origin);
+        }
         let spec = find(key, Scope::Listener).ok_or_else(|| not_of_a_listener(key))?;
         let (key, origin) = (spec.key, self.origin);
         let set = spec.set(&mut self.own, Written { text, origin, key });
@@ -207,7 +218,25 @@ impl ListenerConfig {
             origin,
             own: Partial::default(),
             tls: ListenerTls::default(),
+            proxy_from: None,
         })
+    }
+
+    /// Sets the proxies: addresses and networks, separated by spaces.
+    pub(super) fn set_proxies(&mut self, text: &str, origin: ValueOrigin) -> Result<(), String> {
+        if !matches!(
+            self.address.parse(),
+            Ok(Address::Tcp(_) | Address::Systemd(_))
+        ) {
+            return Err(format!(
+                "{PROXY_FROM} is for TCP, and `{}` is not",
+                self.address
+            ));
+        }
+        let proxies = text.parse();
+        let proxies = proxies.map_err(|error: NetworkError| format!("{PROXY_FROM}: {error}"))?;
+        self.proxy_from = Some((proxies, origin));
+        Ok(())
     }
 }
 
@@ -241,7 +270,7 @@ fn not_of_a_listener(key: &str) -> String {
     let own = OPTIONS.iter().filter(|spec| spec.scope == Scope::Listener);
     let names: Vec<_> = own.map(|spec| spec.key).collect();
     format!(
-        "`{key}` is not an option of a listener; the options are {}, tls-{}",
+        "`{key}` is not an option of a listener; the options are {}, {PROXY_FROM}, tls-{}",
         names.join(", "),
         listener_tls::KEYS.join(", tls-")
     )
@@ -256,7 +285,8 @@ const LISTEN: Spec = Spec {
            systemd:NAME for sockets passed by systemd. Options after a comma apply to this listener only: framing=SPEC, \
            decode=..., max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue, session=auto|required|off. With tls-cert=FILE and \
            tls-key=FILE, devices connect with TLS, and need a certificate of tls-ca=FILE; further: tls-crl=FILE, \
-           tls-allow=FILE, tls-clients=require|offer|none, tls-min=1.2|1.3.",
+           tls-allow=FILE, tls-clients=require|offer|none, tls-min=1.2|1.3. proxy-from=CIDR: \
+           proxies, whose connections begin with a header of the PROXY protocol.",
     default: Some("127.0.0.1:1060"),
     set: |partial, input| {
         let listener = ListenerConfig::parse(input.text, input.origin)?;
@@ -419,6 +449,8 @@ impl Partial {
     }
 }
 
+/// Key of a listener with the proxies.
+pub(super) const PROXY_FROM: &str = "proxy-from";
 /// Key of `[device."ID"]` with the name of the device.
 pub(super) const NAME: &str = "name";
 /// Key of `[device."ID"]` with what the device's connections match.
@@ -429,7 +461,7 @@ pub(super) fn keys(scope: Scope) -> impl Iterator<Item = &'static str> {
     let other: &[&str] = match scope {
         Scope::Daemon => &["listener", "device"],
         Scope::Device => &[NAME, MATCH],
-        Scope::Listener => &[ADDRESS, listener_tls::TABLE],
+        Scope::Listener => &[ADDRESS, listener_tls::TABLE, PROXY_FROM],
     };
     let options = OPTIONS.iter().filter(move |spec| scope <= spec.scope);
     options.map(|spec| spec.key).chain(other.iter().copied())

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use toml_writer::{ToTomlValue as _, TomlStringBuilder};
 
 use crate::config::error::{ADDRESS, ValueOrigin};
-use crate::config::partial::{Config, MATCH, NAME, OPTIONS, Partial, Spec};
+use crate::config::partial::{Config, MATCH, NAME, OPTIONS, PROXY_FROM, Partial, Spec};
 use crate::config::spec::{Kind, Reload, Written};
 use crate::config::value::AfterEnd;
 
@@ -40,6 +40,11 @@ fn page(config: &Config, has_comments: bool) -> String {
         page.own(&listener.own);
         for (key, text, origin) in listener.tls.written() {
             page.value(&format!("tls.{key}"), &quoted(text), origin, "");
+        }
+        if let Some((proxies, origin)) = &listener.proxy_from {
+            let texts = proxies.to_string();
+            let list: Vec<_> = texts.split(' ').map(quoted).collect();
+            page.value(PROXY_FROM, &format!("[{}]", list.join(", ")), *origin, "");
         }
         let after_end = config.after_end(listener);
         if listener.own.after_end.is_none() && after_end != config.after_end {

@@ -5,7 +5,7 @@ use serde::Deserialize as _;
 
 use crate::payload::members;
 use crate::recorded::note::Note;
-use crate::recorded::to_log::messages_topic;
+use crate::recorded::to_log::channels::messages_topic;
 use blocksd_recording::topic::{EVENTS_TOPIC, SESSIONS_TOPIC};
 use blocksd_recording::{Checker, SequenceRange, SequenceRanges};
 

@@ -1,5 +1,4 @@
-//! Accepts connections and takes each through its stages: [`Accepted`], [`Identified`], admitted. Start with
-//! [`Acceptor::serve`].
+//! Accepts connections and takes each through its stages. Start with [`Acceptor::serve`].
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,20 +11,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
+use crate::admission::accepted::{Accepted, RefusedConnection};
 use crate::admission::bound::{Bound, ListenerSettings};
 use crate::admission::identity::DeviceBy;
 use crate::admission::opening::{Openings, open};
-use crate::certificate::PeerCertificate;
 use crate::connection::context::EngineContext;
-use crate::connection::{Connection, LAST_READS, QUIET};
+use crate::connection::{LAST_READS, QUIET};
 use crate::error::panic_message;
 use crate::event::Peer;
 use crate::listen::listener::{BACKLOG, Listener};
 use crate::listen::transport::Transport;
-use crate::origin::Origin;
 use crate::peer_log::{self, Kind, warn_peer};
-use crate::permit::Admitted;
-use crate::reason::RefusedReason;
 
 /// Delay after a failed accept: the first, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -41,7 +37,7 @@ pub(crate) struct Acceptor {
     /// Serve only the first connection.
     pub(crate) once: bool,
     pub(crate) context: Arc<EngineContext>,
-    pub(super) openings: Arc<Openings>,
+    openings: Arc<Openings>,
     /// Cancelled to stop accepting.
     open: CancellationToken,
     tasks: TaskTracker,
@@ -149,7 +145,7 @@ impl Acceptor {
     /// Accepts the connections of the series that a line has left.
     async fn accept_rest(self: &Arc<Self>, accepting: &mut Accepting) {
         while let Some(accepted) = accepting.listener.accept_rest().await {
-            self.receive(Accepted::new(accepted, accepting));
+            self.receive(accepting.accepted(accepted));
         }
     }
 
@@ -170,7 +166,7 @@ impl Acceptor {
             }
             match tokio::time::timeout(wait, accepting.listener.accept()).await {
                 Ok(Ok(Some(accepted))) => {
-                    self.receive(Accepted::new(accepted, accepting));
+                    self.receive(accepting.accepted(accepted));
                     wait = Duration::ZERO;
                 }
                 _ => return,
@@ -196,7 +192,7 @@ impl Acceptor {
             match accepted {
                 Ok(Some(accepted)) => {
                     back_off = BACK_OFF.0;
-                    self.receive(Accepted::new(accepted, accepting));
+                    self.receive(accepting.accepted(accepted));
                 }
                 Ok(None) => return,
                 Err(error) if is_of_one_connection(&error) => {}
@@ -222,8 +218,16 @@ impl Acceptor {
     /// Takes a connection through its stages. A panic, such as one of a transport of the embedding program, closes the
     /// connection; the listener continues.
     fn receive(self: &Arc<Self>, accepted: Accepted) {
-        if accepted.settings.has_opening() {
-            self.tasks.spawn(open(Arc::clone(self), accepted));
+        if accepted.settings.has_opening(&accepted.peer) {
+            let acceptor = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let Self {
+                    context, openings, ..
+                } = &*acceptor;
+                if let Some(accepted) = open(openings, context, accepted).await {
+                    acceptor.take(accepted);
+                }
+            });
             return;
         }
         let peer = accepted.peer.clone();
@@ -234,9 +238,9 @@ impl Acceptor {
     }
 
     /// Takes a connection, whose handshake is done, through its stages.
-    pub(super) fn take(&self, accepted: Accepted) {
+    fn take(&self, accepted: Accepted) {
+        let listener = Arc::clone(accepted.listener());
         let identified = accepted.identify(self.device_by);
-        let listener = Arc::clone(&identified.accepted.listener.1);
         let (mut connection, peer) = match identified.admit(&self.context) {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(refused),
@@ -278,134 +282,11 @@ struct Accepting {
     settings: watch::Receiver<Arc<ListenerSettings>>,
 }
 
-/// A connection that was accepted. Only its peer is known.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) transport: Box<dyn Transport>,
-    pub(super) peer: Peer,
-    /// The certificate of the peer, after the handshake.
-    pub(super) certificate: Option<Arc<PeerCertificate>>,
-    /// The address of the listener as it was configured, and as it is bound.
-    listener: (Arc<str>, Arc<str>),
-    pub(super) settings: Arc<ListenerSettings>,
-    /// Whether the listener is a serial line or standard input.
-    is_line: bool,
-}
-
-impl Accepted {
-    fn new((transport, peer): (Box<dyn Transport>, Peer), accepting: &Accepting) -> Self {
-        let Accepting {
-            address,
-            listener,
-            settings,
-        } = accepting;
-        Self {
-            transport,
-            peer,
-            certificate: None,
-            listener: (Arc::clone(address), Arc::clone(listener.name())),
-            settings: Arc::clone(&settings.borrow()),
-            is_line: listener.is_line(),
-        }
+impl Accepting {
+    fn accepted(&self, connection: (Box<dyn Transport>, Peer)) -> Accepted {
+        let settings = Arc::clone(&self.settings.borrow());
+        Accepted::new(connection, (&self.address, &self.listener), settings)
     }
-
-    /// Identifies the device.
-    fn identify(self, device_by: DeviceBy) -> Identified {
-        let (address, listener) = &self.listener;
-        let devices = &self.settings.devices;
-        let find = |identity: &str| {
-            let name = devices.find(&self.peer, address, identity)?;
-            Some(DeviceName::OfTable(Arc::clone(name)))
-        };
-        let device = if let Some(certificate) = &self.certificate {
-            let name = &certificate.name;
-            find(name).unwrap_or_else(|| DeviceName::Identity(Arc::clone(name)))
-        } else if device_by.is_numbered(&self.peer) {
-            find(listener).unwrap_or(DeviceName::Numbered)
-        } else {
-            let identity = device_by.name(&self.peer, listener, 0);
-            find(&identity).unwrap_or(DeviceName::Identity(identity))
-        };
-        Identified {
-            accepted: self,
-            device_by,
-            device,
-        }
-    }
-}
-
-/// A connection whose device is identified.
-#[derive(Debug)]
-struct Identified {
-    accepted: Accepted,
-    device_by: DeviceBy,
-    device: DeviceName,
-}
-
-/// The name of a device, before the connection has a number.
-#[derive(Debug)]
-enum DeviceName {
-    /// The table of devices gives the name.
-    OfTable(Arc<str>),
-    Identity(Arc<str>),
-    /// Each connection is its own device, named by the number of the connection.
-    Numbered,
-}
-
-impl Identified {
-    /// Takes a permit and selects the policy of the device.
-    fn admit(
-        self,
-        context: &Arc<EngineContext>,
-    ) -> Result<(Box<Connection>, Peer), RefusedConnection> {
-        let Accepted {
-            transport,
-            peer,
-            certificate,
-            listener: (_, listener),
-            settings,
-            is_line,
-        } = self.accepted;
-        let name = |conn| match &self.device {
-            DeviceName::OfTable(name) | DeviceName::Identity(name) => Arc::clone(name),
-            DeviceName::Numbered => self.device_by.name(&peer, &listener, conn),
-        };
-        let origin = (!is_line).then(|| Origin::of_peer(&peer));
-        let Admitted {
-            conn,
-            device,
-            permit,
-        } = match context.connections.admit(name, origin) {
-            Ok(admitted) => admitted,
-            Err(reason) => {
-                return Err(RefusedConnection {
-                    reason,
-                    peer,
-                    _transport: transport,
-                });
-            }
-        };
-        // An identity may be equal to the name of another device.
-        let policy = Arc::clone(match &self.device {
-            DeviceName::OfTable(name) => settings.policies.of(name),
-            DeviceName::Identity(_) | DeviceName::Numbered => settings.policies.default_policy(),
-        });
-        if policy.reply.is_some() {
-            transport.set_low_latency();
-        }
-        let context = Arc::clone(context);
-        // Boxed: as a local variable of two futures, it would be in the task twice.
-        let connection = Connection::new(conn, device, transport, policy, context, permit);
-        Ok((Box::new(connection.with_certificate(certificate)), peer))
-    }
-}
-
-/// A connection without a permit. Dropping it closes the connection.
-#[derive(Debug)]
-struct RefusedConnection {
-    reason: RefusedReason,
-    peer: Peer,
-    _transport: Box<dyn Transport>,
 }
 
 /// Whether an accept failed because of one connection, rather than the listener.

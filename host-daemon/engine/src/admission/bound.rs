@@ -9,8 +9,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::admission::identity::DeviceTable;
 use crate::connection::policy::Policies;
+use crate::event::Peer;
 use crate::listen::handshake::Handshake;
 use crate::listen::listener::Listener;
+use crate::listen::proxy::ProxyFrom;
 
 /// An open listener, and the settings of its connections.
 #[derive(Debug)]
@@ -35,12 +37,22 @@ pub(crate) struct ListenerSettings {
     pub(crate) policies: Policies,
     /// Secures connections before their device is known.
     pub(crate) handshake: Option<Arc<dyn Handshake>>,
+    /// Proxies, whose connections begin with a header.
+    pub(crate) proxy_from: Option<ProxyFrom>,
 }
 
 impl ListenerSettings {
     /// Whether a connection needs a step before its device is known.
-    pub(crate) fn has_opening(&self) -> bool {
-        self.handshake.is_some()
+    pub(crate) fn has_opening(&self, peer: &Peer) -> bool {
+        self.handshake.is_some() || self.expects_proxy(peer)
+    }
+
+    /// Whether a connection of this peer begins with the header of a proxy.
+    pub(crate) fn expects_proxy(&self, peer: &Peer) -> bool {
+        match (peer, &self.proxy_from) {
+            (Peer::Network(peer), Some(proxies)) => proxies.allows(peer.ip()),
+            _ => false,
+        }
     }
 }
 

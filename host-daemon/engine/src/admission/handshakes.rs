@@ -19,23 +19,23 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// The handshakes that run now, and those that wait.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
-    state: Mutex<State>,
+    state: Mutex<HandshakesState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct HandshakesState {
     max: usize,
     next_key: u64,
     /// In the order in which they began.
-    running: Vec<Running>,
+    running: Vec<RunningHandshake>,
     /// Those that wait, by origin. No queue is empty.
-    waiting: HashMap<Origin, VecDeque<oneshot::Sender<Place>>>,
+    waiting: HashMap<Origin, VecDeque<oneshot::Sender<HandshakePlace>>>,
     /// The origins in `waiting`. The first one has the next turn.
     turns: VecDeque<Origin>,
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningHandshake {
     key: u64,
     origin: Origin,
     since: Instant,
@@ -44,20 +44,20 @@ struct Running {
 
 /// The place of a handshake that runs. Dropping it gives the place to the next one.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct HandshakePlace {
     handshakes: Arc<Handshakes>,
     key: u64,
     ended: CancellationToken,
 }
 
 /// Places whose takers stopped waiting. They are dropped without the lock.
-type Returned = Vec<Place>;
+type Returned = Vec<HandshakePlace>;
 
 impl Handshakes {
     /// At most `max` handshakes run at once.
     pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(HandshakesState {
                 max,
                 next_key: 0,
                 running: Vec::new(),
@@ -80,7 +80,7 @@ impl Handshakes {
     /// Waits for a place.
     ///
     /// Cancel-safe: if the future is dropped, the place goes to the next one.
-    pub(crate) async fn place(self: &Arc<Self>, origin: &Origin) -> Place {
+    pub(crate) async fn place(self: &Arc<Self>, origin: &Origin) -> HandshakePlace {
         loop {
             let (sender, receiver) = oneshot::channel();
             let returned = {
@@ -98,13 +98,13 @@ impl Handshakes {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HandshakesState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn wait(&mut self, origin: &Origin, sender: oneshot::Sender<Place>) {
+impl HandshakesState {
+    fn wait(&mut self, origin: &Origin, sender: oneshot::Sender<HandshakePlace>) {
         let waiting = self.waiting.entry(origin.clone()).or_default();
         if waiting.is_empty() {
             self.turns.push_back(origin.clone());
@@ -118,13 +118,13 @@ impl State {
         while self.running.len() < self.max
             && let Some((origin, sender)) = self.next()
         {
-            let place = Place {
+            let place = HandshakePlace {
                 handshakes: Arc::clone(handshakes),
                 key: self.next_key,
                 ended: CancellationToken::new(),
             };
             self.next_key += 1;
-            self.running.push(Running {
+            self.running.push(RunningHandshake {
                 key: place.key,
                 origin,
                 since: Instant::now(),
@@ -136,7 +136,7 @@ impl State {
     }
 
     /// Takes the one that waits longest of the origin whose turn it is.
-    fn next(&mut self) -> Option<(Origin, oneshot::Sender<Place>)> {
+    fn next(&mut self) -> Option<(Origin, oneshot::Sender<HandshakePlace>)> {
         let origin = self.turns.pop_front()?;
         let waiting = self.waiting.get_mut(&origin)?;
         let sender = waiting.pop_front()?;
@@ -171,14 +171,14 @@ impl State {
     }
 }
 
-impl Place {
+impl HandshakePlace {
     /// Waits until the handshake must end for one of another origin.
     pub(crate) async fn until_ended(&self) {
         self.ended.cancelled().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakePlace {
     fn drop(&mut self) {
         let returned = {
             let mut state = self.handshakes.state();

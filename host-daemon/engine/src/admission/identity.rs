@@ -7,9 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use crate::event::Peer;
+use crate::network::{self, NetworkError};
 
 /// The rule by which connections are grouped into devices.
 ///
@@ -253,28 +254,10 @@ fn is_mistaken_address(text: &str) -> bool {
 }
 
 fn network(text: &str) -> Result<IpNet, MatchError> {
-    let network: IpNet = text
-        .parse()
-        .map_err(|_| MatchError::Network(text.to_owned()))?;
-    if network != network.trunc() {
-        return Err(MatchError::HostBits {
-            given: text.to_owned(),
-            network: network.trunc(),
-        });
-    }
-    Ok(canonical(network))
-}
-
-/// Converts a network of IPv4 addresses mapped to IPv6 to an IPv4 network.
-fn canonical(network: IpNet) -> IpNet {
-    let mapped = |network: Ipv6Net| {
-        let address = network.addr().to_ipv4_mapped()?;
-        Ipv4Net::new(address, network.prefix_len().checked_sub(96)?).ok()
-    };
-    match network {
-        IpNet::V6(v6) => mapped(v6).map_or(network, IpNet::V4),
-        IpNet::V4(_) => network,
-    }
+    network::parse(text).map_err(|error| match error {
+        NetworkError::HostBits { given, network } => MatchError::HostBits { given, network },
+        NetworkError::Invalid(text) => MatchError::Network(text),
+    })
 }
 
 #[cfg(test)]

@@ -2,15 +2,20 @@
 //! with [`open`].
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::admission::accept::{Accepted, Acceptor};
+use crate::admission::accepted::Accepted;
 use crate::admission::handshakes::Handshakes;
 use crate::connection::LAST_READS;
+use crate::connection::context::EngineContext;
 use crate::event::Peer;
 use crate::listen::handshake::{HANDSHAKE_TIMEOUT, HandshakeError};
+use crate::listen::proxy::{self, Parsed, ProxiedPeer};
+use crate::listen::transport::Transport;
 use crate::origin::Origin;
 use crate::peer_log::{Kind, warn_peer};
 use crate::permit::{Bounds, ConnectionPermit, Connections};
@@ -53,61 +58,107 @@ impl Openings {
     }
 }
 
-/// Opens a connection, and has it admitted. A connection that fails is counted, logged, and closed.
-pub(super) async fn open(acceptor: Arc<Acceptor>, accepted: Accepted) {
+/// Opens a connection. One that fails is counted, logged, and closed.
+pub(super) async fn open(
+    openings: &Openings,
+    engine: &EngineContext,
+    accepted: Accepted,
+) -> Option<Accepted> {
     let peer = accepted.peer.clone();
-    match opened(&acceptor, accepted).await {
-        Ok(accepted) => acceptor.take(accepted),
-        Err(error) => refuse(&acceptor, &peer, &error),
+    match opened(openings, engine, accepted).await {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            refuse(engine, &peer, &error);
+            None
+        }
     }
 }
 
 /// Performs all steps within the timeout. During a shutdown, they have the time of the last reads.
-async fn opened(acceptor: &Acceptor, accepted: Accepted) -> Result<Accepted, HandshakeError> {
+async fn opened(
+    openings: &Openings,
+    engine: &EngineContext,
+    accepted: Accepted,
+) -> Result<Accepted, HandshakeError> {
     let late = Instant::now() + HANDSHAKE_TIMEOUT;
-    let open = &acceptor.context.connections;
-    let Ok(permit) = acceptor.openings.admit(&accepted.peer, open) else {
+    let Ok(permit) = openings.admit(&accepted.peer, &engine.connections) else {
         return Err(HandshakeError::of(HandshakeRefusal::Full));
     };
     let stopped = async {
-        acceptor.context.stop.cancelled().await;
+        engine.stop.cancelled().await;
         sleep(LAST_READS).await;
     };
     tokio::select! {
         biased;
-        opened = steps(acceptor, accepted) => opened,
+        opened = steps(openings, engine, accepted) => opened,
         _ = permit.until_close_request() => Err(HandshakeError::of(HandshakeRefusal::Full)),
         () = sleep_until(late) => Err(HandshakeError::of(HandshakeRefusal::Timeout)),
         () = stopped => Err(HandshakeError::of(HandshakeRefusal::Closed)),
     }
 }
 
-async fn steps(acceptor: &Acceptor, mut accepted: Accepted) -> Result<Accepted, HandshakeError> {
+async fn steps(
+    openings: &Openings,
+    engine: &EngineContext,
+    mut accepted: Accepted,
+) -> Result<Accepted, HandshakeError> {
+    if accepted.settings.expects_proxy(&accepted.peer)
+        && let ProxiedPeer::Tcp(peer) = read_header(&mut *accepted.transport).await?
+    {
+        accepted.peer = Peer::Network(peer);
+    }
     let Some(handshake) = accepted.settings.handshake.clone() else {
         return Ok(accepted);
     };
     // A peer that sends nothing takes no place.
     let readable = poll_fn(|context| accepted.transport.poll_readable(context)).await;
-    readable.map_err(|error| HandshakeError {
-        source: Some(error.into()),
-        ..HandshakeError::of(HandshakeRefusal::Closed)
-    })?;
+    readable.map_err(closed)?;
     let origin = Origin::of_peer(&accepted.peer);
-    let place = acceptor.openings.handshakes.place(&origin).await;
+    let place = openings.handshakes.place(&origin).await;
     let secured = tokio::select! {
         biased;
         secured = handshake.handshake(accepted.transport) => secured?,
         () = place.until_ended() => return Err(HandshakeError::of(HandshakeRefusal::Full)),
     };
-    acceptor.context.counters.handshake();
+    engine.counters.handshake();
     accepted.transport = secured.transport;
     accepted.certificate = secured.certificate;
     Ok(accepted)
 }
 
+/// Reads the header of a proxy, and no byte beyond it.
+async fn read_header(transport: &mut dyn Transport) -> Result<ProxiedPeer, HandshakeError> {
+    let mut header = Vec::new();
+    loop {
+        let refused = |error: proxy::ProxyError| HandshakeError {
+            text: error.to_string(),
+            reason: HandshakeRefusal::ProxyHeader,
+            source: Some(error.into()),
+        };
+        match proxy::parse(&header).map_err(refused)? {
+            Parsed::Complete { source, .. } => return Ok(source),
+            Parsed::Incomplete { at_least } => {
+                let mut rest = (&mut *transport).take(at_least as u64);
+                match rest.read_buf(&mut header).await {
+                    Ok(0) => return Err(HandshakeError::of(HandshakeRefusal::Closed)),
+                    Ok(_) => {}
+                    Err(error) => return Err(closed(error)),
+                }
+            }
+        }
+    }
+}
+
+fn closed(error: io::Error) -> HandshakeError {
+    HandshakeError {
+        source: Some(error.into()),
+        ..HandshakeError::of(HandshakeRefusal::Closed)
+    }
+}
+
 /// Counts and logs a connection that could not be opened. Of each reason, the first, second, fourth and so on are logged.
-fn refuse(acceptor: &Acceptor, peer: &Peer, error: &HandshakeError) {
-    let refused = acceptor.context.counters.handshake_refused(error.reason);
+fn refuse(engine: &EngineContext, peer: &Peer, error: &HandshakeError) {
+    let refused = engine.counters.handshake_refused(error.reason);
     if refused.is_power_of_two() {
         let name = peer.to_string();
         warn_peer!(Kind::Refused, &name, %peer, refused, reason = error.reason.as_str(), "refused: {error}");

@@ -8,6 +8,7 @@ use crate::admission::bound::ListenerSettings;
 use crate::admission::identity::DeviceTable;
 use crate::connection::policy::Policies;
 use crate::listen::handshake::Handshake;
+use crate::listen::proxy::ProxyFrom;
 use crate::permit::Bounds;
 
 /// An address to listen on, and the policies of its connections.
@@ -29,6 +30,8 @@ pub struct ListenerSpec {
     pub policies: Policies,
     /// Secures its connections; `None` for plain ones.
     pub handshake: Option<Arc<dyn Handshake>>,
+    /// Proxies, whose connections begin with a header of the PROXY protocol. Only for TCP.
+    pub proxy_from: Option<ProxyFrom>,
 }
 
 impl ListenerSpec {
@@ -39,6 +42,7 @@ impl ListenerSpec {
             address: address.into(),
             policies: policies.into(),
             handshake: None,
+            proxy_from: None,
         }
     }
 }
@@ -49,6 +53,7 @@ impl ListenerSpec {
             devices: Arc::clone(devices),
             policies: self.policies,
             handshake: self.handshake,
+            proxy_from: self.proxy_from,
         }
     }
 }

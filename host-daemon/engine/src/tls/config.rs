@@ -156,7 +156,9 @@ impl TlsFiles {
         };
         let mut server = builder.with_single_cert(chain, key).map_err(of_cert)?;
         server.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        server.send_tls13_tickets = 1;
+        // A device that only sends never reads a ticket. When it closes, its kernel would reset the connection because of
+        // the unread bytes, and what it sent last would be lost.
+        server.send_tls13_tickets = 0;
         server.alpn_protocols.clone_from(&self.protocols);
         Ok(TlsConfig {
             server: Arc::new(server),

@@ -12,14 +12,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic,
-};
+use rustls::unbuffered::{ConnectionState, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::listen::transport::Transport;
 use crate::reason::CloseReason;
+use crate::tls::append::append;
 use crate::tls::config::CurrentConfig;
 
 /// Bytes that are decrypted at once.
@@ -41,6 +40,14 @@ pub(super) struct TlsTransport {
     inner: Box<dyn Transport>,
     tls: UnbufferedServerConnection,
     current: Arc<CurrentConfig>,
+    /// `None` while the connection holds nothing. There may be ten thousand.
+    kept: Option<Box<KeptBytes>>,
+    ends: StreamEnds,
+}
+
+/// What a connection keeps between two calls.
+#[derive(Debug, Default)]
+struct KeptBytes {
     /// The bytes of an incomplete record.
     incoming: Vec<u8>,
     /// Decrypted bytes for which the caller had no room.
@@ -48,13 +55,25 @@ pub(super) struct TlsTransport {
     /// Records that the peer has not accepted yet.
     outgoing: Vec<u8>,
     /// Why nothing more can be received, after what was received before.
-    failure: Option<Box<rustls::Error>>,
-    state: State,
+    failure: Option<rustls::Error>,
+}
+
+impl KeptBytes {
+    fn is_empty(&self) -> bool {
+        let is_full = [&self.incoming, &self.plain, &self.outgoing];
+        is_full.iter().all(|it| it.is_empty()) && self.failure.is_none()
+    }
+
+    /// Why nothing more can be received.
+    fn failed(&self) -> Option<io::Error> {
+        let error = self.failure.clone()?;
+        Some(io::Error::new(io::ErrorKind::InvalidData, error))
+    }
 }
 
 /// What has been sent and received at the end of the stream.
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct StreamEnds {
     /// The peer has ended its stream with close_notify.
     has_ended: bool,
     /// The stream has ended without close_notify.
@@ -73,11 +92,8 @@ impl TlsTransport {
             inner,
             tls: UnbufferedServerConnection::new(config)?,
             current,
-            incoming: Vec::new(),
-            plain: Vec::new(),
-            outgoing: Vec::new(),
-            failure: None,
-            state: State::default(),
+            kept: None,
+            ends: StreamEnds::default(),
         })
     }
 
@@ -98,9 +114,9 @@ impl TlsTransport {
 
     /// The first bytes that were received, if nothing was understood yet; else nothing.
     pub(super) fn greeting(&self) -> &[u8] {
-        match self.tls.protocol_version() {
-            None => &self.incoming,
-            Some(_) => &[],
+        match (self.tls.protocol_version(), &self.kept) {
+            (None, Some(kept)) => &kept.incoming,
+            _ => &[],
         }
     }
 
@@ -109,43 +125,60 @@ impl TlsTransport {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), HandshakeFailure>> {
-        ready!(self.poll_send(context)).map_err(HandshakeFailure::Io)?;
-        let before = self.incoming.len();
-        let mut read = [0; 4 << 10];
-        let mut buffer = ReadBuf::new(&mut read);
-        ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer))
-            .map_err(HandshakeFailure::Io)?;
-        self.incoming.extend_from_slice(buffer.filled());
-        if self.incoming.len() == before {
-            return Poll::Ready(Err(HandshakeFailure::Ended));
-        }
-        let mut raw = std::mem::take(&mut self.incoming);
-        let mut plain = std::mem::take(&mut self.plain);
-        let used = self.process(&mut raw, &mut |bytes| plain.extend_from_slice(bytes));
-        self.plain = plain;
-        match used {
-            Ok(used) => {
-                self.incoming = raw.split_off(used);
-                Poll::Ready(Ok(()))
+        self.with_kept(|this, kept| {
+            ready!(this.poll_send(context, kept)).map_err(HandshakeFailure::Io)?;
+            let mut read = [0; 4 << 10];
+            let mut buffer = ReadBuf::new(&mut read);
+            ready!(Pin::new(&mut this.inner).poll_read(context, &mut buffer))
+                .map_err(HandshakeFailure::Io)?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(HandshakeFailure::Ended));
             }
-            Err(error) => {
-                self.incoming = raw;
-                // The alert tells the peer why. It need not arrive.
-                let _ = self.poll_send(context);
-                Poll::Ready(Err(HandshakeFailure::Tls(error)))
+            kept.incoming.extend_from_slice(buffer.filled());
+            let KeptBytes {
+                incoming,
+                plain,
+                outgoing,
+                ..
+            } = kept;
+            let used = this.process(incoming, outgoing, &mut |bytes| {
+                plain.extend_from_slice(bytes);
+            });
+            match used {
+                Ok(used) => {
+                    drop(incoming.drain(..used));
+                    Poll::Ready(Ok(()))
+                }
+                Err(error) => {
+                    // The alert tells the peer why. It need not arrive.
+                    let _ = this.poll_send(context, kept);
+                    Poll::Ready(Err(HandshakeFailure::Tls(error)))
+                }
             }
-        }
+        })
     }
 
     /// Sends what the handshake has left to send.
     pub(super) fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send(context)
+        self.with_kept(|this, kept| this.poll_send(context, kept))
+    }
+
+    /// Calls `act` with what is kept, and keeps what is left.
+    fn with_kept<T>(&mut self, act: impl FnOnce(&mut Self, &mut KeptBytes) -> T) -> T {
+        let mut kept = self
+            .kept
+            .take()
+            .map_or_else(KeptBytes::default, |kept| *kept);
+        let result = act(self, &mut kept);
+        self.kept = (!kept.is_empty()).then(|| Box::new(kept));
+        result
     }
 
     /// Processes the records in `raw`, and passes decrypted bytes on. Returns how many bytes were used.
     fn process(
         &mut self,
         raw: &mut [u8],
+        outgoing: &mut Vec<u8>,
         plain: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, rustls::Error> {
         let mut used = 0;
@@ -162,15 +195,15 @@ impl TlsTransport {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(&mut self.outgoing, 0, |room| data.encode(room))?;
+                    append(outgoing, 0, |room| data.encode(room))?;
                 }
                 // They are in `outgoing`, and leave in order.
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.state.has_ended = true,
+                Ok(ConnectionState::PeerClosed) => self.ends.has_ended = true,
                 Ok(_) => return Ok(used),
                 Err(error) => {
-                    self.state.is_closed = true;
-                    self.take_alert(raw.get_mut(used..).unwrap_or_default());
+                    self.ends.is_closed = true;
+                    self.take_alert(raw.get_mut(used..).unwrap_or_default(), outgoing);
                     return Err(error);
                 }
             }
@@ -178,31 +211,29 @@ impl TlsTransport {
     }
 
     /// Takes the alert that follows an error, with the bytes that were not used: rustls remembers places in them.
-    fn take_alert(&mut self, rest: &mut [u8]) {
+    fn take_alert(&mut self, rest: &mut [u8], outgoing: &mut Vec<u8>) {
         if let Ok(ConnectionState::EncodeTlsData(mut data)) =
             self.tls.process_tls_records(rest).state
         {
-            let _ = append(&mut self.outgoing, 0, |room| data.encode(room));
+            let _ = append(outgoing, 0, |room| data.encode(room));
         }
     }
 
     /// Writes records with `write`, which gets the room for them: `room` bytes, or as many as it needs.
     fn write(
         &mut self,
+        kept: &mut KeptBytes,
         room: usize,
         mut write: impl FnMut(
             &mut WriteTraffic<'_, ServerConnectionData>,
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
-        let Self {
-            tls,
-            incoming,
-            outgoing,
-            ..
-        } = self;
+        let KeptBytes {
+            incoming, outgoing, ..
+        } = kept;
         // rustls remembers places in the incomplete record. Everything else in there was processed.
-        let UnbufferedStatus { discard, state } = tls.process_tls_records(incoming);
+        let UnbufferedStatus { discard, state } = self.tls.process_tls_records(incoming);
         let written = match state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                 let written = append(outgoing, room, |room| write(&mut traffic, room));
@@ -211,35 +242,40 @@ impl TlsTransport {
             Ok(_) => Err(io::ErrorKind::BrokenPipe.into()),
             Err(error) => Err(io::Error::other(error)),
         };
-        incoming.drain(..discard.min(incoming.len()));
+        drop(incoming.drain(..discard.min(incoming.len())));
         written
     }
 
     /// Encrypts bytes as one record.
-    fn encrypt(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.state.is_closed {
+    fn encrypt(&mut self, kept: &mut KeptBytes, bytes: &[u8]) -> io::Result<()> {
+        if self.ends.is_closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        self.write(bytes.len() + RECORD_OVERHEAD, |traffic, room| {
+        self.write(kept, bytes.len() + RECORD_OVERHEAD, |traffic, room| {
             traffic.encrypt(bytes, room)
         })
     }
 
     /// Writes close_notify, once.
-    fn end(&mut self) {
-        if !std::mem::replace(&mut self.state.is_closed, true) {
+    fn end(&mut self, kept: &mut KeptBytes) {
+        if !std::mem::replace(&mut self.ends.is_closed, true) {
             // If it cannot be written, the peer reads a cut.
-            let _ = self.write(RECORD_OVERHEAD, |traffic, room| {
+            let _ = self.write(kept, RECORD_OVERHEAD, |traffic, room| {
                 traffic.queue_close_notify(room)
             });
         }
     }
 
     /// Sends the records that wait.
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        kept: &mut KeptBytes,
+    ) -> Poll<io::Result<()>> {
+        let outgoing = &mut kept.outgoing;
         let mut sent = 0;
         let result = loop {
-            let rest = self.outgoing.get(sent..).unwrap_or_default();
+            let rest = outgoing.get(sent..).unwrap_or_default();
             if rest.is_empty() {
                 break Poll::Ready(Ok(()));
             }
@@ -250,18 +286,8 @@ impl TlsTransport {
                 Poll::Pending => break Poll::Pending,
             }
         };
-        if sent == self.outgoing.len() {
-            self.outgoing = Vec::new();
-        } else {
-            self.outgoing.drain(..sent);
-        }
+        drop(outgoing.drain(..sent));
         result
-    }
-
-    /// Why nothing more can be received.
-    fn failed(&self) -> Option<io::Error> {
-        let error = self.failure.as_deref()?.clone();
-        Some(io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// Reads records, and decrypts them into `buffer`.
@@ -269,51 +295,45 @@ impl TlsTransport {
         &mut self,
         context: &mut Context<'_>,
         raw: &mut Vec<u8>,
+        kept: &mut KeptBytes,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         raw.resize(RAW_LEN, 0);
         loop {
-            let carried = self.incoming.len();
+            let carried = kept.incoming.len();
             let room = buffer.remaining().saturating_sub(carried).max(READ_MIN);
             let end = RAW_LEN.min(carried + room);
             let mut read = ReadBuf::new(raw.get_mut(carried..end).unwrap_or_default());
             ready!(Pin::new(&mut self.inner).poll_read(context, &mut read))?;
             let len = read.filled().len();
             if len == 0 {
-                self.state.is_cut = true;
+                self.ends.is_cut = true;
                 return Poll::Ready(Ok(()));
             }
             let records = raw.get_mut(..carried + len).unwrap_or_default();
             if let Some(front) = records.get_mut(..carried) {
-                front.copy_from_slice(&self.incoming);
+                front.copy_from_slice(&kept.incoming);
             }
-            let mut waiting = std::mem::take(&mut self.plain);
-            let filled = buffer.filled().len();
-            let used = self.process(records, &mut |bytes| {
+            let before = buffer.filled().len();
+            let KeptBytes {
+                plain, outgoing, ..
+            } = kept;
+            let used = self.process(records, outgoing, &mut |bytes| {
                 let (now, later) = bytes.split_at(bytes.len().min(buffer.remaining()));
                 buffer.put_slice(now);
-                waiting.extend_from_slice(later);
+                plain.extend_from_slice(later);
             });
-            self.plain = waiting;
-            let used = match used {
-                Ok(used) => used,
-                Err(error) => {
-                    self.failure = Some(Box::new(error));
-                    records.len()
-                }
-            };
-            match records.get(used..).unwrap_or_default() {
-                // An idle connection holds no memory.
-                [] => self.incoming = Vec::new(),
-                rest => {
-                    self.incoming.clear();
-                    self.incoming.extend_from_slice(rest);
-                }
-            }
-            if filled < buffer.filled().len() || self.state.has_ended {
+            let used = used.unwrap_or_else(|error| {
+                kept.failure = Some(error);
+                records.len()
+            });
+            kept.incoming.clear();
+            let rest = records.get(used..).unwrap_or_default();
+            kept.incoming.extend_from_slice(rest);
+            if before < buffer.filled().len() || self.ends.has_ended {
                 return Poll::Ready(Ok(()));
             }
-            if let Some(error) = self.failed() {
+            if let Some(error) = kept.failed() {
                 return Poll::Ready(Err(error));
             }
         }
@@ -335,24 +355,21 @@ impl AsyncRead for TlsTransport {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if !this.plain.is_empty() {
-            let len = this.plain.len().min(buffer.remaining());
-            buffer.put_slice(this.plain.get(..len).unwrap_or_default());
-            if len == this.plain.len() {
-                this.plain = Vec::new();
-            } else {
-                this.plain.drain(..len);
+        self.with_kept(|this, kept| {
+            if !kept.plain.is_empty() {
+                let len = kept.plain.len().min(buffer.remaining());
+                buffer.put_slice(kept.plain.get(..len).unwrap_or_default());
+                drop(kept.plain.drain(..len));
+                return Poll::Ready(Ok(()));
             }
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(error) = this.failed() {
-            return Poll::Ready(Err(error));
-        }
-        if this.state.has_ended || this.state.is_cut || buffer.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        RAW.with_borrow_mut(|raw| this.poll_decrypt(context, raw, buffer))
+            if let Some(error) = kept.failed() {
+                return Poll::Ready(Err(error));
+            }
+            if this.ends.has_ended || this.ends.is_cut || buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            RAW.with_borrow_mut(|raw| this.poll_decrypt(context, raw, kept, buffer))
+        })
     }
 }
 
@@ -362,45 +379,50 @@ impl AsyncWrite for TlsTransport {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_send(context))?;
-        let now = bytes.get(..RECORD_MAX).unwrap_or(bytes);
-        if now.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        self.encrypt(now)?;
-        match self.poll_send(context) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // What is left is sent with the next call, or when the connection is polled.
-            _ => Poll::Ready(Ok(now.len())),
-        }
+        self.with_kept(|this, kept| {
+            ready!(this.poll_send(context, kept))?;
+            let now = bytes.get(..RECORD_MAX).unwrap_or(bytes);
+            if now.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            this.encrypt(kept, now)?;
+            match this.poll_send(context, kept) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                // What is left is sent with the next call, or when the connection is polled.
+                _ => Poll::Ready(Ok(now.len())),
+            }
+        })
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(context))?;
+        ready!(self.poll_sent(context))?;
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.end();
-        ready!(self.poll_send(context))?;
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        self.with_kept(|this, kept| {
+            this.end(kept);
+            ready!(this.poll_send(context, kept))?;
+            Pin::new(&mut this.inner).poll_shutdown(context)
+        })
     }
 }
 
 impl Transport for TlsTransport {
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Poll::Ready(Err(error)) = self.poll_send(context) {
+        if self.kept.is_some()
+            && let Poll::Ready(Err(error)) = self.poll_sent(context)
+        {
             return Poll::Ready(Err(error));
         }
-        let is_over = self.state.has_ended || self.state.is_cut || self.failure.is_some();
-        if !self.plain.is_empty() || is_over {
+        if self.has_plain() || self.ends.has_ended || self.ends.is_cut {
             return Poll::Ready(Ok(()));
         }
         self.inner.poll_readable(context)
     }
 
     fn has_arrived(&self) -> bool {
-        !self.plain.is_empty() || self.failure.is_some() || self.inner.has_arrived()
+        self.has_plain() || self.inner.has_arrived()
     }
 
     fn set_low_latency(&self) {
@@ -408,11 +430,14 @@ impl Transport for TlsTransport {
     }
 
     fn held_bytes(&self) -> usize {
-        self.incoming.capacity() + self.plain.capacity() + self.outgoing.capacity()
+        let kept = self.kept.as_ref();
+        kept.map_or(0, |kept| {
+            kept.incoming.capacity() + kept.plain.capacity() + kept.outgoing.capacity()
+        })
     }
 
     fn is_cut(&self) -> bool {
-        self.state.is_cut
+        self.ends.is_cut
     }
 
     fn recheck(&mut self) -> Option<CloseReason> {
@@ -422,14 +447,24 @@ impl Transport for TlsTransport {
     }
 }
 
+impl TlsTransport {
+    /// Whether a read gives decrypted bytes, or the reason why there are none.
+    fn has_plain(&self) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| !kept.plain.is_empty() || kept.failure.is_some())
+    }
+}
+
 impl Drop for TlsTransport {
     fn drop(&mut self) {
         if self.tls.is_handshaking() {
             return;
         }
         // The peer learns that nothing was cut, if it can be sent at once.
-        self.end();
-        let _ = self.poll_send(&mut Context::from_waker(Waker::noop()));
+        self.with_kept(|this, kept| {
+            this.end(kept);
+            let _ = this.poll_send(&mut Context::from_waker(Waker::noop()), kept);
+        });
     }
 }
 
@@ -437,59 +472,9 @@ impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsTransport")
             .field("inner", &self.inner)
-            .field("state", &self.state)
+            .field("ends", &self.ends)
             .finish_non_exhaustive()
     }
-}
-
-/// An error that may say how much room is needed.
-trait NeedsRoom: std::error::Error + Send + Sync + 'static {
-    fn required(&self) -> Option<usize>;
-}
-
-impl NeedsRoom for EncodeError {
-    fn required(&self) -> Option<usize> {
-        match self {
-            Self::InsufficientSize(size) => Some(size.required_size),
-            Self::AlreadyEncoded => None,
-        }
-    }
-}
-
-impl NeedsRoom for EncryptError {
-    fn required(&self) -> Option<usize> {
-        match self {
-            Self::InsufficientSize(size) => Some(size.required_size),
-            Self::EncryptExhausted => None,
-        }
-    }
-}
-
-/// Appends what `encode` writes, with `room` bytes or as many as it needs.
-fn append<E: NeedsRoom>(
-    to: &mut Vec<u8>,
-    room: usize,
-    mut encode: impl FnMut(&mut [u8]) -> Result<usize, E>,
-) -> Result<(), rustls::Error> {
-    let start = to.len();
-    let mut room = room;
-    for _ in 0..2 {
-        to.resize(start + room, 0);
-        match encode(to.get_mut(start..).unwrap_or_default()) {
-            Ok(len) => {
-                to.truncate(start + len);
-                return Ok(());
-            }
-            Err(error) => {
-                to.truncate(start);
-                match error.required() {
-                    Some(required) => room = required,
-                    None => return Err(rustls::Error::General(error.to_string())),
-                }
-            }
-        }
-    }
-    Err(rustls::Error::General("a record has no length".to_owned()))
 }
 
 #[cfg(test)]

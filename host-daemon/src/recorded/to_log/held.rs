@@ -10,7 +10,8 @@ use crate::recorded::budget::Held;
 use crate::recorded::counters::SuppressedKind;
 use crate::recorded::note::Note;
 use crate::recorded::time::nanoseconds;
-use crate::recorded::to_log::{Conn, EventWriter, append_block, events_channel};
+use crate::recorded::to_log::channels::events_channel;
+use crate::recorded::to_log::{Conn, EventWriter, append_block};
 use blocksd_engine::event::{ConnectionInfo, Encoding, Event, EventKind, Suppressed};
 use blocksd_recording::LogError;
 

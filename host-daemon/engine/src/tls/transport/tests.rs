@@ -459,3 +459,17 @@ fn mutated_handshakes_fail_or_succeed() {
     }
     assert!(100 < failed && 10 < succeeded, "{failed} {succeeded}");
 }
+
+/// Ten thousand idle connections hold one of each.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn an_idle_connection_is_small() {
+    let len = size_of::<TlsTransport>();
+    assert!(len <= 1136, "a connection has {len} bytes");
+    let mut pair = Pair::new(usize::MAX, None);
+    assert!(pair.server.kept.is_none(), "after the handshake");
+    let bytes = pair.records(b"hello", 5);
+    pair.arrive(&bytes, usize::MAX);
+    assert_eq!(pair.read(100).0, b"hello");
+    assert!(pair.server.kept.is_none(), "after a record");
+}
