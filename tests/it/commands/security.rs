@@ -69,7 +69,7 @@ fn the_ten_commands_of_the_page_lead_to_a_fleet_with_mutual_tls() {
     shows("temp=22.5");
     place.run("sh", revoke);
     daemon.signal("HUP");
-    daemon.wait_for_error("reloaded");
+    daemon.wait_for_error("the files were read again");
     send_as("pump-3", "bar=4.5");
     send_as("boiler-17", "temp=23.5");
     shows("temp=23.5");
