@@ -64,24 +64,29 @@ fn the_ten_commands_of_the_page_lead_to_a_fleet_with_mutual_tls() {
     assert!(listed.contains(" boiler-17 "), "{listed}");
     send_as("pump-3", "bar=3.5");
     shows("bar=3.5");
+    let open = replace(&replace(send, "boiler-17", "pump-3"), " temp=21.5", "");
+    let mut open = place.start(&open);
+    open.write_part(b"bar=4.5\n");
+    shows("bar=4.5");
     place.run("sh", renew);
     send_as("boiler-17", "temp=22.5");
     shows("temp=22.5");
     place.run("sh", revoke);
     daemon.signal("HUP");
     daemon.wait_for_error("the files were read again");
-    send_as("pump-3", "bar=4.5");
+    shows("closed (revoked)");
+    send_as("pump-3", "bar=5.5");
     send_as("boiler-17", "temp=23.5");
     shows("temp=23.5");
     daemon.signal("INT");
     let ended = daemon.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(!ended.stdout_text().contains("bar=4.5"), "{ended:?}");
+    assert!(!ended.stdout_text().contains("bar=5.5"), "{ended:?}");
     let raw = place
         .run("sh", "blocksd read telemetry --output raw")
         .stdout_text();
     assert!(
-        raw.contains("bar=3.5") && raw.contains("temp=23.5") && !raw.contains("bar=4.5"),
+        raw.contains("bar=3.5") && raw.contains("temp=23.5") && !raw.contains("bar=5.5"),
         "{raw}"
     );
 }

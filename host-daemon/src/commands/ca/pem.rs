@@ -1,7 +1,7 @@
 //! Reads PEM and DER files of a certificate authority. Start with [`read_certificate`].
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -13,26 +13,15 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::error::{CaError, CommandError};
 
-/// Length of the longest file that is read, in bytes. A list of 100,000 revoked certificates is shorter.
-const FILE_MAX: u64 = 16 << 20;
+/// Length of the longest certificate request that is read, in bytes.
+const REQUEST_MAX: u64 = 64 << 10;
 
 /// Reads a file.
 ///
 /// # Errors
-/// [`CommandError::File`]; [`CaError::Unusable`] if it is too long.
+/// [`CommandError::File`].
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
-    let failure = |error| CommandError::File {
-        path: path.into(),
-        error,
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failure)?;
-    let read = file.take(FILE_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(failure)?;
-    match bytes.len() as u64 <= FILE_MAX {
-        true => Ok(bytes),
-        false => Err(unusable(path, format_args!("longer than {FILE_MAX} bytes"))),
-    }
+    fs::read(path).map_err(|error| failure(path, error))
 }
 
 /// Reads the first certificate of a PEM file.
@@ -62,7 +51,16 @@ pub(super) fn read_request(
 ) -> Result<CertificateSigningRequestDer<'static>, CommandError> {
     /// The first byte of DER.
     const SEQUENCE: u8 = 0x30;
-    let bytes = read(path)?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| failure(path, error))?;
+    let read = file.take(REQUEST_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| failure(path, error))?;
+    if REQUEST_MAX < bytes.len() as u64 {
+        return Err(unusable(
+            path,
+            format_args!("longer than {REQUEST_MAX} bytes"),
+        ));
+    }
     if bytes.first() == Some(&SEQUENCE) {
         return Ok(bytes.into());
     }
@@ -94,6 +92,13 @@ pub(super) fn unusable(path: &Path, reason: impl ToString) -> CommandError {
         path: path.into(),
         reason: reason.to_string(),
     })
+}
+
+fn failure(path: &Path, error: io::Error) -> CommandError {
+    CommandError::File {
+        path: path.into(),
+        error,
+    }
 }
 
 fn not_pem(path: &Path, what: &str, error: PemError) -> CommandError {
