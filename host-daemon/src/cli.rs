@@ -1,5 +1,6 @@
 //! The command line, as clap parses it. Start with [`Cli`].
 
+mod ca;
 mod condition;
 mod daemon;
 mod devices;
@@ -21,6 +22,12 @@ use clap_complete::Shell;
 use framing_core::session::{Device, DeviceError};
 use framing_core::{AnyFraming, Blocks};
 
+#[cfg(feature = "tls")]
+pub(crate) use self::ca::{COMMON_NAME_MAX, is_dns_name};
+pub use self::ca::{
+    Ca, CaCommand, CaCrl, CaDevice, CaInit, CaList, CaRenew, CaRevoke, CaServer, CertificateKind,
+    HostName, KeyFormat, ListOutput,
+};
 pub use self::condition::{Condition, Operand, Operator};
 pub use self::daemon::DaemonAddress;
 pub use self::devices::Devices;
@@ -69,6 +76,8 @@ pub enum Command {
     Tap(Tap),
     /// Show the devices of a running daemon in the terminal.
     Top(Top),
+    /// Make certificates for TLS: a certificate authority for a fleet.
+    Ca(Ca),
     /// Check recordings for damage, and for missing messages of sessions.
     Verify(Verify),
     /// Recover the intact data of torn recordings.

@@ -1,5 +1,9 @@
 //! The commands of the program, one module each. Start with [`run`].
 
+#[cfg(feature = "tls")]
+pub mod ca;
+#[cfg(not(feature = "tls"))]
+mod ca_not_built;
 pub mod check_config;
 mod client;
 mod content;
@@ -32,6 +36,8 @@ use std::ffi::OsString;
 
 use tokio::runtime::Runtime;
 
+#[cfg(not(feature = "tls"))]
+use self::ca_not_built as ca;
 #[cfg(not(feature = "top"))]
 use self::top_not_built as top;
 use crate::cli::{Command, Demo};
@@ -96,6 +102,7 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
         },
         Command::Tap(arguments) => tap::tap(arguments, runtime()?),
         Command::Top(arguments) => top::top(&arguments, runtime()?),
+        Command::Ca(arguments) => ca::ca(&arguments.command),
         Command::Verify(arguments) => report::verify_command(&arguments.paths),
         Command::Recover(arguments) => {
             report::recover_command(&arguments.path, arguments.output.as_deref())

@@ -1,5 +1,6 @@
 //! Errors of commands: one line for a person, and an exit code for a program. Start with [`CommandError`].
 
+mod ca;
 mod code;
 mod from;
 mod session;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use blocksd_recording::Error as RecordingError;
 use framing_core::{AnyFraming, Fault, Refusal};
 
+pub use self::ca::CaError;
 pub use self::code::Code;
 pub use self::session::{KeptIn, SessionEnd, SessionError, SpoolFault};
 use self::words::{duplicate, not_exported, not_whole, unrecorded, with_causes};
@@ -369,6 +371,9 @@ pub enum CommandError {
     /// A session that did not deliver everything.
     #[error("{0}")]
     Session(#[from] SessionError),
+    /// A certificate authority that refuses something, or failed.
+    #[error("{0}")]
+    Ca(#[from] CaError),
     /// Any other I/O error.
     #[error("{0}")]
     Io(#[from] io::Error),

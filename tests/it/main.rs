@@ -3,6 +3,10 @@
 /// The commands, as an operator runs them.
 mod commands {
     mod analysis;
+    mod ca;
+    mod ca_crash;
+    mod ca_fleet;
+    mod ca_formats;
     mod demo;
     mod demo_page;
     mod error_messages;
@@ -20,6 +24,7 @@ mod commands {
     mod replay_round_trip;
     mod replay_session;
     mod scripts;
+    mod security;
     mod selection;
     pub(crate) mod send;
     pub(crate) mod send_session;

@@ -4,6 +4,7 @@
  * BAD_OPENS         TEXT,...          files whose path contains TEXT cannot be opened
  * BAD_FOLDER_SYNCS  ERRNO             folders cannot be synced
  * BAD_FOLDER_LOCKS  ERRNO             folders cannot be locked
+ * BAD_SYNC_KILLS    N                 the process is killed in place of its Nth sync of a file or folder
  * BAD_DATA_SYNCS    PATH              if this file exists, a sync of data removes it and fails, and what was written to
  *                                     the file since its last sync becomes zeros
  * BAD_DATA_SYNC_CUTS ANY             ... is cut off instead
@@ -13,6 +14,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,6 +132,10 @@ static int is_folder(int fd)
 
 int fsync(int fd)
 {
+    static int syncs;
+    const char *kills = getenv("BAD_SYNC_KILLS");
+    if (kills != NULL && ++syncs == atoi(kills))
+        raise(SIGKILL);
     const char *bad = getenv("BAD_FOLDER_SYNCS");
     if (bad != NULL && is_folder(fd)) {
         errno = atoi(bad);

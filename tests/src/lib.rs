@@ -1,5 +1,6 @@
 //! Support shared by the end-to-end tests. Start with [`process::Server`].
 
+pub mod authority;
 pub mod bad_disk;
 pub mod board;
 pub mod chaos;
@@ -42,6 +43,7 @@ pub mod simulated_sessions;
 pub mod skip;
 pub mod small_disk;
 pub mod story;
+pub mod subcommands;
 pub mod tmux;
 pub mod viewer;
 pub mod workplace;

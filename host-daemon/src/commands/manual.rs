@@ -35,8 +35,8 @@ pub fn man(name: Option<&str>, folder: Option<&Path>) -> Result<(), CommandError
     program.build();
     let source = program.render_version();
     if let Some(folder) = folder {
-        let commands = program.get_subcommands().cloned();
-        let pages: Vec<_> = commands.chain([program.clone()]).collect();
+        let mut pages = vec![program.clone()];
+        collect(&program, &mut pages);
         return write_all(folder, pages, source.trim_end());
     }
     if let Some(name) = name {
@@ -44,6 +44,15 @@ pub fn man(name: Option<&str>, folder: Option<&Path>) -> Result<(), CommandError
         program = found.ok_or_else(|| CommandError::NoCommand(name.to_owned()))?;
     }
     print(&page(program, source.trim_end())?)
+}
+
+/// Collects the commands of a command, and those within them.
+fn collect(command: &Command, pages: &mut Vec<Command>) {
+    let commands = command.get_subcommands();
+    for inner in commands.filter(|it| it.get_name() != "help") {
+        pages.push(inner.clone());
+        collect(inner, pages);
+    }
 }
 
 /// Writes `blocksd-COMMAND.1` for each command into a folder, creating the folder if needed.

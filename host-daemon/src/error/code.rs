@@ -4,7 +4,7 @@ use std::io;
 
 use blocksd_recording::Error as RecordingError;
 
-use crate::error::{CommandError, SessionError, SpoolFault};
+use crate::error::{CaError, CommandError, SessionError, SpoolFault};
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,7 @@ impl CommandError {
             Self::File { error, .. } | Self::Write { error, .. } => code(Subject::File, error),
             Self::Recording(error) => recording(error),
             Self::Session(error) => session(error),
+            Self::Ca(error) => ca(error),
             Self::Start(error) => code(Subject::Program, error),
             Self::Locked { .. } | Self::BeingWritten { .. } => Code::Refused,
             Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {
@@ -121,6 +122,14 @@ fn recording(error: &RecordingError) -> Code {
         }
         RecordingError::Locked { .. } => Code::Refused,
         _ => Code::Failed,
+    }
+}
+
+fn ca(error: &CaError) -> Code {
+    match error {
+        CaError::Locked { .. } => Code::Refused,
+        CaError::Sign(_) => Code::Failed,
+        _ => Code::Wrong,
     }
 }
 

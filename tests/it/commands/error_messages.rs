@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use blocksd::config::ConfigError;
-use blocksd::error::{CommandError, KeptIn, SessionEnd, SessionError, SpoolFault};
+use blocksd::error::{CaError, CommandError, KeptIn, SessionEnd, SessionError, SpoolFault};
 use blocksd::sinks::console::NotShown;
 use blocksd_engine::event::Dropped;
 use blocksd_recording::{Error as RecordingError, LogError};
@@ -38,6 +38,13 @@ fn every_kind_of_error_matches_the_accepted_message() {
         samples,
         variants(source, "SessionError"),
         "add a sample of each kind of error of a session"
+    );
+    let source = include_str!("../../../host-daemon/src/error/ca.rs");
+    let samples: BTreeSet<_> = ca_errors().iter().map(kind).collect();
+    assert_eq!(
+        samples,
+        variants(source, "CaError"),
+        "add a sample of each kind of error of a certificate authority"
     );
     let source = include_str!("../../../host-daemon/recording/src/error.rs");
     let samples: BTreeSet<_> = recording_errors().iter().map(kind).collect();
@@ -209,7 +216,46 @@ fn errors() -> Vec<CommandError> {
         CommandError::Unbalanced,
     ]);
     errors.extend(session_errors().into_iter().map(CommandError::from));
+    errors.extend(ca_errors().into_iter().map(CommandError::from));
     errors
+}
+
+/// One error of each kind of [`CaError`].
+fn ca_errors() -> Vec<CaError> {
+    let path = || PathBuf::from("ca");
+    let id = || "boiler-17".to_owned();
+    let time = || "2026-11-28T21:10:24Z".to_owned();
+    vec![
+        CaError::NoAuthority { path: path() },
+        CaError::NotEmpty {
+            path: path(),
+            found: "file".to_owned(),
+        },
+        CaError::Exists {
+            path: path(),
+            advice: "move it elsewhere",
+        },
+        CaError::Unusable {
+            path: path(),
+            reason: "not a certificate".to_owned(),
+        },
+        CaError::Unknown {
+            path: path(),
+            id: id(),
+        },
+        CaError::Ambiguous { id: id() },
+        CaError::Revoked {
+            id: id(),
+            revoked: time(),
+            kind: "device",
+        },
+        CaError::Expired {
+            path: path(),
+            not_after: time(),
+        },
+        CaError::Locked { path: path() },
+        CaError::Sign(os(libc::ENOSYS)),
+    ]
 }
 
 /// At least one error of each kind of [`SessionError`] and of the errors in it.

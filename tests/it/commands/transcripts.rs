@@ -12,6 +12,7 @@ use std::process::Command;
 use blocksd::cli::Cli;
 use blocksd_tests::golden::assert_golden;
 use blocksd_tests::process::{blocksd, finish};
+use blocksd_tests::subcommands::subcommands;
 use clap::CommandFactory;
 use tempfile::TempDir;
 
@@ -20,9 +21,8 @@ fn the_help_of_every_command_matches_the_transcript() {
     let shell = Shell::new();
     let mut text = String::from("# The help of every command. Written by `transcripts::`.\n");
     let program = Cli::command();
-    let commands = program
-        .get_subcommands()
-        .map(|command| format!("blocksd {} --help", command.get_name()));
+    let commands = subcommands(&program).into_iter();
+    let commands = commands.map(|(name, _)| format!("blocksd {name} --help"));
     let all = ["blocksd --help", "blocksd -h", "blocksd serve -h"];
     for line in all.into_iter().map(str::to_owned).chain(commands) {
         shell.transcribe(&line, &mut text);

@@ -9,6 +9,7 @@ use std::path::Path;
 use blocksd::cli::Cli;
 use blocksd::config::{OPTIONS, Reload, Scope};
 use blocksd_tests::golden::ACCEPT;
+use blocksd_tests::subcommands::subcommands;
 use clap::{Arg, Command, CommandFactory};
 use framing_core::AnyFraming;
 use framing_core::blocking::Writer;
@@ -56,11 +57,8 @@ fn options() -> String {
     let mut program = Cli::command();
     program.build();
     let mut text = String::new();
-    for command in program.get_subcommands() {
-        let name = command.get_name();
-        if name == "help" {
-            continue;
-        }
+    for (name, command) in subcommands(&program) {
+        let name = &*name;
         let about = command.get_about().expect("a command has a help text");
         let usage = command.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ");

@@ -23,6 +23,7 @@ use blocksd_tests::golden::ACCEPT;
 use blocksd_tests::process::{Process, Server, connect, run};
 use blocksd_tests::recorded::sealed;
 use blocksd_tests::scrape;
+use blocksd_tests::subcommands::subcommands;
 use clap::CommandFactory;
 use framing_core::AnyFraming;
 use serde_json::Value;
@@ -112,11 +113,8 @@ pub(crate) fn diff(known: &Names, found: &Names) -> String {
 fn command_line(names: &mut Names) {
     let mut program = Cli::command();
     program.build();
-    let commands = program
-        .get_subcommands()
-        .filter(|it| it.get_name() != "help");
-    for command in commands.chain([&program]) {
-        let name = command.get_name();
+    let itself = (program.get_name().to_owned(), &program);
+    for (name, command) in subcommands(&program).into_iter().chain([itself]) {
         if name != program.get_name() {
             names.insert(format!("command {name}"));
         }
