@@ -3,6 +3,7 @@
 mod code;
 mod from;
 mod session;
+mod tls;
 mod words;
 
 use std::io;
@@ -15,6 +16,7 @@ use framing_core::{AnyFraming, Fault, Refusal};
 
 pub use self::code::Code;
 pub use self::session::{KeptIn, SessionEnd, SessionError, SpoolFault};
+pub use self::tls::{TlsCause, TlsError, TlsSetupError, is_final};
 use self::words::{duplicate, not_exported, not_whole, unrecorded, with_causes};
 
 use crate::config::error::ConfigError;
@@ -357,6 +359,9 @@ pub enum CommandError {
         /// The greatest number, with all messages that the disk has not confirmed.
         most: u64,
     },
+    /// TLS cannot be set up.
+    #[error("{0}")]
+    Tls(#[from] TlsSetupError),
     /// A session that did not deliver everything.
     #[error("{0}")]
     Session(#[from] SessionError),
