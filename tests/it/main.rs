@@ -25,6 +25,8 @@ mod commands {
     pub(crate) mod send_session;
     pub(crate) mod send_spool;
     mod sessions;
+    mod tls_clients;
+    mod tls_refusals;
     mod transcripts;
 }
 

@@ -41,6 +41,8 @@ pub mod simulated_sessions;
 pub mod skip;
 pub mod small_disk;
 pub mod story;
+pub mod test_ca;
+pub mod tls_relay;
 pub mod tmux;
 pub mod viewer;
 pub mod workplace;

@@ -16,6 +16,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::lookup_host;
+use tokio::task::JoinHandle;
 
 use crate::api::from_json;
 use crate::cli::TlsOptions;
@@ -50,6 +51,7 @@ pub(super) struct DaemonClient {
 }
 
 type RequestSender = SendRequest<Empty<Bytes>>;
+type ConnectionTask = JoinHandle<Result<(), hyper::Error>>;
 
 /// The path and query of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,13 +213,18 @@ impl DaemonClient {
             return Ok((kept, response));
         }
         // There was no connection, or the daemon has closed it meanwhile.
-        let mut sender = self.connect().await?;
-        let sent = sender.send_request(self.request(target)?).await;
-        let response = sent.map_err(|error| self.unanswered(&error))?;
-        Ok((sender, response))
+        let (mut sender, connection) = self.connect().await?;
+        match sender.send_request(self.request(target)?).await {
+            Ok(response) => Ok((sender, response)),
+            Err(error) => {
+                drop(sender);
+                let ended = connection.await.ok().and_then(Result::err);
+                Err(self.unanswered(&error, ended.as_ref()))
+            }
+        }
     }
 
-    async fn connect(&self) -> Result<RequestSender, CommandError> {
+    async fn connect(&self) -> Result<(RequestSender, ConnectionTask), CommandError> {
         let host = self.url.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = PORTS[usize::from(self.connector.is_tls())];
@@ -232,10 +239,9 @@ impl DaemonClient {
             error,
         })?;
         let connected = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = connected.map_err(|error| self.unanswered(&error))?;
+        let (sender, connection) = connected.map_err(|error| self.unanswered(&error, None))?;
         // It ends when the sender and the answer are dropped.
-        tokio::spawn(connection);
-        Ok(sender)
+        Ok((sender, tokio::spawn(connection)))
     }
 
     fn request(&self, target: &RequestTarget) -> Result<Request<Empty<Bytes>>, CommandError> {
@@ -292,13 +298,16 @@ impl DaemonClient {
         CommandError::Request { url, reason }
     }
 
-    /// The error of a request without an answer. In TLS 1.3, the server refuses a client certificate only here.
-    fn unanswered(&self, error: &hyper::Error) -> CommandError {
-        match TlsError::among_causes(error) {
-            Some(refused) => CommandError::Connect {
+    /// The error of a request without an answer, and that of its connection. In TLS 1.3, the server refuses a client
+    /// certificate only here.
+    fn unanswered(&self, error: &hyper::Error, ended: Option<&hyper::Error>) -> CommandError {
+        let of_connection = ended.and_then(|ended| TlsError::among_causes(ended));
+        match TlsError::among_causes(error).or(of_connection) {
+            Some(refused) if refused.is_final() => CommandError::Connect {
                 address: self.authority().to_owned(),
                 error: refused.clone().into(),
             },
+            Some(cut) => self.failed(format!("not answered: {cut}")),
             None => self.failed(format!("not answered: {error}")),
         }
     }

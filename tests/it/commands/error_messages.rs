@@ -219,10 +219,11 @@ fn session_errors() -> Vec<SessionError> {
             messages: 5,
             untaken: 2,
             acknowledged: 1,
-            spool: Some(KeptIn {
+            spool: Some(Box::new(KeptIn {
                 path: PathBuf::from("spool"),
                 address: "127.0.0.1:1060".to_owned(),
-            }),
+                tls: " --tls-ca ca.pem".to_owned(),
+            })),
             cause: SessionEnd::Silent { timeout_s: 30 },
         },
         SessionError::Unacknowledged {
