@@ -38,6 +38,15 @@ pub enum CommandError {
         #[source]
         error: io::Error,
     },
+    /// Files of TLS that cannot be used.
+    #[error("TLS of {address}: {}", with_causes(&**error))]
+    Tls {
+        /// The address of the server.
+        address: String,
+        /// The error of the files.
+        #[source]
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// An address that cannot be reached.
     #[error("cannot connect to {address}: {error}")]
     Connect {

@@ -20,6 +20,7 @@ use crate::config::{self, Config, Diff, OPTIONS, Reload, Spec};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use crate::serve::report_listening;
+use crate::serve::tls::TlsServers;
 use crate::service::log::{self, NewLevel};
 use crate::service::systemd;
 
@@ -42,6 +43,8 @@ pub struct Live {
     pub retention: Option<Arc<Retention>>,
     /// The recording's queue of events of the daemon, if there is a recording.
     pub lifecycle: Option<UnboundedSender<Lifecycle<'static>>>,
+    /// The servers with TLS.
+    pub(crate) tls: Arc<TlsServers>,
 }
 
 /// Changed options and the effect of each, as lines for the log.
@@ -70,8 +73,9 @@ impl Reloader {
             // The service manager waits for both notifications, whether or not there is something to reload.
             systemd::reloading();
             let Some(file) = self.running.file.clone() else {
-                info!("SIGHUP: there is nothing to reload without --config FILE");
-                systemd::reloaded("nothing to reload without --config");
+                info!("SIGHUP: there is no configuration to reload without --config FILE");
+                self.renew_tls().await;
+                systemd::reloaded("no configuration to reload without --config");
                 continue;
             };
             let command_line = self.command_line.clone();
@@ -99,10 +103,18 @@ impl Reloader {
                 }
                 Err(refused) => {
                     log_refused(&refused);
+                    self.renew_tls().await;
                     systemd::reloaded("configuration refused; the old one stays in effect");
                 }
             }
         }
+    }
+
+    /// Reads the files of TLS again. They are their own, and a refused configuration does not keep them out.
+    async fn renew_tls(&self) {
+        let (servers, engine) = (Arc::clone(&self.live.tls), self.live.engine.clone());
+        // A panic is reported by its thread.
+        let _ = tokio::task::spawn_blocking(move || servers.renew(true, &engine)).await;
     }
 
     /// Applies everything that can be changed, or nothing.
@@ -141,9 +153,10 @@ impl Reloader {
 async fn apply(
     live: &Live,
     new: &Config,
-    plan: Vec<ListenerSpec>,
+    mut plan: Vec<ListenerSpec>,
     diff: &Diff,
 ) -> Result<bool, String> {
+    let servers = live.tls.adopt(&mut plan);
     let level = diff.log.map(|_| log::prepare(&new.log)).transpose()?;
     let settings = Settings {
         listeners: plan,
@@ -161,6 +174,7 @@ async fn apply(
         }
     })?;
     // Nothing can fail from here on.
+    live.tls.commit(servers, &live.engine);
     report_listening(&applied.added, new);
     if let Some(retention) = &live.retention {
         retention.set(new.record_max_bytes);
@@ -326,6 +340,7 @@ mod tests {
             engine: engine.handle().clone(),
             retention: None,
             lifecycle: None,
+            tls: Arc::default(),
         };
         let apply = async |options: &[(&str, &str)]| {
             let new = config(options);

@@ -1,6 +1,7 @@
 //! `blocksd serve`: builds the daemon from its configuration, and runs it. Start with [`serve`].
 
 pub(crate) mod http;
+pub(crate) mod tls;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use blocksd_engine::engine::OPENINGS_MIN;
 use blocksd_engine::session::Sessions;
 use blocksd_engine::sink::Delivery;
 use blocksd_engine::{DeviceCollector, Engine, EngineCollector, Error, Listening};
@@ -32,6 +34,7 @@ use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
+use crate::serve::tls::{TlsCollector, TlsServers};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
 use crate::sinks::check::Check;
@@ -89,8 +92,11 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
         retention,
         lifecycle,
         health,
+        tls,
     } = started;
-    rlimit::raise(config.max_connections);
+    let is_secured = config.listeners.iter().any(|it| !it.tls.is_empty());
+    let opening = if is_secured { OPENINGS_MIN } else { 0 };
+    rlimit::raise(config.max_connections, opening);
     health.enter(Phase::Ready);
     systemd::ready();
     if let Some(time) = config.run_for {
@@ -101,7 +107,9 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
         engine: handle.clone(),
         retention,
         lifecycle,
+        tls: Arc::clone(&tls),
     };
+    tokio::spawn(tls::watch(tls, handle.clone()));
     tokio::spawn(Reloader::new(command_line, &config, live).run(hangup));
     let served = engine.run().await;
     systemd::stopping();
@@ -138,15 +146,18 @@ struct Started {
     retention: Option<Arc<Retention>>,
     lifecycle: Option<UnboundedSender<Lifecycle<'static>>>,
     health: Arc<Health>,
+    tls: Arc<TlsServers>,
 }
 
 /// Opens everything. Slow steps, such as a repair or the resolution of a name, run on their own thread, so that signals
 /// are handled in the meantime. An interrupted repair is repeated at the next start.
 async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started, CommandError> {
-    let plan = {
+    let mut plan = {
         let config = Arc::clone(config);
         run_blocking(move || check_config::preflight(&config)).await?
     };
+    let tls = Arc::<TlsServers>::default();
+    let servers = tls.adopt(&mut plan);
     let sessions = config
         .record
         .is_some()
@@ -176,7 +187,9 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     let commits = Arc::<Commits>::default();
     let recorded = stats.clone();
     let refusal = move || recorded.as_ref()?.refusal();
-    let health = Arc::new(Health::new(stop.clone(), refusal));
+    let of_tls = Arc::clone(&tls);
+    let health = Health::new(stop.clone(), refusal);
+    let health = Arc::new(health.with_warnings(move || of_tls.problems()));
     let registry = || {
         let handle = engine.handle().clone();
         let devices = Arc::clone(handle.devices());
@@ -189,6 +202,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
                 Arc::clone(&suppressed),
                 Arc::clone(&commits),
             )),
+            Box::new(TlsCollector(Arc::clone(&tls))),
             Box::new(LogCollector),
         ])
     };
@@ -202,7 +216,8 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         });
         View::new(Arc::clone(engine.handle().devices()), source)
     });
-    http::open(config, view.as_ref(), &health, registry).await?;
+    tls.commit(servers, engine.handle());
+    http::open(config, view.as_ref(), &health, registry, &tls).await?;
     let counters = Arc::clone(engine.handle().counters());
     let observer = view.as_ref().map(|view| view.undecoded().observer());
     let reporter = || UndecodableReporter::new(Arc::clone(&counters)).observed_by(observer.clone());
@@ -253,6 +268,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         retention,
         lifecycle,
         health,
+        tls,
     })
 }
 
@@ -319,8 +335,9 @@ pub(crate) fn report_listening(listeners: &[Listening], config: &Config) {
     {
         let listener = config.listeners.iter().find(|it| it.address == *address);
         let session = listener.map_or("", |listener| config.session_note(listener));
+        let tls = listener.map_or("", |listener| config.tls_note(listener));
         print_status(format_args!(
-            "listening on {} framing={framing}{session}",
+            "listening on {} framing={framing}{session}{tls}",
             printable(name)
         ));
     }

@@ -313,6 +313,7 @@ impl<'a> Recorder<'a> {
             encoding: Encoding::default(),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         });
         self.next_conn += 1;

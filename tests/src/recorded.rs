@@ -42,6 +42,7 @@ pub fn source(conn: u64) -> Arc<ConnectionInfo> {
         encoding: Encoding::default(),
         first_seq: 0,
         session: None,
+        certificate: None,
         stats: None,
     })
 }
@@ -105,6 +106,7 @@ pub fn record(
         encoding: Encoding::default(),
         first_seq: 0,
         session: None,
+        certificate: None,
         stats: None,
     });
     for blocks in chunks {

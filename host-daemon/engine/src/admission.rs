@@ -2,4 +2,6 @@
 
 pub(crate) mod accept;
 pub(crate) mod bound;
+mod handshakes;
 pub mod identity;
+pub(crate) mod opening;

@@ -9,6 +9,7 @@ pub mod policy;
 pub mod reply;
 pub mod responder;
 mod session;
+mod step;
 mod task;
 mod waits;
 
@@ -29,8 +30,10 @@ use self::deadline::{Deadlines, cut};
 use self::policy::Policy;
 use self::responder::ReplyError;
 use self::session::{SendingSide, may_begin_with_hello};
+use self::step::{PendingSend, Step};
 use self::task::Running;
 use crate::batch::{Batch, Decoded, WholeMessages};
+use crate::certificate::PeerCertificate;
 use crate::event::{ConnectionInfo, Event, EventKind, Peer, StreamPosition};
 use crate::listen::transport::Transport;
 use crate::moment::Moment;
@@ -112,47 +115,6 @@ enum Beginning {
     Decided,
 }
 
-/// Outcome of one non-blocking attempt to make progress.
-enum Step {
-    /// Progress was made; try again.
-    Go,
-    /// The connection has used its turn: yield to others.
-    Yield,
-    /// The pool has no free buffer.
-    NoBuffer,
-    /// Unfinished messages hold too much memory: do not read now.
-    Paused,
-    /// Received messages must wait for room in the pool or a queue.
-    Held(Box<PendingSend>),
-    /// Stop reading, and close.
-    Close(CloseReason),
-    /// A shutdown or an eviction is requested: read what has already arrived, then close.
-    Stop(CloseReason),
-}
-
-impl Step {
-    /// The step that follows a request to close.
-    const fn for_close_request(reason: CloseReason) -> Self {
-        match reason {
-            // Reading on would take even more memory.
-            CloseReason::Memory => Self::Close(reason),
-            _ => Self::Stop(reason),
-        }
-    }
-}
-
-/// Received messages that wait for room, and the reason to close after them, if any.
-enum PendingSend {
-    /// Not charged to the pool yet.
-    Batch(Batch, Option<CloseReason>),
-    /// Charged if a sink receives it; the responder must store it on a disk.
-    Unstored(Batch, Option<CloseReason>),
-    /// Charged and counted.
-    Event(Event, Option<CloseReason>),
-    /// Gaps of a session, and charged messages. They get their numbers together with their places in the queues.
-    Numbered(Option<Batch>, Option<CloseReason>),
-}
-
 impl Connection {
     /// Creates the connection with number `conn`.
     #[must_use]
@@ -171,6 +133,7 @@ impl Connection {
             encoding: policy.encoding.clone(),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         };
         let responder = policy.reply.as_ref();
@@ -200,6 +163,16 @@ impl Connection {
             deadlines: Deadlines::default(),
             permit,
         }
+    }
+
+    /// Sets the certificate of the peer. Call it before [`opened`](Self::opened).
+    #[must_use]
+    pub(crate) fn with_certificate(mut self, certificate: Option<Arc<PeerCertificate>>) -> Self {
+        // Nobody else has it yet.
+        if let Some(source) = Arc::get_mut(&mut self.source) {
+            source.certificate = certificate;
+        }
+        self
     }
 
     /// Returns the number of the connection, from 1.
@@ -250,6 +223,9 @@ impl Connection {
             if let Some(reason) = self.permit.close_request() {
                 return Poll::Ready(Step::for_close_request(reason));
             }
+            if let Some(reason) = self.rechecked() {
+                return Poll::Ready(Step::Close(reason));
+            }
             if self.sending.is_some()
                 && let Some(reason) = self.poll_sending(context)
             {
@@ -268,6 +244,14 @@ impl Connection {
             }
         }
         Poll::Ready(Step::Yield)
+    }
+
+    /// Checks again, if that was requested, whether the peer may stay connected. Returns the reason to close if not.
+    fn rechecked(&mut self) -> Option<CloseReason> {
+        match self.permit.takes_recheck() {
+            true => self.transport.recheck(),
+            false => None,
+        }
     }
 
     /// Writes the data that is ready. Returns the reason to close if that failed.
@@ -318,6 +302,10 @@ impl Connection {
     fn poll_nothing(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         if let Some(reason) = self.permit.poll_close_request(context) {
             return Poll::Ready(Step::for_close_request(reason));
+        }
+        // The request may have come before this task was to be woken.
+        if let Some(reason) = self.rechecked() {
+            return Poll::Ready(Step::Close(reason));
         }
         let is_first = self.beginning == Beginning::Silent;
         let (decoder, remainder) = (&self.decoder, &self.remainder);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::event::Dropped;
-use crate::reason::{CloseReason, FaultKind, RefusedReason};
+use crate::reason::{CloseReason, FaultKind, HandshakeRefusal, RefusedReason};
 
 /// Counters that connections add to. All methods may be called from any thread.
 ///
@@ -22,6 +22,8 @@ use crate::reason::{CloseReason, FaultKind, RefusedReason};
 pub struct Counters {
     connections: AtomicU64,
     refused: [AtomicU64; RefusedReason::ALL.len()],
+    handshakes: AtomicU64,
+    handshakes_refused: [AtomicU64; HandshakeRefusal::ALL.len()],
     messages: AtomicU64,
     bytes: AtomicU64,
     series: AtomicU64,
@@ -48,6 +50,27 @@ impl Counters {
     pub fn refused(&self, why: RefusedReason) -> u64 {
         let counter = self.refused.get(why as usize);
         counter.map_or(0, |counter| counter.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Counts a connection whose handshake succeeded.
+    pub fn handshake(&self) {
+        self.handshakes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that is refused because of its handshake. Returns how many were refused for this reason so far.
+    pub fn handshake_refused(&self, why: HandshakeRefusal) -> u64 {
+        self.refused(RefusedReason::Handshake);
+        let counter = self.handshakes_refused.get(why as usize);
+        counter.map_or(0, |counter| counter.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Returns the number of handshakes that succeeded, and of those that failed, in the order of
+    /// [`HandshakeRefusal::ALL`].
+    #[must_use]
+    pub fn handshakes(&self) -> (u64, [u64; HandshakeRefusal::ALL.len()]) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let refused = self.handshakes_refused.each_ref().map(read);
+        (read(&self.handshakes), refused)
     }
 
     /// Counts complete messages, and payload bytes including those of pieces.

@@ -3,6 +3,7 @@
 mod collector;
 mod device_collector;
 mod handle;
+mod settings;
 mod silence;
 mod sinks;
 
@@ -14,9 +15,11 @@ use tracing::error;
 
 pub use self::collector::EngineCollector;
 pub use self::device_collector::DeviceCollector;
-pub use self::handle::{Applied, EngineHandle, ListenerSpec, Listening, Settings};
+pub use self::handle::EngineHandle;
+pub use self::settings::{Applied, ListenerSpec, Listening, Settings};
 use self::sinks::{AddedSink, SinkThread, end_all};
 pub use crate::admission::accept::STOP_MAX;
+pub use crate::admission::opening::OPENINGS_MIN;
 
 use crate::admission::accept::Acceptor;
 use crate::admission::bound::Bound;
@@ -265,6 +268,7 @@ impl Engine {
             added,
         } = self;
         let has_sinks = !fanout.is_empty();
+        let openings = Arc::clone(handle.openings());
         let context = handle.run(fanout);
         let mut running = StopOnDrop {
             stop: context.stop.clone(),
@@ -276,7 +280,7 @@ impl Engine {
         let threads = threads.collect::<Result<Vec<_>, _>>()?;
         tokio::spawn(silence::watch(Arc::downgrade(&context)));
         // The sinks end when the last connection, and this function, have dropped the context.
-        let acceptor = Acceptor::new(device_by, once, context);
+        let acceptor = Acceptor::new(device_by, once, context, openings);
         let connections = acceptor.connections().clone();
         acceptor.serve(added).await;
         let mut result = Ok(());

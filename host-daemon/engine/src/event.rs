@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use framing_core::AnyFraming;
 
 use crate::batch::{Batch, Item};
+use crate::certificate::PeerCertificate;
 use crate::device::DeviceStats;
 use crate::reason::{CloseReason, FaultKind};
 use crate::session::{HelloKind, Session, SessionGap};
@@ -34,6 +35,7 @@ use crate::session::{HelloKind, Session, SessionGap};
 ///         encoding: Encoding::new("text"),
 ///         first_seq: 0,
 ///         session: None,
+///         certificate: None,
 ///         stats: None,
 ///     }),
 ///     time: SystemTime::now(),
@@ -67,6 +69,8 @@ pub struct ConnectionInfo {
     pub first_seq: u64,
     /// The session of the connection: the sequence numbers of its messages are those of the session.
     pub session: Option<Arc<Session>>,
+    /// The certificate of the peer, if it has one. Its name identifies the device.
+    pub certificate: Option<Arc<PeerCertificate>>,
     /// The counters of the device. `None` if the event is not one of an engine.
     pub stats: Option<Arc<DeviceStats>>,
 }

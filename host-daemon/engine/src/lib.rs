@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod batch;
+pub mod certificate;
 pub mod connection;
 pub mod counters;
 pub mod device;
@@ -21,7 +22,6 @@ pub mod reason;
 pub mod session;
 pub mod sink;
 pub mod stdio;
-#[cfg(feature = "tls")]
 pub mod tls;
 
 pub use self::engine::{

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod claims;
+pub mod handshake;
 mod line;
 pub mod listener;
 mod local;

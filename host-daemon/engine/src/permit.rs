@@ -3,6 +3,7 @@
 //! [`Connections`] holds a slot for every open connection. At the connection limit, it evicts the longest-silent
 //! connection of the device with the most connections, within the origin with the most connections.
 
+mod bounds;
 mod devices;
 mod slot;
 mod unfinished;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use slab::Slab;
 use tracing::warn;
 
+pub use self::bounds::Bounds;
 use self::devices::{Devices, Target};
 pub(crate) use self::slot::Slot;
 use self::unfinished::{Allowance, RECHECK_INTERVAL, Rank, ReadScheduler, Unfinished};
@@ -37,40 +39,6 @@ const VICTIMS: usize = 64;
 /// `CLOSING_MIN`.
 const CLOSING_PART: usize = 8;
 const CLOSING_MIN: usize = 64;
-
-/// Limits that apply to all connections together.
-///
-/// # Examples
-/// ```
-/// use blocksd_engine::permit::Bounds;
-///
-/// // At most 500 connections, and 4 of each device.
-/// let bounds = Bounds { connections: 500, per_device: Some(4), ..Bounds::default() };
-/// assert_eq!(bounds.unfinished, 64 << 20);
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Largest number of open connections. At the limit, a new connection evicts another one or is refused.
-    pub connections: usize,
-    /// Largest number of open connections of one device; `None` for no limit.
-    pub per_device: Option<usize>,
-    /// Limit on the memory of unfinished messages of all connections, in bytes.
-    pub unfinished: u64,
-    /// Length of the longest message that any policy accepts, in bytes. Set `unfinished` to four times this or more.
-    pub longest: u64,
-}
-
-impl Default for Bounds {
-    /// 10,000 connections, no limit for each device, and 64 MiB of unfinished messages of up to 1 MiB each.
-    fn default() -> Self {
-        Self {
-            connections: 10_000,
-            per_device: None,
-            unfinished: 64 << 20,
-            longest: 1 << 20,
-        }
-    }
-}
 
 /// The open connections of one engine, with their limits.
 #[derive(Debug)]
@@ -137,6 +105,17 @@ impl Connections {
         let per_device = bounds.per_device.unwrap_or(usize::MAX);
         self.max_per_device.store(per_device, Ordering::Relaxed);
         self.unfinished.set_bounds(bounds);
+    }
+
+    /// Changes the largest number of connections.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Returns how many more connections may be open.
+    pub(crate) fn free(&self) -> usize {
+        let max = self.max.load(Ordering::Relaxed);
+        max.saturating_sub(self.open().taken)
     }
 
     /// Admits a connection. `name` returns the name of the device for the number of the connection. `origin` is `None`
@@ -214,6 +193,13 @@ impl Connections {
         open.stopping = true;
         for (_, entry) in &open.entries {
             entry.slot.request_close(CloseReason::Shutdown);
+        }
+    }
+
+    /// Has every connection check again whether its peer may stay connected, after the rules have changed.
+    pub fn recheck(&self) {
+        for (_, entry) in &self.open().entries {
+            entry.slot.request_recheck();
         }
     }
 
@@ -377,6 +363,11 @@ impl ConnectionPermit {
     /// Returns why the connection must close, if that was requested. Otherwise wakes the task of `context` when it is.
     pub(crate) fn poll_close_request(&self, context: &Context<'_>) -> Option<CloseReason> {
         self.slot.poll_close_request(context)
+    }
+
+    /// Returns whether the connection must check again that its peer may stay connected. Later calls return `false`.
+    pub(crate) fn takes_recheck(&self) -> bool {
+        self.slot.takes_recheck()
     }
 
     /// Waits until the connection is requested to close.

@@ -1,4 +1,4 @@
-//! Enums whose values are counted by name: [`CloseReason`], [`FaultKind`] and [`RefusedReason`].
+//! Enums whose values are counted by name: [`CloseReason`], [`FaultKind`], [`RefusedReason`] and [`HandshakeRefusal`].
 
 use std::fmt;
 
@@ -23,6 +23,7 @@ pub(crate) use assert_order;
 assert_order!(RefusedReason);
 assert_order!(FaultKind);
 assert_order!(CloseReason);
+assert_order!(HandshakeRefusal);
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +66,13 @@ pub enum CloseReason {
     SessionRefused,
     /// The device broke the protocol of sessions.
     Protocol,
+    /// The certificate of the device was revoked, or the device is no longer allowed.
+    Revoked,
 }
 
 impl CloseReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::End,
         Self::Eof,
         Self::Idle,
@@ -88,6 +91,7 @@ impl CloseReason {
         Self::SyncFailed,
         Self::SessionRefused,
         Self::Protocol,
+        Self::Revoked,
     ];
 
     /// The name of the reason in output, recordings and metrics.
@@ -112,6 +116,7 @@ impl CloseReason {
             Self::SyncFailed => "sync_failed",
             Self::SessionRefused => "session_refused",
             Self::Protocol => "protocol",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -139,11 +144,13 @@ pub enum RefusedReason {
     ConnectionsFull,
     /// The device has reached its own connection limit.
     DeviceFull,
+    /// The handshake failed. [`HandshakeRefusal`] says why.
+    Handshake,
 }
 
 impl RefusedReason {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 2] = [Self::ConnectionsFull, Self::DeviceFull];
+    pub const ALL: [Self; 3] = [Self::ConnectionsFull, Self::DeviceFull, Self::Handshake];
 
     /// The name of the reason in the metrics.
     #[must_use]
@@ -151,6 +158,7 @@ impl RefusedReason {
         match self {
             Self::ConnectionsFull => "connections_full",
             Self::DeviceFull => "device_full",
+            Self::Handshake => "handshake",
         }
     }
 }
@@ -160,6 +168,107 @@ impl fmt::Display for RefusedReason {
         f.write_str(match self {
             Self::ConnectionsFull => "the connection limit is reached",
             Self::DeviceFull => "the device has reached its connection limit",
+            Self::Handshake => "the handshake failed",
+        })
+    }
+}
+
+/// Why a handshake failed, or did not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeRefusal {
+    /// The peer sent no certificate.
+    NoCertificate,
+    /// The certificate has expired.
+    Expired,
+    /// The certificate is not valid yet.
+    NotYetValid,
+    /// The certificate was not issued by a trusted authority.
+    UnknownCa,
+    /// The certificate is not one for clients.
+    WrongUsage,
+    /// The certificate was revoked.
+    Revoked,
+    /// The list of allowed devices does not have the peer.
+    NotAllowed,
+    /// The certificate does not name a device.
+    BadName,
+    /// The certificate or its signature is malformed.
+    BadCertificate,
+    /// The handshake took too long.
+    Timeout,
+    /// The peer does not speak TLS.
+    PlainText,
+    /// The peer broke the protocol, or supports no common version or cipher.
+    Protocol,
+    /// The peer gave up.
+    Closed,
+    /// Too many handshakes are in progress.
+    Full,
+    /// The header of the PROXY protocol is missing or invalid.
+    ProxyHeader,
+}
+
+impl HandshakeRefusal {
+    /// All reasons, in the order of their declaration.
+    pub const ALL: [Self; 15] = [
+        Self::NoCertificate,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::UnknownCa,
+        Self::WrongUsage,
+        Self::Revoked,
+        Self::NotAllowed,
+        Self::BadName,
+        Self::BadCertificate,
+        Self::Timeout,
+        Self::PlainText,
+        Self::Protocol,
+        Self::Closed,
+        Self::Full,
+        Self::ProxyHeader,
+    ];
+
+    /// The name of the reason in the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCertificate => "no_certificate",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::UnknownCa => "unknown_ca",
+            Self::WrongUsage => "wrong_usage",
+            Self::Revoked => "revoked",
+            Self::NotAllowed => "not_allowed",
+            Self::BadName => "bad_name",
+            Self::BadCertificate => "bad_certificate",
+            Self::Timeout => "timeout",
+            Self::PlainText => "plain_text",
+            Self::Protocol => "protocol",
+            Self::Closed => "closed",
+            Self::Full => "full",
+            Self::ProxyHeader => "proxy_header",
+        }
+    }
+}
+
+impl fmt::Display for HandshakeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoCertificate => "the peer sent no certificate",
+            Self::Expired => "the certificate has expired",
+            Self::NotYetValid => "the certificate is not valid yet",
+            Self::UnknownCa => "the certificate was not issued by a trusted authority",
+            Self::WrongUsage => "the certificate is not one for clients",
+            Self::Revoked => "the certificate was revoked",
+            Self::NotAllowed => "the device is not in the list of allowed devices",
+            Self::BadName => "the certificate does not name a device",
+            Self::BadCertificate => "the certificate is malformed",
+            Self::Timeout => "the handshake took too long",
+            Self::PlainText => "the peer does not speak TLS",
+            Self::Protocol => "the peer broke the TLS protocol",
+            Self::Closed => "the peer closed the connection within the handshake",
+            Self::Full => "too many handshakes are in progress",
+            Self::ProxyHeader => "the header of the PROXY protocol is missing or invalid",
         })
     }
 }

@@ -25,6 +25,7 @@ fn a_batch_of_many_messages_allocates_as_often_as_one_of_few() {
         encoding: Encoding::default(),
         first_seq: 0,
         session: None,
+        certificate: None,
         stats: None,
     });
     let mut allocations = |messages: u64| {

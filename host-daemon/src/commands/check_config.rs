@@ -1,6 +1,7 @@
 //! `blocksd check-config`: checks a config file without opening a port or writing a file. Start with [`command`].
 
 pub mod http;
+pub mod tls;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -69,7 +70,10 @@ pub fn load(file: Option<&Path>, options: Partial) -> Result<Config, CommandErro
 fn check(config: &Config) -> Result<String, CommandError> {
     let mut lines = Vec::new();
     let plan = preflight(config)?;
-    for ListenerSpec { address, policies } in plan {
+    for ListenerSpec {
+        address, policies, ..
+    } in plan
+    {
         let policy = described(policies.default_policy());
         // This process does not get the sockets of the service.
         let note = match address.parse() {
@@ -78,13 +82,14 @@ fn check(config: &Config) -> Result<String, CommandError> {
         };
         let listener = config.listeners.iter().find(|it| it.address == *address);
         let session = listener.map_or("", |listener| config.session_note(listener));
-        lines.push(format!("listen on {address} {policy}{session}{note}"));
+        let tls = listener.map_or("", |listener| config.tls_note(listener));
+        lines.push(format!("listen on {address} {policy}{session}{tls}{note}"));
     }
     if let Some(address) = &config.metrics {
         lines.push(format!("metrics on {address}"));
     }
     if let Some(address) = &config.http {
-        lines.push(format!("page on http://{address}/"));
+        lines.push(format!("page on {}://{address}/", config.http_scheme()));
     }
     if let Some(folder) = &config.record {
         let in_use = if Lock::is_taken(folder) {
@@ -126,6 +131,8 @@ pub fn preflight(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
         findings.check(config.origin("http"), "http", checked);
         let access = http::access(config).map(drop);
         findings.check(config.origin("http-token"), "http-token", access);
+        let checked = tls::of_http(config).map(drop);
+        findings.check(config.origin("http-tls-cert"), "http-tls-cert", checked);
     }
     for listener in &config.listeners {
         let address = listener.address.clone();
@@ -161,7 +168,18 @@ pub fn plan(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
                 findings.check(config.origin("reply"), "reply", checked);
             }
         }
-        plan.push(ListenerSpec::new(&*listener.address, policies));
+        let mut spec = ListenerSpec::new(&*listener.address, policies);
+        // What contradicts itself was refused before.
+        if let Ok(Some(files)) = listener.tls.files() {
+            match tls::load(&listener.address, files) {
+                Ok(handshake) => spec.handshake = Some(handshake),
+                Err(failure) => {
+                    let origin = listener.tls.origin().unwrap_or(listener.origin);
+                    findings.check(origin, "tls", Err(failure));
+                }
+            }
+        }
+        plan.push(spec);
     }
     let mut claims = Claims::default();
     if let Some(address) = &config.metrics {

@@ -168,6 +168,7 @@ async fn engine(
             per_device: None,
             unfinished: 16 << 20,
             longest: u64::from(BLOCK_MAX),
+            ..Bounds::default()
         })
         .devices(DeviceTable::new(names.collect()))
         .stop(stop.clone())

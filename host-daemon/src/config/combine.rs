@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::config::effective::is_line;
 use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin, named};
 use crate::config::file;
+use crate::config::listener_tls::TABLE;
 use crate::config::partial::{Config, DeviceConfig, ListenerConfig, OPTIONS, Partial};
 use crate::config::spec::HelpGroup;
 use crate::config::value::{Oversize, SessionMode, UNFINISHED_MESSAGES};
@@ -87,6 +88,7 @@ fn validate(given: &Partial) -> Vec<Found> {
     found.extend(devices(given));
     found.extend(sessions(given));
     found.extend(needs_http(given));
+    found.extend(tls(given));
     found
 }
 
@@ -114,6 +116,25 @@ fn needs_record(given: &Partial) -> Vec<Found> {
         .collect()
 }
 
+/// Finds listeners whose TLS is incomplete or contradicts itself.
+fn tls(given: &Partial) -> Vec<Found> {
+    let mut found = Vec::new();
+    for listener in &given.listeners {
+        let Some(origin) = listener.tls.origin() else {
+            continue;
+        };
+        let address = &listener.address;
+        let reason = match listener.tls.files() {
+            _ if is_line(address) => "a serial line and standard input have no TLS".to_owned(),
+            Err(reason) => reason,
+            Ok(_) => continue,
+        };
+        let reason = format!("`{address}`: {reason}");
+        found.push((mistake(origin, TABLE, reason), vec![TABLE]));
+    }
+    found
+}
+
 /// Finds options of an HTTP server that is not configured.
 fn needs_http(given: &Partial) -> Vec<Found> {
     let mut found = Vec::new();
@@ -130,6 +151,23 @@ fn needs_http(given: &Partial) -> Vec<Found> {
     need(token.map(|it| (it.origin, it.key)), &["http"], has_http);
     let host = given.http_host.as_ref();
     need(host.map(|it| (it.origin, it.key)), &["http"], has_http);
+    let (cert, key) = (given.http_tls_cert.as_ref(), given.http_tls_key.as_ref());
+    let ca = given.http_tls_ca.as_ref();
+    for option in [cert, key, ca] {
+        need(option.map(|it| (it.origin, it.key)), &["http"], has_http);
+    }
+    need(
+        cert.map(|it| (it.origin, it.key)),
+        &["http-tls-key"],
+        key.is_some(),
+    );
+    for option in [key, ca] {
+        need(
+            option.map(|it| (it.origin, it.key)),
+            &["http-tls-cert"],
+            cert.is_some(),
+        );
+    }
     let per_device = given.metrics_per_device.as_ref();
     need(
         per_device.map(|it| (it.origin, it.key)),

@@ -15,6 +15,7 @@ use blocksd_engine::connection::policy::{
 use blocksd_engine::listen::address::Address;
 use blocksd_engine::listen::listener::Sockets;
 use blocksd_engine::permit::Bounds;
+use blocksd_engine::tls::{ClientAuth, MinVersion, TlsFiles};
 use blocksd_recording::LogOptions;
 use blocksd_recording::Retention;
 
@@ -44,7 +45,28 @@ impl Config {
                 .max_unfinished
                 .unwrap_or_else(|| UNFINISHED.max(UNFINISHED_MESSAGES * longest)),
             longest,
+            handshakes: self.max_handshakes,
         }
+    }
+
+    /// The files of `--http` with TLS.
+    #[must_use]
+    pub fn http_tls(&self) -> Option<TlsFiles> {
+        let (cert, key) = (self.http_tls_cert.clone()?, self.http_tls_key.clone()?);
+        Some(TlsFiles {
+            cert,
+            key,
+            ca: self.http_tls_ca.clone(),
+            crl: None,
+            allow: None,
+            clients: match self.http_tls_ca {
+                Some(_) => ClientAuth::Require,
+                None => ClientAuth::None,
+            },
+            min: MinVersion::default(),
+            names: false,
+            protocols: vec![b"http/1.1".to_vec()],
+        })
     }
 
     /// The options of sockets.
@@ -131,6 +153,20 @@ impl Config {
             Some(SessionMode::Required) => " session=required",
             Some(SessionMode::Off) => " session=off",
             Some(SessionMode::Auto) | None => "",
+        }
+    }
+
+    /// What the line of a listener says about TLS: ` tls`, or nothing.
+    #[must_use]
+    pub(crate) const fn tls_note(&self, listener: &ListenerConfig) -> &'static str {
+        if listener.tls.is_empty() { "" } else { " tls" }
+    }
+
+    /// The scheme of the address of `--http`.
+    pub(crate) const fn http_scheme(&self) -> &'static str {
+        match self.http_tls_cert {
+            Some(_) => "https",
+            None => "http",
         }
     }
 

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use crate::config::error::{ADDRESS, ConfigError, Mistake, Reason, Table, ValueOrigin};
+use crate::config::listener_tls::{self, ListenerTls};
 use crate::config::partial::{
     self, DeviceConfig, ListenerConfig, MATCH, NAME, Partial, Spec, find,
 };
@@ -121,11 +122,13 @@ impl ConfigReader {
     fn listener(&mut self, table: &DeTable<'_>, at: usize) -> Option<ListenerConfig> {
         let mut address = None;
         let mut own = Partial::default();
+        let mut tls = ListenerTls::default();
         for (key, value) in in_order(table) {
             match &**key.get_ref() {
                 ADDRESS => {
                     address = Some(self.address(key, value));
                 }
+                listener_tls::TABLE => self.tls(key, value, &mut tls),
                 name => self.own_option(name, key, value, Table::Listener, &mut own),
             }
         }
@@ -139,7 +142,26 @@ impl ConfigReader {
         };
         let mut listener = address?;
         listener.own = own;
+        listener.tls = tls;
         Some(listener)
+    }
+
+    /// The table `tls` of a listener.
+    fn tls(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>, tls: &mut ListenerTls) {
+        let Some(table) = value.get_ref().as_table() else {
+            let takes =
+                "a table, such as { cert = \"FILE\", key = \"FILE\", ca = \"FILE\" }".to_owned();
+            let found = kind(value.get_ref());
+            return self.refuse(key, Reason::Type { takes, found });
+        };
+        for (key, value) in in_order(table) {
+            let Some(text) = self.text_of(key, value, "a text") else {
+                continue;
+            };
+            let origin = self.origin(value.span().start);
+            let set = tls.set(&key.get_ref().to_string(), &text, origin);
+            self.or_refuse(key, set);
+        }
     }
 
     fn address(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>) -> Option<ListenerConfig> {

@@ -58,6 +58,10 @@ macro_rules! for_each_option {
             max_connections_per_device: usize, value::at_least_one, Spec { key: "max-connections-per-device",
                 value: "N", group: HelpGroup::Limits, reload: Reload::Bounds, ..Spec::BASE };
 
+            /// Maximum number of TLS handshakes at once. Others wait, and the origins take turns.
+            max_handshakes: usize = "256", value::at_least_one, Spec { key: "max-handshakes",
+                value: "N", group: HelpGroup::Limits, reload: Reload::Bounds, ..Spec::BASE };
+
             /// Memory for the unfinished messages of all connections; at least four times the largest --max-block.
             /// Default: 64 MiB, or four times the largest --max-block if that is more.
             max_unfinished: u64, value::unfinished, Spec { key: "max-unfinished",
@@ -170,6 +174,18 @@ macro_rules! for_each_option {
             /// known.
             http_host: String, value::hosts, Spec { key: "http-host",
                 value: "NAME", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
+
+            /// Certificate of --http, as PEM: it speaks HTTPS then.
+            http_tls_cert: PathBuf, value::path, Spec { key: "http-tls-cert",
+                value: "FILE", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
+
+            /// Key of --http-tls-cert, as PEM.
+            http_tls_key: PathBuf, value::path, Spec { key: "http-tls-key",
+                value: "FILE", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
+
+            /// Authority of the certificates that clients of --http need; they need none if this is not set.
+            http_tls_ca: PathBuf, value::path, Spec { key: "http-tls-ca",
+                value: "FILE", group: HelpGroup::Monitoring, kind: Kind::Text, ..Spec::BASE };
 
             /// Maximum number of devices that are remembered after their last connection was closed. Beyond it, the daemon
             /// forgets those that are gone for the longest time.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use framing_core::AnyFraming;
 
 use crate::config::error::{ADDRESS, ValueOrigin};
+use crate::config::listener_tls::{self, ListenerTls};
 use crate::config::options::for_each_option;
 use crate::config::spec::{HelpGroup, Kind, Reload, Scope, Written};
 use crate::config::value::{
@@ -75,6 +76,8 @@ pub struct ListenerConfig {
     pub origin: ValueOrigin,
     /// Its own options.
     pub own: Partial,
+    /// Its TLS.
+    pub tls: ListenerTls,
 }
 
 /// A table `[device."ID"]`.
@@ -100,7 +103,7 @@ impl<T: PartialEq> PartialEq for GivenValue<T> {
 
 impl PartialEq for ListenerConfig {
     fn eq(&self, other: &Self) -> bool {
-        self.address == other.address && self.own == other.own
+        self.address == other.address && self.own == other.own && self.tls == other.tls
     }
 }
 
@@ -183,6 +186,9 @@ impl ListenerConfig {
         let (key, text) = part
             .split_once('=')
             .ok_or_else(|| format!("`{part}` is not KEY=VALUE"))?;
+        if let Some(key) = key.strip_prefix(listener_tls::PREFIX) {
+            return self.tls.set(key, text, self.origin);
+        }
         let spec = find(key, Scope::Listener).ok_or_else(|| not_of_a_listener(key))?;
         let (key, origin) = (spec.key, self.origin);
         let set = spec.set(&mut self.own, Written { text, origin, key });
@@ -200,6 +206,7 @@ impl ListenerConfig {
             address: address.to_owned(),
             origin,
             own: Partial::default(),
+            tls: ListenerTls::default(),
         })
     }
 }
@@ -234,8 +241,9 @@ fn not_of_a_listener(key: &str) -> String {
     let own = OPTIONS.iter().filter(|spec| spec.scope == Scope::Listener);
     let names: Vec<_> = own.map(|spec| spec.key).collect();
     format!(
-        "`{key}` is not an option of a listener; the options are {}",
-        names.join(", ")
+        "`{key}` is not an option of a listener; the options are {}, tls-{}",
+        names.join(", "),
+        listener_tls::KEYS.join(", tls-")
     )
 }
 
@@ -246,7 +254,9 @@ const LISTEN: Spec = Spec {
     reload: Reload::Listeners,
     help: " Address to listen on: HOST:PORT, unix:PATH, serial:PATH?baud=N, - for standard input, or systemd or \
            systemd:NAME for sockets passed by systemd. Options after a comma apply to this listener only: framing=SPEC, \
-           decode=..., max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue, session=auto|required|off.",
+           decode=..., max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue, session=auto|required|off. With tls-cert=FILE and \
+           tls-key=FILE, devices connect with TLS, and need a certificate of tls-ca=FILE; further: tls-crl=FILE, \
+           tls-allow=FILE, tls-clients=require|offer|none, tls-min=1.2|1.3.",
     default: Some("127.0.0.1:1060"),
     set: |partial, input| {
         let listener = ListenerConfig::parse(input.text, input.origin)?;
@@ -419,7 +429,7 @@ pub(super) fn keys(scope: Scope) -> impl Iterator<Item = &'static str> {
     let other: &[&str] = match scope {
         Scope::Daemon => &["listener", "device"],
         Scope::Device => &[NAME, MATCH],
-        Scope::Listener => &[ADDRESS],
+        Scope::Listener => &[ADDRESS, listener_tls::TABLE],
     };
     let options = OPTIONS.iter().filter(move |spec| scope <= spec.scope);
     options.map(|spec| spec.key).chain(other.iter().copied())

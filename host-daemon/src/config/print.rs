@@ -38,6 +38,9 @@ fn page(config: &Config, has_comments: bool) -> String {
         page.line(format_args!("\n[[listener]]"));
         page.value(ADDRESS, &quoted(&listener.address), listener.origin, "");
         page.own(&listener.own);
+        for (key, text, origin) in listener.tls.written() {
+            page.value(&format!("tls.{key}"), &quoted(text), origin, "");
+        }
         let after_end = config.after_end(listener);
         if listener.own.after_end.is_none() && after_end != config.after_end {
             let word = match after_end {

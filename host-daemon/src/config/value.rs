@@ -12,6 +12,7 @@ pub use crate::payload::Decoding;
 use crate::payload::DefmtError;
 use blocksd_engine::admission::identity::DeviceBy;
 pub use blocksd_engine::connection::policy::SessionMode;
+use blocksd_engine::tls::{ClientAuth, MinVersion};
 pub use blocksd_recording::Compression;
 
 /// One of the words that an option takes.
@@ -107,6 +108,17 @@ words! { OutputKind:
     "json" => Self::Json, "A JSON object for each event, one per line, for programs";
     "hex" => Self::Hex, "A dump of each message";
     "none" => Self::None, "Nothing";
+}
+
+words! { ClientAuth:
+    "require" => Self::Require, "Each device needs a certificate";
+    "offer" => Self::Offer, "A device may have a certificate";
+    "none" => Self::None, "Devices are not asked for a certificate";
+}
+
+words! { MinVersion:
+    "1.2" => Self::Tls12, "TLS 1.2 and 1.3";
+    "1.3" => Self::Tls13, "TLS 1.3 only";
 }
 
 words! { DeviceBy:

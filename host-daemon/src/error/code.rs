@@ -82,6 +82,7 @@ impl CommandError {
             | Self::CommandNotBuilt { .. }
             | Self::NoTerminal { .. }
             | Self::Selection(_)
+            | Self::Tls { .. }
             | Self::Conflict { .. } => Code::Wrong,
             Self::NothingWhole { .. }
             | Self::Unrepaired { .. }

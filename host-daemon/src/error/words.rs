@@ -4,8 +4,6 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use blocksd_recording::Error as RecordingError;
-
 pub(super) fn duplicate(first: &str, again: &str) -> String {
     if first == again {
         format!("{again} is given twice; remove one of them")
@@ -54,9 +52,9 @@ pub(super) fn unrecorded(least: u64, most: u64) -> String {
 }
 
 /// An error followed by its causes, separated by colons.
-pub(super) fn with_causes(error: &RecordingError) -> impl fmt::Display {
+pub(super) fn with_causes(error: &dyn Error) -> impl fmt::Display {
     fmt::from_fn(move |f| {
-        let mut next: Option<&dyn Error> = Some(error);
+        let mut next = Some(error);
         while let Some(error) = next {
             next = error.source();
             write!(f, "{error}{}", if next.is_some() { ": " } else { "" })?;

@@ -10,6 +10,7 @@ pub struct Health {
     phase: AtomicU8,
     stop: CancellationToken,
     refusal: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    warnings: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 /// The phase of the start.
@@ -35,7 +36,23 @@ impl Health {
             phase: AtomicU8::new(Phase::Starting as u8),
             stop,
             refusal: Box::new(refusal),
+            warnings: Box::new(Vec::new),
         }
+    }
+
+    /// Sets where warnings come from. A daemon with warnings is ready.
+    #[must_use]
+    pub fn with_warnings(
+        mut self,
+        warnings: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.warnings = Box::new(warnings);
+        self
+    }
+
+    /// What a person should know of a daemon that is ready.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        (self.warnings)()
     }
 
     /// Sets the phase of the start.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use blocksd_engine::listen::handshake::Handshake;
 use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
@@ -20,6 +21,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -59,6 +61,7 @@ const FILE_NAME_MAX: usize = 64;
 #[derive(Debug)]
 pub struct HttpServer {
     socket: TcpListener,
+    handshake: Option<Arc<dyn Handshake>>,
 }
 
 /// What a server shows.
@@ -87,7 +90,15 @@ impl HttpServer {
     /// The error of the system if no address can be used.
     pub async fn bind(addresses: &[SocketAddr]) -> io::Result<Self> {
         let socket = TcpListener::bind(addresses).await?;
-        Ok(Self { socket })
+        let handshake = None;
+        Ok(Self { socket, handshake })
+    }
+
+    /// Sets how connections are secured. Without this, they are plain.
+    #[must_use]
+    pub fn secured_by(mut self, handshake: Option<Arc<dyn Handshake>>) -> Self {
+        self.handshake = handshake;
+        self
     }
 
     /// The address, with the port that the system chose.
@@ -120,8 +131,14 @@ impl HttpServer {
             match accepted {
                 Ok((stream, peer)) => {
                     let pages = Arc::clone(&pages);
+                    let handshake = self.handshake.clone();
                     connections.add(peer, |requested| async move {
-                        serve(stream, &pages, &requested).await;
+                        match handshake {
+                            None => serve(stream, &pages, &requested).await,
+                            Some(handshake) => {
+                                serve_secured(stream, handshake, &pages, &requested).await;
+                            }
+                        }
                     });
                 }
                 Err(error) => {
@@ -133,8 +150,33 @@ impl HttpServer {
     }
 }
 
+/// Performs the handshake, then serves.
+async fn serve_secured(
+    stream: TcpStream,
+    handshake: Arc<dyn Handshake>,
+    pages: &Pages,
+    requested: &Requested,
+) {
+    let local = stream.local_addr().ok();
+    let secured = handshake.handshake(Box::new(stream));
+    match tokio::time::timeout(TIMEOUT, secured).await {
+        Ok(Ok(secured)) => serve_from(secured.transport, local, pages, requested).await,
+        Ok(Err(error)) => debug!("https: {error}"),
+        Err(_) => debug!("https: a handshake timed out"),
+    }
+}
+
 async fn serve(stream: TcpStream, pages: &Pages, requested: &Requested) {
     let local = stream.local_addr().ok();
+    serve_from(stream, local, pages, requested).await;
+}
+
+async fn serve_from(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    local: Option<SocketAddr>,
+    pages: &Pages,
+    requested: &Requested,
+) {
     let following = Following::default();
     let service = service_fn(|request| {
         requested.store(true, Ordering::Relaxed);
@@ -251,7 +293,7 @@ async fn respond(
             }
         }
         ("/healthz", _) => verdict(pages.health.not_healthy()),
-        ("/readyz", _) => verdict(pages.health.not_ready()),
+        ("/readyz", _) => ready(&pages.health),
         (_, Some(api)) => {
             if let Some(PageFile { kind, content }) = page::file(path) {
                 return response(StatusCode::OK, kind, content);
@@ -324,6 +366,18 @@ async fn encoded(
 }
 
 /// The response `ok`, or the reason for which it is not.
+/// Whether the daemon is ready, and what a person should know.
+fn ready(health: &Health) -> Response<AnswerBody> {
+    let not_ready = health.not_ready();
+    let warnings = health.warnings();
+    if not_ready.is_some() || warnings.is_empty() {
+        return verdict(not_ready);
+    }
+    let warnings = warnings.iter().map(|it| format!("warning: {it}\n"));
+    let text = "ok\n".to_owned() + &warnings.collect::<String>();
+    response(StatusCode::OK, PLAIN, text)
+}
+
 fn verdict(reason: Option<String>) -> Response<AnswerBody> {
     match reason {
         None => response(StatusCode::OK, PLAIN, "ok\n"),

@@ -338,6 +338,9 @@ fn write_event(
             write_prefix(event, clock, out.line())?;
             write!(out.line(), "#{conn} opened by ")?;
             readable_text(&peer.to_string(), out.line());
+            if let Some(certificate) = &event.source.certificate {
+                write!(out.line(), " with the certificate of {}", certificate.name)?;
+            }
             out.end_line()
         }
         EventKind::Closed {

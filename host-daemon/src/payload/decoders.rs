@@ -114,6 +114,7 @@ mod tests {
             encoding: encoding.clone(),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         })
     }

@@ -198,6 +198,7 @@ mod tests {
             encoding: Encoding::from(decoding),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         })
     }

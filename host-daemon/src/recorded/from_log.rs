@@ -16,6 +16,7 @@ use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::note::{FaultNote, Note, SeriesNote};
 use crate::recorded::time::{Time, system_time};
 use blocksd_engine::batch::Batch;
+use blocksd_engine::certificate::PeerCertificate;
 use blocksd_engine::event::{
     ConnectionInfo, Encoding, Event, EventKind, Peer, SessionOpened, StreamPosition,
     UndecodableMessage,
@@ -282,7 +283,7 @@ impl EventReader {
         }
         match kind(&note) {
             Some(kind) => visitor.event(&Event {
-                source: source(conn, device.into(), session(&note)),
+                source: source(conn, device.into(), session(&note), certificate(&note)),
                 time: system_time(message.time),
                 kind,
             }),
@@ -313,6 +314,7 @@ fn of_connection(source: Arc<ConnectionInfo>, conn: u64) -> Arc<ConnectionInfo> 
         encoding: source.encoding.clone(),
         first_seq: source.first_seq,
         session: source.session.clone(),
+        certificate: source.certificate.clone(),
         stats: source.stats.clone(),
     })
 }
@@ -342,14 +344,19 @@ fn gap(message: &Message<'_>) -> Option<Event> {
     let device: Arc<str> = device.into();
     let session = Session::recovered(Arc::clone(&device), session, 0, 0);
     Some(Event {
-        source: source(0, device, Some(Arc::new(session))),
+        source: source(0, device, Some(Arc::new(session)), None),
         time: system_time(message.time),
         kind: EventKind::Gap(SessionGap { from, to, cause }),
     })
 }
 
 /// The connection of an event without payload.
-fn source(conn: u64, device: Arc<str>, session: Option<Arc<Session>>) -> Arc<ConnectionInfo> {
+fn source(
+    conn: u64,
+    device: Arc<str>,
+    session: Option<Arc<Session>>,
+    certificate: Option<Arc<PeerCertificate>>,
+) -> Arc<ConnectionInfo> {
     Arc::new(ConnectionInfo {
         conn,
         device,
@@ -357,6 +364,7 @@ fn source(conn: u64, device: Arc<str>, session: Option<Arc<Session>>) -> Arc<Con
         encoding: Encoding::default(),
         first_seq: 0,
         session,
+        certificate,
         stats: None,
     })
 }
@@ -374,6 +382,14 @@ fn session(note: &Note<'_>) -> Option<Arc<Session>> {
     let device = note.head().origin.device.as_deref()?;
     let number = u64::from_str_radix(session, 16).ok()?;
     Some(Arc::new(Session::recovered(device, number, 0, 0)))
+}
+
+/// The certificate of a connection that was opened, if it has one.
+fn certificate(note: &Note<'_>) -> Option<Arc<PeerCertificate>> {
+    match note {
+        Note::Open { certificate, .. } => certificate.as_ref()?.certificate(),
+        _ => None,
+    }
 }
 
 /// The position of a connection before an event.
@@ -400,6 +416,7 @@ pub(crate) fn event_of(note: &Note<'_>, time: SystemTime) -> Option<Event> {
             origin.conn.unwrap_or_default(),
             device.into(),
             session(note),
+            certificate(note),
         ),
         time,
         kind: kind(note)?,

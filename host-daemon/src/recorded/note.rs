@@ -4,6 +4,7 @@
 //! Recordings contain this format. A change that an older reader would misread needs a new [`VERSION`]. New events and
 //! new members do not, since readers ignore those that they do not know.
 
+mod certificate;
 mod counts;
 mod fault;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use framing_core::Fault;
 use serde::{Deserialize, Serialize};
 
+pub use self::certificate::CertificateNote;
 pub use self::counts::Counts;
 pub use self::fault::{Ending, FaultNote, PartNote};
 use crate::escape::json::write_json;
@@ -50,6 +52,9 @@ pub enum Note<'a> {
         head: Head<'a>,
         /// The other end: an address, or the name of a local listener.
         peer: Cow<'a, str>,
+        /// The certificate with which the peer has proved who it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        certificate: Option<CertificateNote<'a>>,
     },
     /// A piece of a message. Its bytes are in the record before it, or in further members of the JSON line.
     Piece {
@@ -224,6 +229,7 @@ impl<'a> Note<'a> {
         Self::Open {
             head: Head::of(event),
             peer: peer.to_string().into(),
+            certificate: event.source.certificate.as_deref().map(CertificateNote::of),
         }
     }
 

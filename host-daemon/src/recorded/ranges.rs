@@ -98,6 +98,7 @@ mod tests {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                certificate: None,
                 stats: None,
             }),
             time: now,

@@ -152,6 +152,7 @@ mod tests {
             encoding: Encoding::new(encoding),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         }
     }

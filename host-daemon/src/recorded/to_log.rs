@@ -441,11 +441,18 @@ fn device_channel(source: &ConnectionInfo, kind: Kind) -> ChannelSpec {
         (_, "cbor" | "json" | "msgpack") => ("blocks", decode),
         _ => ("blocks", "raw"),
     };
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("device".to_owned(), source.device.to_string()),
         ("framing".to_owned(), source.framing.to_string()),
         ("decode".to_owned(), decode.to_owned()),
     ]);
+    if let Some(certificate) = &source.certificate {
+        metadata.extend([
+            ("identity".to_owned(), certificate.name.to_string()),
+            ("issuer".to_owned(), certificate.issuer.to_string()),
+            ("fingerprint".to_owned(), certificate.fingerprint_hex()),
+        ]);
+    }
     ChannelSpec {
         topic: topic(&source.device, name),
         encoding: encoding.to_owned(),

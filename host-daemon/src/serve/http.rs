@@ -9,6 +9,7 @@ use blocksd_engine::listen::resolve::resolve;
 use prometheus_client::registry::Registry;
 use tokio::time::MissedTickBehavior;
 
+use crate::commands::check_config;
 use crate::commands::check_config::http::access;
 use crate::config::Config;
 use crate::error::CommandError;
@@ -16,6 +17,7 @@ use crate::http::access::{Access, check_exposure};
 use crate::http::api::Api;
 use crate::http::health::Health;
 use crate::http::server::{HttpServer, Site};
+use crate::serve::tls::TlsServers;
 use crate::service::log::print_status;
 use crate::view::View;
 
@@ -25,6 +27,7 @@ pub(super) async fn open(
     view: Option<&Arc<View>>,
     health: &Arc<Health>,
     registry: impl Fn() -> Registry,
+    tls: &TlsServers,
 ) -> Result<(), CommandError> {
     if let Some(address) = &config.metrics {
         let server = bind(address, |_| Ok(())).await?;
@@ -39,8 +42,17 @@ pub(super) async fn open(
         let access = access(config)?;
         let has_token = config.http_token.is_some();
         let server = bind(address, |all| check_exposure(all, has_token)).await?;
-        print_status(format_args!("page on http://{}/", server.address));
-        serve_page(server.server, view, access, health, registry());
+        let secured = {
+            let config = config.clone();
+            super::run_blocking(move || check_config::tls::of_http(&config)).await?
+        };
+        if let Some(secured) = &secured {
+            tls.add_http(address, Arc::clone(secured));
+        }
+        let scheme = config.http_scheme();
+        print_status(format_args!("page on {scheme}://{}/", server.address));
+        let server = server.server.secured_by(secured);
+        serve_page(server, view, access, health, registry());
     }
     Ok(())
 }

@@ -6,12 +6,12 @@ use tracing::{info, warn};
 const OTHERS: u64 = 64;
 
 /// Raises the limit to the maximum that the system allows this process, and logs it; warns if it is too low for this
-/// number of connections.
-pub fn raise(connections: usize) {
+/// number of connections, and `opening` of which the handshake is not done.
+pub fn raise(connections: usize, opening: usize) {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => {
             info!(limit, "limit on open files and sockets");
-            let need = (connections as u64).saturating_add(OTHERS);
+            let need = (connections as u64).saturating_add(opening as u64 + OTHERS);
             if limit < need {
                 warn!(
                     limit,

@@ -185,6 +185,7 @@ mod tests {
             encoding: Encoding::new("json"),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         })
     }

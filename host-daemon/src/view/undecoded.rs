@@ -98,6 +98,7 @@ mod tests {
             encoding: Encoding::new("json"),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         });
         let queue = UndecodedQueue::default();

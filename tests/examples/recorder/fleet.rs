@@ -47,6 +47,7 @@ impl Fleet {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                certificate: None,
                 stats: None,
             })
         });

@@ -67,6 +67,7 @@ fn show(decoding: &Decoding, format: &mut dyn Format, payload: &[u8]) -> Shown {
             encoding: decoding.clone().into(),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         }),
         time: SystemTime::UNIX_EPOCH,

@@ -76,6 +76,7 @@ fn held_events_that_need_too_many_channels_begin_another_file() {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                certificate: None,
                 stats: None,
             })
         })
@@ -132,6 +133,7 @@ fn write_all(mut writer: EventWriter, messages: &[(&'static str, &[u8])]) {
             encoding: Encoding::new(encoding),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         });
         let wire = [message, &b"\n"[..]].concat();

@@ -40,6 +40,7 @@ fn event(conn: u64, device: &str, kind: EventKind) -> Event {
             encoding: Encoding::default(),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         }),
         time: UNIX_EPOCH + Duration::from_nanos(1_764_242_147_551_061_046),

@@ -136,6 +136,7 @@ fn record(folder: &Path) -> PathBuf {
             encoding: Encoding::default(),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         });
         let position = StreamPosition {

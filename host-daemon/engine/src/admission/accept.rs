@@ -14,6 +14,8 @@ use tracing::{error, warn};
 
 use crate::admission::bound::{Bound, ListenerSettings};
 use crate::admission::identity::DeviceBy;
+use crate::admission::opening::{Openings, open};
+use crate::certificate::PeerCertificate;
 use crate::connection::context::EngineContext;
 use crate::connection::{Connection, LAST_READS, QUIET};
 use crate::error::panic_message;
@@ -39,16 +41,23 @@ pub(crate) struct Acceptor {
     /// Serve only the first connection.
     pub(crate) once: bool,
     pub(crate) context: Arc<EngineContext>,
+    pub(super) openings: Arc<Openings>,
     /// Cancelled to stop accepting.
     open: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Acceptor {
-    pub(crate) fn new(device_by: DeviceBy, once: bool, context: Arc<EngineContext>) -> Self {
+    pub(crate) fn new(
+        device_by: DeviceBy,
+        once: bool,
+        context: Arc<EngineContext>,
+        openings: Arc<Openings>,
+    ) -> Self {
         Self {
             device_by,
             once,
+            openings,
             open: context.stop.child_token(),
             tasks: TaskTracker::new(),
             context,
@@ -138,7 +147,7 @@ impl Acceptor {
     }
 
     /// Accepts the connections of the series that a line has left.
-    async fn accept_rest(&self, accepting: &mut Accepting) {
+    async fn accept_rest(self: &Arc<Self>, accepting: &mut Accepting) {
         while let Some(accepted) = accepting.listener.accept_rest().await {
             self.receive(Accepted::new(accepted, accepting));
         }
@@ -148,7 +157,7 @@ impl Acceptor {
     /// listener is closed, which they notice, so it is closed as soon as its queue is empty. Peers of a socket that
     /// systemd passed wait for the next daemon instead. The time is limited: devices that reconnect as soon as their
     /// connection closes could otherwise delay the shutdown for minutes.
-    async fn accept_queue(&self, accepting: &mut Accepting) {
+    async fn accept_queue(self: &Arc<Self>, accepting: &mut Accepting) {
         if !accepting.listener.has_queue() {
             return;
         }
@@ -169,7 +178,7 @@ impl Acceptor {
         }
     }
 
-    async fn accept_all(&self, accepting: &mut Accepting, removed: &CancellationToken) {
+    async fn accept_all(self: &Arc<Self>, accepting: &mut Accepting, removed: &CancellationToken) {
         let mut back_off = BACK_OFF.0;
         let until_closed = async {
             tokio::select! {
@@ -212,7 +221,11 @@ impl Acceptor {
 
     /// Takes a connection through its stages. A panic, such as one of a transport of the embedding program, closes the
     /// connection; the listener continues.
-    fn receive(&self, accepted: Accepted) {
+    fn receive(self: &Arc<Self>, accepted: Accepted) {
+        if accepted.settings.has_opening() {
+            self.tasks.spawn(open(Arc::clone(self), accepted));
+            return;
+        }
         let peer = accepted.peer.clone();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take(accepted))) {
             let message = panic_message(&*panic);
@@ -220,9 +233,8 @@ impl Acceptor {
         }
     }
 
-    /// Takes a connection through its stages. A stage that takes time, such as a handshake, belongs into the task of
-    /// the connection, before the device is identified.
-    fn take(&self, accepted: Accepted) {
+    /// Takes a connection, whose handshake is done, through its stages.
+    pub(super) fn take(&self, accepted: Accepted) {
         let identified = accepted.identify(self.device_by);
         let listener = Arc::clone(&identified.accepted.listener.1);
         let (mut connection, peer) = match identified.admit(&self.context) {
@@ -268,12 +280,14 @@ struct Accepting {
 
 /// A connection that was accepted. Only its peer is known.
 #[derive(Debug)]
-struct Accepted {
-    transport: Box<dyn Transport>,
-    peer: Peer,
+pub(super) struct Accepted {
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) peer: Peer,
+    /// The certificate of the peer, after the handshake.
+    pub(super) certificate: Option<Arc<PeerCertificate>>,
     /// The address of the listener as it was configured, and as it is bound.
     listener: (Arc<str>, Arc<str>),
-    settings: Arc<ListenerSettings>,
+    pub(super) settings: Arc<ListenerSettings>,
     /// Whether the listener is a serial line or standard input.
     is_line: bool,
 }
@@ -288,6 +302,7 @@ impl Accepted {
         Self {
             transport,
             peer,
+            certificate: None,
             listener: (Arc::clone(address), Arc::clone(listener.name())),
             settings: Arc::clone(&settings.borrow()),
             is_line: listener.is_line(),
@@ -302,7 +317,10 @@ impl Accepted {
             let name = devices.find(&self.peer, address, identity)?;
             Some(DeviceName::OfTable(Arc::clone(name)))
         };
-        let device = if device_by.is_numbered(&self.peer) {
+        let device = if let Some(certificate) = &self.certificate {
+            let name = &certificate.name;
+            find(name).unwrap_or_else(|| DeviceName::Identity(Arc::clone(name)))
+        } else if device_by.is_numbered(&self.peer) {
             find(listener).unwrap_or(DeviceName::Numbered)
         } else {
             let identity = device_by.name(&self.peer, listener, 0);
@@ -343,6 +361,7 @@ impl Identified {
         let Accepted {
             transport,
             peer,
+            certificate,
             listener: (_, listener),
             settings,
             is_line,
@@ -377,7 +396,7 @@ impl Identified {
         let context = Arc::clone(context);
         // Boxed: as a local variable of two futures, it would be in the task twice.
         let connection = Connection::new(conn, device, transport, policy, context, permit);
-        Ok((Box::new(connection), peer))
+        Ok((Box::new(connection.with_certificate(certificate)), peer))
     }
 }
 

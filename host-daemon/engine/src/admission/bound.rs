@@ -9,6 +9,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::admission::identity::DeviceTable;
 use crate::connection::policy::Policies;
+use crate::listen::handshake::Handshake;
 use crate::listen::listener::Listener;
 
 /// An open listener, and the settings of its connections.
@@ -32,6 +33,15 @@ pub(crate) struct ListenerSettings {
     /// The devices with configured names.
     pub(crate) devices: Arc<DeviceTable>,
     pub(crate) policies: Policies,
+    /// Secures connections before their device is known.
+    pub(crate) handshake: Option<Arc<dyn Handshake>>,
+}
+
+impl ListenerSettings {
+    /// Whether a connection needs a step before its device is known.
+    pub(crate) fn has_opening(&self) -> bool {
+        self.handshake.is_some()
+    }
 }
 
 /// A listener that waits for the task that accepts, or for its removal.

@@ -31,7 +31,9 @@ impl Connection {
             },
             _ => 0,
         };
-        self.permit.charge(self.remainder.capacity() + waiting);
+        let held = self.transport.held_bytes();
+        self.permit
+            .charge(self.remainder.capacity() + waiting + held);
     }
 
     /// Returns a buffer to read into, or to decode the remainder in. `None` if the pool has none now.

@@ -316,10 +316,10 @@ impl Connection {
         let cut = self.decoder.unfinished(bytes.len());
         let is_within = self.decoder.has_boundaries() && self.decoder.is_mid_block();
         let fault = match self.decoder.close(bytes.len()) {
-            // A series without an end mark is not a fault.
+            // A series without an end mark is not a fault, unless anyone on the network may have cut it.
             Some(Fault::Truncated {
                 part: Part::End, ..
-            }) => {
+            }) if !self.transport.is_cut() => {
                 self.series_open = true;
                 None
             }

@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use crate::engine::EngineHandle;
 use crate::metrics::Page;
 use crate::pool::Pool;
-use crate::reason::{CloseReason, FaultKind};
+use crate::reason::{CloseReason, FaultKind, HandshakeRefusal};
 use crate::session::SessionCounters;
 
 /// Collects the metrics of one engine for a registry of `prometheus_client`.
@@ -111,6 +111,21 @@ impl EngineCollector {
             totals
                 .refused_by()
                 .map(|(why, count)| (why.as_str(), count)),
+        )?;
+        let (handshakes, refused) = self.engine.counters().handshakes();
+        page.counter(
+            "blocksd_tls_handshakes",
+            "TLS handshakes that succeeded",
+            handshakes,
+        )?;
+        page.counters(
+            "blocksd_tls_refused",
+            "Connections refused in their handshake, by reason",
+            "reason",
+            HandshakeRefusal::ALL
+                .map(HandshakeRefusal::as_str)
+                .into_iter()
+                .zip(refused),
         )
     }
 

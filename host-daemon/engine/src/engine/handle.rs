@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use framing_core::AnyFraming;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::bound::{Bound, ListenerCloser, ListenerSettings, ListenerSlot};
 use crate::admission::identity::DeviceTable;
+use crate::admission::opening::Openings;
 use crate::connection::context::EngineContext;
-use crate::connection::policy::Policies;
 use crate::connection::reply::Spools;
 use crate::counters::Counters;
 use crate::device::DeviceRegistry;
+use crate::engine::settings::{Applied, ListenerSpec, Listening, Settings};
 use crate::error::Error;
 use crate::listen::address::Address;
 use crate::listen::listener::{Binder, Listener, Sockets};
@@ -22,67 +22,6 @@ use crate::permit::{Bounds, Connections};
 use crate::pool::Pool;
 use crate::session::Sessions;
 use crate::sink::fanout::Fanout;
-
-/// An address to listen on, and the policies of its connections.
-///
-/// # Examples
-/// ```
-/// use blocksd_engine::ListenerSpec;
-/// use blocksd_engine::connection::policy::Policy;
-/// use framing_core::{AnyFraming, Lines};
-///
-/// let spec = ListenerSpec::new("unix:/run/sensors.sock", Policy::new(AnyFraming::Lines(Lines)));
-/// assert_eq!(spec.address, "unix:/run/sensors.sock");
-/// ```
-#[derive(Clone, Debug)]
-pub struct ListenerSpec {
-    /// The address, in the syntax of [`Address`](crate::listen::address::Address).
-    pub address: String,
-    /// The policies of its connections.
-    pub policies: Policies,
-}
-
-impl ListenerSpec {
-    /// Creates a specification. A single [`Policy`](crate::connection::policy::Policy) converts to [`Policies`].
-    #[must_use]
-    pub fn new(address: impl Into<String>, policies: impl Into<Policies>) -> Self {
-        Self {
-            address: address.into(),
-            policies: policies.into(),
-        }
-    }
-}
-
-/// The settings that can change while an engine runs; see [`EngineHandle::apply`].
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// All listeners. Listeners that are not listed are closed.
-    pub listeners: Vec<ListenerSpec>,
-    /// The limits that apply to all connections together.
-    pub bounds: Bounds,
-    /// The devices with configured names.
-    pub devices: DeviceTable,
-}
-
-/// The changes that [`EngineHandle::apply`] made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Listeners that were opened.
-    pub added: Vec<Listening>,
-    /// Addresses of listeners that were closed.
-    pub removed: Vec<String>,
-}
-
-/// An open listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listening {
-    /// The address as it was configured.
-    pub address: String,
-    /// The bound address, with the port that the system chose.
-    pub name: Arc<str>,
-    /// Default framing of its connections.
-    pub framing: AnyFraming,
-}
 
 /// A handle to an engine. Clones refer to the same engine.
 ///
@@ -120,6 +59,7 @@ pub struct EngineHandle {
     devices: Arc<DeviceRegistry>,
     pool: Arc<Pool>,
     connections: Arc<Connections>,
+    openings: Arc<Openings>,
     spools: Arc<Spools>,
     sessions: Option<Arc<Sessions>>,
     /// Weak, because the sinks end when the last reference to the context is dropped.
@@ -171,6 +111,7 @@ impl EngineHandle {
             counters: Arc::default(),
             devices: registry,
             pool: Pool::new(),
+            openings: Openings::new(&bounds),
             connections: Connections::new(bounds),
             spools: Spools::new(each, all),
             sessions,
@@ -224,6 +165,11 @@ impl EngineHandle {
     #[must_use]
     pub const fn connections(&self) -> &Arc<Connections> {
         &self.connections
+    }
+
+    /// Returns the connections that are not admitted yet.
+    pub(super) const fn openings(&self) -> &Arc<Openings> {
+        &self.openings
     }
 
     /// Returns the messages that are stored for echo replies.
@@ -299,14 +245,14 @@ impl EngineHandle {
             return Err(Error::Stopped);
         }
         self.connections.set_bounds(&bounds);
+        self.openings.set_bounds(&bounds);
         let mut applied = Applied::default();
         let removed = {
             let mut now = lock(&self.open);
             now.devices = Arc::new(devices);
-            for (at, policies) in kept {
+            for (at, spec) in kept {
                 if let Some(listener) = now.listeners.get(at) {
-                    let devices = Arc::clone(&now.devices);
-                    let settings = ListenerSettings { devices, policies };
+                    let settings = spec.settings(&now.devices);
                     listener.settings.send_replace(Arc::new(settings));
                 }
             }
@@ -376,8 +322,8 @@ impl EngineHandle {
 
 /// What to do with listeners so that they become those of new settings.
 struct Plan {
-    /// Indexes of open listeners that stay open, with their new policies.
-    kept: Vec<(usize, Policies)>,
+    /// Indexes of open listeners that stay open, with their new settings.
+    kept: Vec<(usize, ListenerSpec)>,
     new: Vec<ListenerSpec>,
     /// For each open listener, its address if it is to be closed.
     removed: Vec<Option<String>>,
@@ -399,7 +345,7 @@ impl Plan {
             match open.position(|it| it.as_ref() == Some(&spec.address) && is_kept) {
                 Some(at) => {
                     plan.removed[at] = None;
-                    plan.kept.push((at, spec.policies));
+                    plan.kept.push((at, spec));
                 }
                 None => plan.new.push(spec),
             }
@@ -428,9 +374,9 @@ impl OpenListeners {
     ) -> Result<(), Error> {
         let lines = removed.iter().filter(|it| it.is_serial());
         let lines: Vec<_> = lines.map(|it| it.open.clone()).collect();
-        for (ListenerSpec { address, policies }, listeners) in opened {
-            let devices = Arc::clone(&self.devices);
-            let settings = ListenerSettings { devices, policies };
+        for (spec, listeners) in opened {
+            let address = spec.address.clone();
+            let settings = spec.settings(&self.devices);
             let (sender, settings) = watch::channel(Arc::new(settings));
             let mut listener = OpenListener {
                 names: listeners.iter().map(|it| Arc::clone(it.name())).collect(),

@@ -98,6 +98,7 @@ fn emit(context: &EngineContext, device: &DeviceStats, kind: EventKind) -> Resul
         encoding: Encoding::default(),
         first_seq: 0,
         session: None,
+        certificate: None,
         stats: None,
     });
     let time = SystemTime::now();

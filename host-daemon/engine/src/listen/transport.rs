@@ -11,6 +11,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::reason::CloseReason;
+
 /// A bidirectional byte stream, from which a connection reads messages and to which it writes replies.
 ///
 /// [`AsyncWrite::poll_shutdown`] must close the sending side only: the peer reads the end of the stream, and can still
@@ -116,6 +118,23 @@ pub trait Transport: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
     /// together. Called once, before a reply. The default is `false`.
     fn is_own_reply(&mut self, _in_a_row: u32) -> bool {
         false
+    }
+
+    /// Returns the bytes of memory that an incomplete unit of the transport holds, such as a TLS record. The default is 0.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// Whether the stream has ended without the proof that the peer ended it: anyone on the network may have cut it. The
+    /// default is `false`.
+    fn is_cut(&self) -> bool {
+        false
+    }
+
+    /// Checks again whether the peer may stay connected, after the rules have changed. Returns the reason to close if it
+    /// may not. The default is `None`.
+    fn recheck(&mut self) -> Option<CloseReason> {
+        None
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Slot {
     has_turn: AtomicBool,
     /// Whether the connection was notified to check again whether it may be read.
     is_notified: AtomicBool,
+    /// Whether the connection must check again that its peer may stay connected.
+    recheck: AtomicBool,
 }
 
 impl Slot {
@@ -43,6 +45,7 @@ impl Slot {
             close_request: AtomicU8::new(0),
             has_turn: AtomicBool::new(false),
             is_notified: AtomicBool::new(false),
+            recheck: AtomicBool::new(false),
         }
     }
 
@@ -106,6 +109,16 @@ impl Slot {
         let order = self.close_request.load(Ordering::Acquire);
         let index = usize::from(order).checked_sub(1)?;
         CloseReason::ALL.get(index).copied()
+    }
+
+    pub(super) fn request_recheck(&self) {
+        self.recheck.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(super) fn takes_recheck(&self) -> bool {
+        // Nearly always false, and then cheap.
+        self.recheck.load(Ordering::Relaxed) && self.recheck.swap(false, Ordering::AcqRel)
     }
 
     /// Notifies the connection to check again whether it may be read.

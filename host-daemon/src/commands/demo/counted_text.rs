@@ -55,6 +55,7 @@ impl Format for CountedText {
             encoding: event.source.encoding.clone(),
             first_seq: event.source.first_seq,
             session: event.source.session.clone(),
+            certificate: None,
             stats: event.source.stats.clone(),
         };
         let event = Event {

@@ -222,6 +222,7 @@ mod tests {
             encoding: Encoding::default(),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats: None,
         };
         Event {

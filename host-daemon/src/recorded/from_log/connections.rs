@@ -217,6 +217,7 @@ impl Connections {
             encoding: decoding.into(),
             first_seq,
             session: session(channel),
+            certificate: None,
             stats: None,
         })
     }

@@ -96,6 +96,7 @@ impl EventWriter {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                certificate: None,
                 stats: None,
             });
             self.rotate_if_due()?;

@@ -15,6 +15,7 @@ fn source(device: &str) -> ConnectionInfo {
         encoding: Encoding::new("json"),
         first_seq: 0,
         session: None,
+        certificate: None,
         stats: None,
     }
 }

@@ -68,6 +68,20 @@ impl Connection {
             Ok(hello) => hello,
             Err(error) => return self.refuse_frame(&error),
         };
+        if let Some(certificate) = &self.source.certificate
+            && *certificate.name != *hello.device
+        {
+            let frame = LastFrame::new(
+                ClosingCode::Forbidden,
+                3600,
+                "not the name of the certificate",
+            );
+            let why = format!(
+                "the device calls itself `{}`, and its certificate is that of `{}`",
+                hello.device, certificate.name
+            );
+            return self.refuse_hello(frame, &why);
+        }
         let replaces = sessions.would_supersede(self.source.conn, &hello);
         let is_named = *self.source.device == *hello.device;
         if !is_named && !self.permit.rename(&hello.device.into(), replaces) {
@@ -109,6 +123,7 @@ impl Connection {
             device: Arc::clone(session.device()),
             session: Some(Arc::clone(session)),
             stats,
+            certificate: self.source.certificate.clone(),
             framing: self.source.framing,
             encoding: self.source.encoding.clone(),
             ..*self.source

@@ -1,0 +1,222 @@
+//! A listener's side of TLS: a [`TlsServer`] performs handshakes, and takes new files while it runs.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::listen::handshake::{Handshake, HandshakeError, Handshaking, RenewError, Secured};
+use crate::listen::transport::Transport;
+use crate::reason::HandshakeRefusal;
+use crate::tls::config::{CurrentConfig, TlsConfig, TlsError, now};
+use crate::tls::files::TlsFiles;
+use crate::tls::identity::identify;
+use crate::tls::transport::{HandshakeFailure, TlsTransport};
+use crate::tls::verifier::refusal;
+
+/// The TLS of a listener. Connections that are open keep their keys when new files are taken.
+#[derive(Debug)]
+pub struct TlsServer {
+    current: Arc<CurrentConfig>,
+    source: Mutex<Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    files: TlsFiles,
+    /// The state of each file when it was read last.
+    stamps: Vec<Option<Stamp>>,
+    /// Why the last attempt to take new files failed.
+    failure: Option<String>,
+}
+
+/// What differs when a file was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+impl TlsServer {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`TlsError`] for the first file that cannot be used.
+    pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
+        let stamps = stamps(&files);
+        let config = files.load()?;
+        Ok(Arc::new(Self {
+            current: Arc::new(CurrentConfig::new(config)),
+            source: Mutex::new(Source {
+                files,
+                stamps,
+                failure: None,
+            }),
+        }))
+    }
+
+    /// Returns what new connections use.
+    #[must_use]
+    pub fn current(&self) -> Arc<TlsConfig> {
+        self.current.get()
+    }
+
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handshake for TlsServer {
+    fn handshake(self: Arc<Self>, transport: Box<dyn Transport>) -> Handshaking {
+        Box::pin(self.secure(transport))
+    }
+
+    /// Resumption begins anew: a session that was made before cannot be resumed. Files that are refused are not tried again
+    /// until one of them is written.
+    fn renew(&self, always: bool) -> Result<bool, RenewError> {
+        let mut source = self.source();
+        let stamps = stamps(&source.files);
+        if !always && stamps == source.stamps {
+            return Ok(false);
+        }
+        source.stamps = stamps;
+        match source.files.load() {
+            Ok(config) => {
+                source.failure = None;
+                self.current.set(Arc::new(config));
+                Ok(true)
+            }
+            Err(error) => {
+                source.failure = Some(error.to_string());
+                Err(error.into())
+            }
+        }
+    }
+
+    fn replace(&self, new: &dyn Handshake) {
+        let new: &dyn Any = new;
+        let Some(new) = new.downcast_ref::<Self>() else {
+            return;
+        };
+        let from = new.source();
+        let mut source = self.source();
+        source.files.clone_from(&from.files);
+        source.stamps.clone_from(&from.stamps);
+        source.failure = None;
+        self.current.set(new.current());
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let source = self.source();
+        let failure = source.failure.as_ref();
+        let failure = failure.map(|failure| format!("new files were not taken: {failure}"));
+        let ends = self.ends().into_iter().filter(|(_, end)| *end < now());
+        let expired = ends.map(|(kind, _)| {
+            let text = match kind {
+                "crl" => "the list of revoked certificates is past its next update",
+                "ca" => "a certificate of an authority has expired",
+                _ => "the certificate of the server has expired",
+            };
+            format!("{text} ({})", source.files.cert.display())
+        });
+        failure.into_iter().chain(expired).collect()
+    }
+
+    fn ends(&self) -> Vec<(&'static str, i64)> {
+        let all = self.current().not_after().by_kind().into_iter();
+        all.filter_map(|(kind, end)| Some((kind, end?))).collect()
+    }
+}
+
+impl TlsServer {
+    async fn secure(
+        self: Arc<Self>,
+        transport: Box<dyn Transport>,
+    ) -> Result<Secured, HandshakeError> {
+        let config = self.current();
+        let server = Arc::clone(&config.server);
+        let mut tls =
+            TlsTransport::new(transport, server, Arc::clone(&self.current)).map_err(refusal)?;
+        while tls.is_handshaking() {
+            let read = poll_fn(|context| tls.poll_handshake(context)).await;
+            read.map_err(|failure| failed(&tls, failure))?;
+        }
+        let sent = poll_fn(|context| tls.poll_sent(context)).await;
+        sent.map_err(|error| failed(&tls, HandshakeFailure::Io(error)))?;
+        let current = self.current();
+        // A resumed session has not shown its certificate, and the files may be new.
+        if tls.is_resumed() || !Arc::ptr_eq(&current, &config) {
+            current.check(tls.certificates()).map_err(refusal)?;
+        }
+        let certificate = match tls.certificates() {
+            Some([first, ..]) => Some(Arc::new(identify(first).map_err(bad_name)?)),
+            _ => None,
+        };
+        Ok(Secured {
+            transport: Box::new(tls),
+            certificate,
+        })
+    }
+}
+
+fn bad_name(error: crate::tls::identity::NameError) -> HandshakeError {
+    let reason = HandshakeRefusal::BadName;
+    HandshakeError {
+        text: format!("{reason}: {error}"),
+        reason,
+        source: Some(Box::new(error)),
+    }
+}
+
+fn failed(tls: &TlsTransport, failure: HandshakeFailure) -> HandshakeError {
+    match failure {
+        HandshakeFailure::Tls(error) => match plain_text(tls.greeting()) {
+            Some(text) => HandshakeError {
+                reason: HandshakeRefusal::PlainText,
+                text,
+                source: Some(Box::new(error)),
+            },
+            None => refusal(error),
+        },
+        HandshakeFailure::Io(error) => HandshakeError {
+            source: Some(Box::new(error)),
+            ..HandshakeError::of(HandshakeRefusal::Closed)
+        },
+        HandshakeFailure::Ended => HandshakeError::of(HandshakeRefusal::Closed),
+    }
+}
+
+/// Says what a peer sends that does not speak TLS.
+fn plain_text(received: &[u8]) -> Option<String> {
+    /// The content types of records that a client may begin with: handshake and alert.
+    const RECORDS: [u8; 2] = [22, 21];
+    let first = received.first()?;
+    if RECORDS.contains(first) {
+        return None;
+    }
+    let is = |text: &str| received.starts_with(text.as_bytes());
+    let what = if is("GET ") || is("POST ") || is("PUT ") || is("HEAD ") {
+        "HTTP without TLS"
+    } else if is("SSH-") {
+        "SSH"
+    } else if is("PROXY ") || received.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
+        "a header of the PROXY protocol, which needs `proxy-from`"
+    } else {
+        "plain bytes, and this listener expects TLS"
+    };
+    Some(format!("the peer sends {what}"))
+}
+
+fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let stamp = |path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Stamp {
+            modified: metadata.modified().ok(),
+            len: metadata.len(),
+            inode: metadata.ino(),
+        })
+    };
+    files.paths().map(stamp).collect()
+}

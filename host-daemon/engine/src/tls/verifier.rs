@@ -1,0 +1,156 @@
+//! Checks the certificate of a client: its chain, then the device that it names ([`DeviceVerifier`]).
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+
+use crate::listen::handshake::HandshakeError;
+use crate::reason::HandshakeRefusal;
+use crate::tls::allow::AllowList;
+use crate::tls::identity::{NameError, identify};
+
+/// Checks chains as webpki does, and then the names.
+pub(super) struct DeviceVerifier {
+    inner: Arc<dyn ClientCertVerifier>,
+    allow: Option<AllowList>,
+    /// Whether a certificate must name a device.
+    names: bool,
+}
+
+/// The device of a certificate is not in the list of allowed devices.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is not in the list of allowed devices; its certificate is sha256:{fingerprint}")]
+pub struct NotAllowed {
+    /// The name of the device.
+    pub name: Arc<str>,
+    /// The fingerprint of its certificate.
+    pub fingerprint: String,
+}
+
+impl DeviceVerifier {
+    pub(super) fn new(
+        inner: Arc<dyn ClientCertVerifier>,
+        allow: Option<AllowList>,
+        names: bool,
+    ) -> Self {
+        Self {
+            inner,
+            allow,
+            names,
+        }
+    }
+
+    fn check_name(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+        if !self.names && self.allow.is_none() {
+            return Ok(());
+        }
+        let identified = identify(certificate).map_err(|error| other(Arc::new(error)))?;
+        match &self.allow {
+            Some(allow) if !allow.allows(&identified) => Err(other(Arc::new(NotAllowed {
+                fingerprint: identified.fingerprint_hex(),
+                name: identified.name,
+            }))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn other(error: Arc<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(error)))
+}
+
+impl ClientCertVerifier for DeviceVerifier {
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self
+            .inner
+            .verify_client_cert(end_entity, intermediates, now)?;
+        self.check_name(end_entity)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.inner.requires_raw_public_keys()
+    }
+}
+
+impl fmt::Debug for DeviceVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceVerifier")
+            .field("allow", &self.allow.as_ref().map(AllowList::len))
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The kind and the text of an error of a handshake.
+pub(super) fn refusal(error: Error) -> HandshakeError {
+    let reason = match &error {
+        Error::NoCertificatesPresented => HandshakeRefusal::NoCertificate,
+        Error::InvalidCertificate(error) => reason_of(error),
+        _ => HandshakeRefusal::Protocol,
+    };
+    HandshakeError {
+        text: format!("{reason}: {error}"),
+        reason,
+        source: Some(Box::new(error)),
+    }
+}
+
+fn reason_of(error: &CertificateError) -> HandshakeRefusal {
+    use CertificateError as C;
+    match error {
+        C::Expired | C::ExpiredContext { .. } => HandshakeRefusal::Expired,
+        C::NotValidYet | C::NotValidYetContext { .. } => HandshakeRefusal::NotYetValid,
+        C::Revoked => HandshakeRefusal::Revoked,
+        C::UnknownIssuer | C::BadSignature => HandshakeRefusal::UnknownCa,
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => HandshakeRefusal::WrongUsage,
+        C::Other(OtherError(error)) if error.is::<NameError>() => HandshakeRefusal::BadName,
+        C::Other(OtherError(error)) if error.is::<NotAllowed>() => HandshakeRefusal::NotAllowed,
+        _ => HandshakeRefusal::BadCertificate,
+    }
+}
