@@ -370,7 +370,7 @@ pub enum CommandError {
     },
     /// TLS cannot be set up.
     #[error("{0}")]
-    Tls(#[from] TlsSetupError),
+    ClientTls(#[from] TlsSetupError),
     /// A session that did not deliver everything.
     #[error("{0}")]
     Session(#[from] SessionError),

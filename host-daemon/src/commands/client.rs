@@ -97,7 +97,7 @@ impl DaemonClient {
     /// A client of the daemon at this address. It does not connect yet.
     ///
     /// # Errors
-    /// [`CommandError::File`] if a file cannot be read; [`CommandError::Tls`].
+    /// [`CommandError::File`] if a file cannot be read; [`CommandError::ClientTls`].
     pub(super) fn new(
         url: &Uri,
         token: Option<&Path>,

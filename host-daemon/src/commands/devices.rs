@@ -51,7 +51,7 @@ pub fn of_recordings(paths: &[PathBuf], as_json: bool) -> Result<(), CommandErro
 /// Lists the devices of the daemon at this address.
 ///
 /// # Errors
-/// [`CommandError::Connect`], [`CommandError::Request`], [`CommandError::File`], [`CommandError::Tls`].
+/// [`CommandError::Connect`], [`CommandError::Request`], [`CommandError::File`], [`CommandError::ClientTls`].
 pub fn of_daemon(
     url: &Uri,
     token: Option<&Path>,

@@ -72,7 +72,7 @@ impl CommandError {
             }),
             Self::Connection(error) | Self::Reconnect { error, .. } => refused_by_tls(error),
             Self::NoCommand(_)
-            | Self::Tls(_)
+            | Self::ClientTls(_)
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::FileTooLong { .. }

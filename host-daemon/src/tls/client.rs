@@ -56,7 +56,7 @@ impl Connector {
     /// Connects to the host of `HOST:PORT`, with TLS if the options say so. Reads their files.
     ///
     /// # Errors
-    /// [`CommandError::File`], [`CommandError::Tls`].
+    /// [`CommandError::File`], [`CommandError::ClientTls`].
     pub(crate) fn of_address(options: &TlsOptions, address: &str) -> Result<Self, CommandError> {
         match options.first() {
             None => Ok(Self::default()),
@@ -71,7 +71,7 @@ impl Connector {
     /// Connects to the host of a URL, with TLS if its scheme is `https`. Reads the files of the options.
     ///
     /// # Errors
-    /// [`CommandError::File`], [`CommandError::Tls`].
+    /// [`CommandError::File`], [`CommandError::ClientTls`].
     pub(crate) fn of_url(
         options: &TlsOptions,
         is_https: bool,

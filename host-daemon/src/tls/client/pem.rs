@@ -20,7 +20,7 @@ const FILE_MAX: u64 = 16 << 20;
 /// The CAs in a file.
 ///
 /// # Errors
-/// [`CommandError::File`], [`CommandError::Tls`].
+/// [`CommandError::File`], [`CommandError::ClientTls`].
 pub(super) fn authorities(path: &Path) -> Result<RootCertStore, CommandError> {
     let mut roots = RootCertStore::empty();
     for (number, certificate) in (1..).zip(chain(path)?) {
@@ -33,7 +33,7 @@ pub(super) fn authorities(path: &Path) -> Result<RootCertStore, CommandError> {
 /// The certificates in a file, at least one.
 ///
 /// # Errors
-/// [`CommandError::File`], [`CommandError::Tls`].
+/// [`CommandError::File`], [`CommandError::ClientTls`].
 pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CommandError> {
     let content = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
@@ -51,7 +51,7 @@ pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Command
 /// The first private key in a file.
 ///
 /// # Errors
-/// [`CommandError::File`], [`CommandError::Tls`].
+/// [`CommandError::File`], [`CommandError::ClientTls`].
 pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, CommandError> {
     let content = read(path)?;
     let path = path.to_owned();

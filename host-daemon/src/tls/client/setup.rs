@@ -30,7 +30,7 @@ impl ClientSetup {
     /// Reads the files of the options, for connections to `host`.
     ///
     /// # Errors
-    /// [`CommandError::File`], [`CommandError::Tls`].
+    /// [`CommandError::File`], [`CommandError::ClientTls`].
     pub(super) fn new(
         options: &TlsOptions,
         host: &str,
