@@ -159,7 +159,7 @@ impl ConfigReader {
                 continue;
             };
             let origin = self.origin(value.span().start);
-            let set = tls.set(&key.get_ref().to_string(), &text, origin);
+            let set = tls.set(key.get_ref(), &text, origin);
             self.or_refuse(key, set);
         }
     }

@@ -49,6 +49,7 @@ pub(super) async fn daemon(world: World) -> turmoil::Result {
             per_device: Some(20),
             unfinished: 1 << 20,
             longest: 1 << 16,
+            ..Bounds::default()
         });
         let mut engine = builder.build();
         let delivery = Delivery::Backpressure { queue_len: QUEUE };

@@ -12,6 +12,7 @@ fn connections(most: usize, unfinished: u64) -> Arc<Connections> {
         per_device: None,
         unfinished,
         longest: 1 << 20,
+        handshakes: 1,
     })
 }
 

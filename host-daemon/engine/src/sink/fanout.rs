@@ -335,6 +335,7 @@ mod tests {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                certificate: None,
                 stats: None,
             }),
             time: SystemTime::now(),
@@ -444,6 +445,7 @@ mod tests {
             encoding: Encoding::default(),
             first_seq: 0,
             session: None,
+            certificate: None,
             stats,
         };
         let (reset, end) = (Batch::of_reset(), Batch::of_end());

@@ -156,6 +156,7 @@ mod tests {
                 encoding: Encoding::default(),
                 first_seq: 0,
                 session: None,
+                certificate: None,
                 stats: None,
             }),
             time: SystemTime::now(),

@@ -145,6 +145,7 @@ pub(super) fn device(name: &str) -> (Arc<DeviceStats>, Arc<ConnectionInfo>) {
         encoding: Encoding::default(),
         first_seq: 0,
         session: None,
+        certificate: None,
         stats: Some(Arc::clone(&device)),
     });
     (device, source)
