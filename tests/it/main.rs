@@ -26,6 +26,7 @@ mod commands {
     pub(crate) mod send_spool;
     mod sessions;
     mod tls_clients;
+    mod tls_listener;
     mod tls_refusals;
     mod transcripts;
 }

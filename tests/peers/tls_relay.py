@@ -58,7 +58,9 @@ def new_context():
 
 
 def say(*words):
-    print(*words, flush=True)
+    # One write, so that lines of threads do not mix.
+    sys.stdout.write(' '.join(map(str, words)) + '\n')
+    sys.stdout.flush()
 
 
 class Relayed:

@@ -136,12 +136,7 @@ fn read_until_close(stream: &mut BlockingStream<'_>, begun: &mut Vec<u8>) -> io:
     loop {
         match stream.read(&mut reply) {
             Ok(0) => break,
-            // Nothing was asked for, so the peer need not end TLS either.
-            Err(error)
-                if [ErrorKind::TimedOut, ErrorKind::UnexpectedEof].contains(&error.kind()) =>
-            {
-                break;
-            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => break,
             Err(error) => return Err(error),
             Ok(len) => {
                 let wanted = (HEADER_LEN + FRAME_MAX).saturating_sub(begun.len());

@@ -98,7 +98,9 @@ fn the_cas_of_the_system_are_those_of_tls() {
     let relay = site.relay(server.addr(), &[]);
     let args = ["send", "--to", &relay.at("localhost"), "--tls", "one"];
     let mut trusting = command(&args, &[]);
-    trusting.env("SSL_CERT_FILE", site.ca.path());
+    trusting
+        .env("SSL_CERT_FILE", site.ca.path())
+        .env_remove("SSL_CERT_DIR");
     assert_done(&finish(trusting, b""));
     assert_eq!(texts(&mut server, 1), ["one"]);
     let others = TestCa::new(site.folder.path(), "other");
@@ -109,7 +111,9 @@ fn the_cas_of_the_system_are_those_of_tls() {
         (none, "the system has no trusted CAs"),
     ] {
         let mut refused = command(&args, &[]);
-        refused.env("SSL_CERT_FILE", file);
+        refused
+            .env("SSL_CERT_FILE", file)
+            .env_remove("SSL_CERT_DIR");
         finish(refused, b"").assert_refused(2, text);
     }
 }
@@ -241,6 +245,21 @@ fn a_replay_shares_the_sessions_of_its_connections() {
 }
 
 #[test]
+fn a_replay_that_is_cut_is_reported() {
+    let site = TlsSite::new();
+    let (_folder, path) = recording(3);
+    let server = Server::start(&[]);
+    let relay = site.relay(server.addr(), &["--no-end"]);
+    let to = relay.at("localhost");
+    let args = ["replay", path.to_str().unwrap(), "--to", &to];
+    let replayed = finish(command(&args, &site.trust()), b"");
+    assert_eq!(replayed.code, Some(1), "{replayed:?}");
+    for text in ["ended without a close_notify", "of 3 of 3 connections"] {
+        assert!(replayed.stderr.contains(text), "{replayed:?}");
+    }
+}
+
+#[test]
 fn sessions_of_a_replay_have_tls() {
     let site = TlsSite::new();
     let (_folder, path) = recording(120);
@@ -334,14 +353,15 @@ fn a_cut_answer_is_incomplete() {
         &["--cut", "17"],
     ] {
         let relay = site.relay(server.addr(), options);
-        let cut = send(&relay, &["--wait-reply"]);
-        assert_eq!(cut.code, Some(1), "{options:?}: {cut:?}");
-        assert!(
-            cut.stderr.contains("ended without a close_notify"),
-            "{cut:?}"
-        );
-        // Nothing is expected, so nothing is missing.
-        assert_done(&send(&relay, &[]));
+        // A peer that refuses what it has received may close so, too.
+        for more in [&["--wait-reply"][..], &[]] {
+            let cut = send(&relay, more);
+            assert_eq!(cut.code, Some(1), "{options:?}: {cut:?}");
+            assert!(
+                cut.stderr.contains("ended without a close_notify"),
+                "{cut:?}"
+            );
+        }
     }
     let relay = site.relay(server.addr(), &[]);
     assert_done(&send(&relay, &["--wait-reply"]));

@@ -390,15 +390,9 @@ async fn check(
     }
 }
 
-/// Reads and discards what the peer sends, until it closes. TLS without an end mark is an end too.
+/// Reads and discards what the peer sends, until it closes.
 async fn discard(read: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
-    loop {
-        match read.read(&mut buffer).await {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
+    while read.read(&mut buffer).await? != 0 {}
+    Ok(())
 }
