@@ -13,6 +13,8 @@ mod files;
 mod identity;
 #[cfg(feature = "tls")]
 mod server;
+#[cfg(all(test, feature = "tls"))]
+mod testing;
 #[cfg(feature = "tls")]
 mod transport;
 #[cfg(feature = "tls")]

@@ -56,6 +56,11 @@ impl TlsServer {
         }))
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> Arc<CurrentConfig> {
+        Arc::clone(&self.current)
+    }
+
     /// Returns what new connections use.
     #[must_use]
     pub fn current(&self) -> Arc<TlsConfig> {

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use rustls::pki_types::CertificateDer;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic,
+};
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -168,51 +170,66 @@ impl TlsTransport {
                 Ok(_) => return Ok(used),
                 Err(error) => {
                     self.state.is_closed = true;
-                    self.take_alert();
+                    self.take_alert(raw.get_mut(used..).unwrap_or_default());
                     return Err(error);
                 }
             }
         }
     }
 
-    /// Takes the alert that follows an error.
-    fn take_alert(&mut self) {
-        for _ in 0..4 {
-            match self.tls.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let _ = append(&mut self.outgoing, 0, |room| data.encode(room));
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                _ => return,
-            }
+    /// Takes the alert that follows an error, with the bytes that were not used: rustls remembers places in them.
+    fn take_alert(&mut self, rest: &mut [u8]) {
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) =
+            self.tls.process_tls_records(rest).state
+        {
+            let _ = append(&mut self.outgoing, 0, |room| data.encode(room));
         }
+    }
+
+    /// Writes records with `write`, which gets the room for them: `room` bytes, or as many as it needs.
+    fn write(
+        &mut self,
+        room: usize,
+        mut write: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
+            &mut [u8],
+        ) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        let Self {
+            tls,
+            incoming,
+            outgoing,
+            ..
+        } = self;
+        // rustls remembers places in the incomplete record. Everything else in there was processed.
+        let UnbufferedStatus { discard, state } = tls.process_tls_records(incoming);
+        let written = match state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let written = append(outgoing, room, |room| write(&mut traffic, room));
+                written.map_err(io::Error::other)
+            }
+            Ok(_) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        incoming.drain(..discard.min(incoming.len()));
+        written
     }
 
     /// Encrypts bytes as one record.
     fn encrypt(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { tls, outgoing, .. } = self;
-        match tls.process_tls_records(&mut []).state {
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                append(outgoing, bytes.len() + RECORD_OVERHEAD, |room| {
-                    traffic.encrypt(bytes, room)
-                })
-                .map_err(io::Error::other)
-            }
-            Ok(_) => Err(io::ErrorKind::BrokenPipe.into()),
-            Err(error) => Err(io::Error::other(error)),
+        if self.state.is_closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
+        self.write(bytes.len() + RECORD_OVERHEAD, |traffic, room| {
+            traffic.encrypt(bytes, room)
+        })
     }
 
     /// Writes close_notify, once.
     fn end(&mut self) {
-        if std::mem::replace(&mut self.state.is_closed, true) {
-            return;
-        }
-        let Self { tls, outgoing, .. } = self;
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) =
-            tls.process_tls_records(&mut []).state
-        {
-            let _ = append(outgoing, RECORD_OVERHEAD, |room| {
+        if !std::mem::replace(&mut self.state.is_closed, true) {
+            // If it cannot be written, the peer reads a cut.
+            let _ = self.write(RECORD_OVERHEAD, |traffic, room| {
                 traffic.queue_close_notify(room)
             });
         }
@@ -474,3 +491,6 @@ fn append<E: NeedsRoom>(
     }
     Err(rustls::Error::General("a record has no length".to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! A fleet for tests: an authority, a server, and devices. Start with [`Fleet`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SerialNumber,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use tempfile::TempDir;
+
+use crate::tls::files::{ClientAuth, MinVersion, TlsFiles};
+use crate::tls::provider;
+
+/// An authority, with the files of a server in a folder.
+pub(super) struct Fleet {
+    pub(super) folder: TempDir,
+    ca: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate with its key.
+pub(super) struct Device {
+    pub(super) certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Fleet {
+    pub(super) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "fleet");
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let fleet = Self { folder, ca };
+        fleet.write("ca.pem", &fleet.ca.pem());
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().unwrap();
+        fleet.write(
+            "server.pem",
+            &params.signed_by(&key, &fleet.ca).unwrap().pem(),
+        );
+        fleet.write("server.key", &key.serialize_pem());
+        fleet
+    }
+
+    pub(super) fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(super) fn files(&self) -> TlsFiles {
+        let path = |name: &str| self.folder.path().join(name);
+        TlsFiles {
+            cert: path("server.pem"),
+            key: path("server.key"),
+            ca: Some(path("ca.pem")),
+            crl: None,
+            allow: None,
+            clients: ClientAuth::Require,
+            min: MinVersion::Tls12,
+            names: true,
+            protocols: Vec::new(),
+        }
+    }
+
+    /// A device with a DNS name.
+    pub(super) fn device(&self, name: &str) -> Device {
+        self.certified(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    /// A device with these parameters.
+    pub(super) fn certified(&self, mut params: CertificateParams) -> Device {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.ca).unwrap();
+        Device {
+            certificate: certificate.der().clone(),
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        }
+    }
+
+    /// A list that revokes a serial number, as PEM.
+    pub(super) fn revoking(&self, serial: &[u8]) -> String {
+        let now = rcgen::date_time_ymd(2024, 1, 1);
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: now,
+            next_update: rcgen::date_time_ymd(2099, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![rcgen::RevokedCertParams {
+                serial_number: SerialNumber::from_slice(serial),
+                revocation_time: now,
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.ca).unwrap().pem().unwrap()
+    }
+
+    /// The configuration of a client.
+    pub(super) fn client(&self, device: Option<&Device>) -> Arc<ClientConfig> {
+        self.client_with(device, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The configuration of a client that speaks one version.
+    pub(super) fn client_of(
+        &self,
+        device: &Device,
+        version: &'static SupportedProtocolVersion,
+    ) -> Arc<ClientConfig> {
+        self.client_with(Some(device), &[version])
+    }
+
+    fn client_with(
+        &self,
+        device: Option<&Device>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match device {
+            Some(device) => builder
+                .with_client_auth_cert(vec![device.certificate.clone()], device.key.clone_key())
+                .unwrap(),
+            None => builder.with_no_client_auth(),
+        };
+        Arc::new(config)
+    }
+}
+
+/// A client of `localhost`.
+pub(super) fn connection(config: &Arc<ClientConfig>) -> ClientConnection {
+    ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap()
+}
