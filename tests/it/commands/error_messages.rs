@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use std::fmt::{Debug, Write};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use blocksd::config::ConfigError;
-use blocksd::error::{CommandError, KeptIn, SessionEnd, SessionError, SpoolFault};
+use blocksd::error::{
+    CommandError, KeptIn, SessionEnd, SessionError, SpoolFault, TlsCause, TlsError, TlsSetupError,
+};
 use blocksd::sinks::console::NotShown;
 use blocksd_engine::event::Dropped;
 use blocksd_recording::{Error as RecordingError, LogError};
@@ -46,6 +49,14 @@ fn every_kind_of_error_matches_the_accepted_message() {
         variants(source, "Error"),
         "add a sample of each kind of error of a recording"
     );
+    let source = include_str!("../../../host-daemon/src/error/tls.rs");
+    for (samples, name) in [
+        (tls_errors().iter().map(kind).collect(), "TlsError"),
+        (setup_errors().iter().map(kind).collect(), "TlsSetupError"),
+    ] {
+        let samples: BTreeSet<_> = samples;
+        assert_eq!(samples, variants(source, name), "add a sample of each");
+    }
     let mut text = HEADER.to_owned();
     for error in errors {
         writeln!(text, "\n{}: {}\n{error}", kind(&error), error.code() as u8).unwrap();
@@ -71,6 +82,10 @@ fn errors() -> Vec<CommandError> {
         CommandError::Listen {
             address: address(),
             error: os(libc::EADDRINUSE),
+        },
+        CommandError::Tls {
+            address: address(),
+            error: Box::new(io::Error::other("the cause")),
         },
         CommandError::Connect {
             address: address(),
@@ -192,6 +207,9 @@ fn errors() -> Vec<CommandError> {
         CommandError::Unbalanced,
     ]);
     errors.extend(session_errors().into_iter().map(CommandError::from));
+    let connection = |error: TlsError| CommandError::Connection(error.into());
+    errors.extend(tls_errors().into_iter().map(connection));
+    errors.extend(setup_errors().into_iter().map(CommandError::from));
     errors
 }
 
@@ -280,6 +298,79 @@ fn session_errors() -> Vec<SessionError> {
     ];
     errors.extend(codes.map(refused));
     errors
+}
+
+/// One error of each kind of [`TlsError`].
+fn tls_errors() -> Vec<TlsError> {
+    let source = || -> TlsCause { Arc::new(io::Error::other("the cause")) };
+    vec![
+        TlsError::Untrusted {
+            trusted: "ca.pem".to_owned(),
+            source: source(),
+        },
+        TlsError::WrongName {
+            expected: "box".to_owned(),
+            presented: vec!["daemon.example".to_owned(), "192.0.2.7".to_owned()],
+            source: source(),
+        },
+        TlsError::NotValidNow {
+            validity: "expired at 2021-01-01T00:00:00Z".to_owned(),
+            source: source(),
+        },
+        TlsError::Unusable {
+            reason: "it is that of a CA".to_owned(),
+            source: source(),
+        },
+        TlsError::NotTls { source: source() },
+        TlsError::Alert {
+            alert: "certificate_required".to_owned(),
+            meaning: "it requires a client certificate".to_owned(),
+            is_final: true,
+            source: source(),
+        },
+        TlsError::Protocol { source: source() },
+        TlsError::Late,
+        TlsError::Closed { source: source() },
+        TlsError::Failed {
+            source: source(),
+            kind: io::ErrorKind::ConnectionReset,
+        },
+        TlsError::Truncated { source: source() },
+    ]
+}
+
+/// One error of each kind of [`TlsSetupError`].
+fn setup_errors() -> Vec<TlsSetupError> {
+    let path = || PathBuf::from("client.pem");
+    vec![
+        TlsSetupError::NotOn {
+            option: "--tls-cert",
+        },
+        TlsSetupError::NotHttps { option: "--tls-ca" },
+        TlsSetupError::NoCertificate {
+            path: path(),
+            has: Some("a private key"),
+        },
+        TlsSetupError::NoKey {
+            path: path(),
+            has: None,
+        },
+        TlsSetupError::EncryptedKey { path: path() },
+        TlsSetupError::OtherKey {
+            key: PathBuf::from("client.key"),
+            cert: path(),
+        },
+        TlsSetupError::Malformed {
+            path: path(),
+            reason: "certificate 1: bad encoding".to_owned(),
+        },
+        TlsSetupError::NoSystemCas { reason: None },
+        TlsSetupError::BadName {
+            name: "not a name".to_owned(),
+        },
+        TlsSetupError::Library(Arc::new(io::Error::other("the cause"))),
+        TlsSetupError::NotBuilt,
+    ]
 }
 
 fn unshown() -> String {

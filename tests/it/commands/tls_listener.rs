@@ -122,7 +122,11 @@ fn refusals_of_the_listener_are_named() {
                 "has expired, or is not valid yet",
             ),
             (&revoked, site.identity(), "is revoked; use another one"),
-            (&allow, site.identity(), "is not permitted there"),
+            (
+                &allow,
+                site.identity(),
+                "does not accept the client certificate",
+            ),
         ] {
             let server = Server::start(&["--listen", &listener(&site, more)]);
             let to = format!("localhost:{}", server.addr().port());

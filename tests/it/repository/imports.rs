@@ -132,6 +132,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("http", &["engine", "api", "recorded", "view"]),
     ("service", &["engine", "escape"]),
     ("error", &["config", "engine", ENGINE, RECORDING]),
+    ("tls", &["cli", "engine", ENGINE, "error", "service"]),
     ("commands", &["*"]),
     ("serve", &["*"]),
     ("reload", &["*"]),

@@ -145,7 +145,9 @@ impl Explainer {
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateUnknown
             | AlertDescription::DecryptError => {
-                format!("it does not accept {own}; use one that its CA signed for clients")
+                format!(
+                    "it does not accept {own}; use one that its CA signed for clients, with a name that it permits"
+                )
             }
             AlertDescription::UnrecognisedName => {
                 "it has no certificate for this name; give --tls-name NAME".to_owned()

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 #[cfg(feature = "tls")]
@@ -55,7 +55,7 @@ impl ClientStream {
                 })
             }
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => stream.shutdown().await,
+            Self::Tls(stream) => tokio::io::AsyncWriteExt::shutdown(&mut **stream).await,
         }
     }
 }
