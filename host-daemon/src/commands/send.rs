@@ -172,7 +172,7 @@ fn connect(
                     error,
                 });
             }
-            Err(_) => runtime.block_on(sleep(RETRY)),
+            Err(_) => runtime.block_on(async { sleep(RETRY).await }),
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 #[cfg(feature = "tls")]
 use self::setup::ClientSetup;
 #[cfg(not(feature = "tls"))]
-use self::setup_not_built::ClientSetup;
+use self::setup_not_built::AbsentSetup as ClientSetup;
 pub(crate) use self::stream::ClientStream;
 use crate::cli::TlsOptions;
 use crate::error::{CommandError, TlsError, TlsSetupError};

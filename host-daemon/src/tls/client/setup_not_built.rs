@@ -1,4 +1,4 @@
-//! In a build without the feature `tls`: [`ClientSetup`] refuses.
+//! In a build without the feature `tls`: [`AbsentSetup`] refuses.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,9 +11,9 @@ use crate::error::{CommandError, TlsSetupError};
 
 /// There is none.
 #[derive(Debug)]
-pub(super) struct ClientSetup(Infallible);
+pub(super) struct AbsentSetup(Infallible);
 
-impl ClientSetup {
+impl AbsentSetup {
     /// Refuses: this build has no TLS.
     ///
     /// # Errors
