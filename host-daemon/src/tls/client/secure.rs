@@ -40,6 +40,12 @@ impl SecureStream {
         }
     }
 
+    /// Whether a `close_notify` of the server has arrived.
+    fn has_peer_ended(&mut self) -> bool {
+        let processed = self.stream.get_mut().1.process_new_packets();
+        processed.is_ok_and(|state| state.peer_has_closed())
+    }
+
     /// Takes the records that have arrived, and returns the error among them. Data stays readable.
     fn pending_alert(&mut self) -> Option<rustls::Error> {
         let (tcp, session) = self.stream.get_mut();
@@ -94,6 +100,15 @@ impl AsyncWrite for SecureStream {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_shutdown(context);
-        polled.map_err(|error| this.of_write(error))
+        polled.map(|ended| match ended {
+            Err(error) => match this.of_write(error) {
+                // The server has ended the connection before, and takes nothing more.
+                error if error.kind() == io::ErrorKind::BrokenPipe && this.has_peer_ended() => {
+                    Ok(())
+                }
+                error => Err(error),
+            },
+            ended => ended,
+        })
     }
 }
