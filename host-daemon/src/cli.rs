@@ -11,6 +11,7 @@ mod selection;
 mod serve;
 mod tap;
 mod time;
+mod tls;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub use self::selection::Selection;
 pub use self::serve::{Options, Serve};
 pub use self::tap::{Tap, Top};
 pub use self::time::Last;
+pub use self::tls::TlsOptions;
 
 use crate::config::value::{framing, seconds};
 use crate::config::{ConfigError, Partial};
@@ -126,6 +128,9 @@ pub struct Send {
     /// left first.
     #[arg(long, value_name = "FILE", requires = "session")]
     pub spool: Option<PathBuf>,
+    /// TLS of the connection.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// Messages to send; without any, each line of standard input is one.
     #[arg(value_name = "MESSAGE")]
     pub messages: Vec<String>,

@@ -41,7 +41,7 @@ use self::ca_not_built as ca;
 #[cfg(not(feature = "top"))]
 use self::top_not_built as top;
 use crate::cli::{Command, Demo};
-use crate::error::CommandError;
+use crate::error::{CommandError, TlsSetupError};
 use crate::serve;
 use crate::service::log;
 
@@ -80,6 +80,7 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             messages: arguments.messages,
             wait_reply: arguments.wait_reply,
             connect_timeout: arguments.connect_timeout.unwrap_or_default(),
+            tls: arguments.tls,
         }),
         Command::Read(arguments) if read_table::is_table(&arguments)? => {
             read_table::read(&arguments)
@@ -96,7 +97,10 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
         Command::Devices(arguments) => match &arguments.url {
             Some(url) => {
                 let token = arguments.token.as_deref();
-                devices::of_daemon(url, token, arguments.json, &runtime()?)
+                devices::of_daemon(url, token, &arguments.tls, arguments.json, &runtime()?)
+            }
+            None if let Some(option) = arguments.tls.first() => {
+                Err(TlsSetupError::NotHttps { option }.into())
             }
             None => devices::of_recordings(&arguments.paths, arguments.json),
         },

@@ -4,6 +4,7 @@ mod ca;
 mod code;
 mod from;
 mod session;
+mod tls;
 mod words;
 
 use std::io;
@@ -17,6 +18,7 @@ use framing_core::{AnyFraming, Fault, Refusal};
 pub use self::ca::CaError;
 pub use self::code::Code;
 pub use self::session::{KeptIn, SessionEnd, SessionError, SpoolFault};
+pub use self::tls::{TlsCause, TlsError, TlsSetupError, is_final};
 use self::words::{duplicate, not_exported, not_whole, unrecorded, with_causes};
 
 use crate::config::error::ConfigError;
@@ -368,6 +370,9 @@ pub enum CommandError {
         /// The greatest number, with all messages that the disk has not confirmed.
         most: u64,
     },
+    /// TLS cannot be set up.
+    #[error("{0}")]
+    ClientTls(#[from] TlsSetupError),
     /// A session that did not deliver everything.
     #[error("{0}")]
     Session(#[from] SessionError),

@@ -27,4 +27,5 @@ pub mod reload;
 pub mod serve;
 pub mod service;
 pub mod sinks;
+mod tls;
 pub mod view;

@@ -30,6 +30,9 @@ mod commands {
     pub(crate) mod send_session;
     pub(crate) mod send_spool;
     mod sessions;
+    mod tls_clients;
+    mod tls_listener;
+    mod tls_refusals;
     mod transcripts;
 }
 

@@ -44,6 +44,8 @@ pub mod skip;
 pub mod small_disk;
 pub mod story;
 pub mod subcommands;
+pub mod test_ca;
+pub mod tls_relay;
 pub mod tmux;
 pub mod viewer;
 pub mod workplace;

@@ -32,6 +32,12 @@ pub fn http_addr(server: &Server) -> SocketAddr {
     addr_of(server, "page on http://")
 }
 
+/// The address of the API of a daemon that was started with `--http` and a certificate for it.
+#[track_caller]
+pub fn https_addr(server: &Server) -> SocketAddr {
+    addr_of(server, "page on https://")
+}
+
 #[track_caller]
 fn addr_of(server: &Server, begin: &str) -> SocketAddr {
     let log_text = server.process.error_text();

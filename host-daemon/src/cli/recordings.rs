@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::cli::fields::TableOptions;
 use crate::cli::selection::Selection;
 use crate::cli::time::time;
+use crate::cli::tls::TlsOptions;
 use crate::config::value::{Decoding, Timeout, decoding, framing, timeout};
 
 /// Arguments of `recover`.
@@ -130,6 +131,9 @@ pub struct Replay {
     /// on its disk, and connect again after an interruption.
     #[arg(long)]
     pub session: bool,
+    /// TLS of the connections.
+    #[command(flatten)]
+    pub tls: TlsOptions,
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -1,6 +1,7 @@
 //! Asks a running daemon over its HTTP API. Start with [`DaemonClient`]: [`get`](DaemonClient::get) reads an answer,
 //! [`follow`](DaemonClient::follow) the lines of one that does not end.
 
+use std::error::Error;
 use std::fmt::{Display, Write as _};
 use std::io;
 use std::path::Path;
@@ -10,15 +11,19 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::http::uri::Scheme;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::net::lookup_host;
+use tokio::task::JoinHandle;
 
 use crate::api::from_json;
-use crate::error::CommandError;
+use crate::cli::TlsOptions;
+use crate::error::{CommandError, TlsError};
 use crate::escape::printable;
 use crate::http::access::read_token;
+use crate::tls::client::Connector;
 
 /// Maximum time until the daemon has answered, if the command sets no other.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,19 +37,21 @@ const LINE_MAX: usize = 16 << 20;
 const REFUSAL_MAX: usize = 64 << 10;
 /// Characters of an error of the daemon that are shown.
 const REASON_MAX: usize = 200;
-/// The port of a URL that has none.
-const PORT: u16 = 80;
+/// The port of a URL that has none, and that of one with TLS.
+const PORTS: [u16; 2] = [80, 443];
 
 /// A client of one daemon. It keeps its connection for the next request.
 #[derive(Debug)]
 pub(super) struct DaemonClient {
     url: Uri,
+    connector: Connector,
     token: Option<HeaderValue>,
     timeout: Duration,
     kept: Option<RequestSender>,
 }
 
 type RequestSender = SendRequest<Empty<Bytes>>;
+type ConnectionTask = JoinHandle<Result<(), hyper::Error>>;
 
 /// The path and query of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,10 +97,16 @@ impl DaemonClient {
     /// A client of the daemon at this address. It does not connect yet.
     ///
     /// # Errors
-    /// [`CommandError::File`] if the token cannot be read.
-    pub(super) fn new(url: &Uri, token: Option<&Path>) -> Result<Self, CommandError> {
+    /// [`CommandError::File`] if a file cannot be read; [`CommandError::ClientTls`].
+    pub(super) fn new(
+        url: &Uri,
+        token: Option<&Path>,
+        tls: &TlsOptions,
+    ) -> Result<Self, CommandError> {
+        let is_https = url.scheme() == Some(&Scheme::HTTPS);
         Ok(Self {
             url: url.clone(),
+            connector: Connector::of_url(tls, is_https, url.host().unwrap_or_default())?,
             token: token.map(bearer).transpose()?,
             timeout: TIMEOUT,
             kept: None,
@@ -179,8 +192,12 @@ impl DaemonClient {
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_MAX).collect();
         let body = body.await;
-        let body =
-            body.map_err(|error| self.failed(format!("the answer is incomplete: {error}")))?;
+        let body = body.map_err(|error| {
+            self.failed(format!(
+                "the answer is incomplete: {}",
+                reason(error.as_ref())
+            ))
+        })?;
         self.kept = Some(sender);
         Ok((status, body.to_bytes()))
     }
@@ -196,26 +213,35 @@ impl DaemonClient {
             return Ok((kept, response));
         }
         // There was no connection, or the daemon has closed it meanwhile.
-        let mut sender = self.connect().await?;
-        let sent = sender.send_request(self.request(target)?).await;
-        let response = sent.map_err(|error| self.failed(format!("not answered: {error}")))?;
-        Ok((sender, response))
+        let (mut sender, connection) = self.connect().await?;
+        match sender.send_request(self.request(target)?).await {
+            Ok(response) => Ok((sender, response)),
+            Err(error) => {
+                drop(sender);
+                let ended = connection.await.ok().and_then(Result::err);
+                Err(self.unanswered(&error, ended.as_ref()))
+            }
+        }
     }
 
-    async fn connect(&self) -> Result<RequestSender, CommandError> {
+    async fn connect(&self) -> Result<(RequestSender, ConnectionTask), CommandError> {
         let host = self.url.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((host, self.url.port_u16().unwrap_or(PORT))).await;
-        let stream = stream.map_err(|error| CommandError::Connect {
+        let port = PORTS[usize::from(self.connector.is_tls())];
+        let connected = async {
+            let found = lookup_host((host, self.url.port_u16().unwrap_or(port))).await?;
+            let found: Vec<_> = found.collect();
+            // The whole request has a limit on its time.
+            self.connector.connect(&found, None).await
+        };
+        let stream = connected.await.map_err(|error| CommandError::Connect {
             address: self.authority().to_owned(),
             error,
         })?;
         let connected = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) =
-            connected.map_err(|error| self.failed(format!("not answered: {error}")))?;
+        let (sender, connection) = connected.map_err(|error| self.unanswered(&error, None))?;
         // It ends when the sender and the answer are dropped.
-        tokio::spawn(connection);
-        Ok(sender)
+        Ok((sender, tokio::spawn(connection)))
     }
 
     fn request(&self, target: &RequestTarget) -> Result<Request<Empty<Bytes>>, CommandError> {
@@ -240,7 +266,11 @@ impl DaemonClient {
     }
 
     fn address(&self) -> String {
-        format!("http://{}", self.authority())
+        let scheme = match self.connector.is_tls() {
+            true => "https",
+            false => "http",
+        };
+        format!("{scheme}://{}", self.authority())
     }
 
     /// Why the daemon refused a request. The text comes from the other end, so it is escaped and cut.
@@ -268,6 +298,20 @@ impl DaemonClient {
         CommandError::Request { url, reason }
     }
 
+    /// The error of a request without an answer, and that of its connection. In TLS 1.3, the server refuses a client
+    /// certificate only here.
+    fn unanswered(&self, error: &hyper::Error, ended: Option<&hyper::Error>) -> CommandError {
+        let of_connection = ended.and_then(|ended| TlsError::among_causes(ended));
+        match TlsError::among_causes(error).or(of_connection) {
+            Some(refused) if refused.is_final() => CommandError::Connect {
+                address: self.authority().to_owned(),
+                error: refused.clone().into(),
+            },
+            Some(cut) => self.failed(format!("not answered: {cut}")),
+            None => self.failed(format!("not answered: {error}")),
+        }
+    }
+
     fn late(&self) -> CommandError {
         self.failed(format!("no answer within {} s", self.timeout.as_secs()))
     }
@@ -284,9 +328,11 @@ impl StreamedLines {
             let frame = match frame {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => return Err(self.failed("the daemon has ended".to_owned())),
-                // The library's error says no more than that.
-                Ok(Some(Err(_))) => {
-                    return Err(self.failed("the daemon has ended or was lost".to_owned()));
+                // The library's error says no more than that, except with TLS.
+                Ok(Some(Err(error))) => {
+                    let cause = TlsError::among_causes(&error);
+                    let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
+                    return Err(self.failed(format!("the daemon has ended or was lost{cause}")));
                 }
                 Err(_) => {
                     let seconds = SILENCE_MAX.as_secs();
@@ -314,6 +360,11 @@ impl StreamedLines {
         let url = self.address.clone();
         CommandError::Request { url, reason }
     }
+}
+
+/// An error of the library, or that of TLS among its causes.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    TlsError::among_causes(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The header with the token of a file.

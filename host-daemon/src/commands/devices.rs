@@ -11,6 +11,7 @@ use hyper::Uri;
 use tokio::runtime::Runtime;
 
 use crate::api::devices::{DeviceReport, DevicesReport, urgency};
+use crate::cli::TlsOptions;
 use crate::commands::client::{DaemonClient, RequestTarget};
 use crate::commands::content::report_empty;
 use crate::commands::read::check_losses;
@@ -50,14 +51,15 @@ pub fn of_recordings(paths: &[PathBuf], as_json: bool) -> Result<(), CommandErro
 /// Lists the devices of the daemon at this address.
 ///
 /// # Errors
-/// [`CommandError::Connect`], [`CommandError::Request`], [`CommandError::File`].
+/// [`CommandError::Connect`], [`CommandError::Request`], [`CommandError::File`], [`CommandError::ClientTls`].
 pub fn of_daemon(
     url: &Uri,
     token: Option<&Path>,
+    tls: &TlsOptions,
     as_json: bool,
     runtime: &Runtime,
 ) -> Result<(), CommandError> {
-    let mut client = DaemonClient::new(url, token)?;
+    let mut client = DaemonClient::new(url, token, tls)?;
     let target = RequestTarget::new("/api/v1/devices");
     let report: DevicesReport = runtime.block_on(client.get(&target))?;
     let written = match as_json {

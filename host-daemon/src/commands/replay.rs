@@ -29,6 +29,7 @@ use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::recorded::lifecycle::Lifecycle;
 use crate::service::log::print_status;
 use crate::service::signals;
+use crate::tls::client::Connector;
 use blocksd_engine::event::Event;
 use blocksd_recording::{Error as RecordingError, LostRange, Message, Missed, Visitor};
 
@@ -39,6 +40,7 @@ use blocksd_recording::{Error as RecordingError, LostRange, Message, Missed, Vis
 /// message cannot be sent, [`CommandError::NotWhole`] if data of the recording is lost (everything else is sent anyway),
 /// [`CommandError::Interrupted`], and [`CommandError::Recording`].
 pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError> {
+    let connector = Connector::of_address(&arguments.tls, &arguments.to)?;
     let selected = Selected::new(&arguments.paths, &arguments.select)?;
     let totals = Arc::new(ReplayTotals::new());
     let stop = CancellationToken::new();
@@ -52,6 +54,7 @@ pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError>
         player: BlockingPlayer {
             player: Player::new(
                 arguments,
+                connector,
                 Arc::clone(&totals),
                 stop.clone(),
                 failure.clone(),

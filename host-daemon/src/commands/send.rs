@@ -1,23 +1,28 @@
 //! `blocksd send`: sends messages from the command line, standard input or a file to a daemon. Start with [`send`].
 
+mod blocking;
 pub(crate) mod session;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use embedded_io_adapters::std::FromStd;
 use framing_core::session::wire::{Closing, ClosingCode, Down};
-use framing_core::{AnyFraming, ReceivedPiece, SendError, blocking};
+use framing_core::{AnyFraming, ReceivedPiece, SendError, blocking as framed};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::NamedTempFile;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, sleep};
 
+use self::blocking::BlockingStream;
+use crate::cli::TlsOptions;
 use crate::commands::session::client::HEADER_LEN;
-use crate::error::{CommandError, SessionError};
+use crate::error::{CommandError, SessionError, is_final};
 use crate::escape::terminal;
+use crate::tls::client::{ClientStream, Connector};
 use blocksd_engine::connection::reply::file::{CHUNK, FileChunks};
 use blocksd_engine::connection::responder::ReplyError;
 use blocksd_engine::listen::resolve::resolve;
@@ -38,6 +43,8 @@ pub struct SendOptions {
     pub wait_reply: bool,
     /// Retry a failed connection attempt for up to this time.
     pub connect_timeout: Duration,
+    /// TLS of the connection.
+    pub tls: TlsOptions,
 }
 
 /// Length from which a file gets a progress bar, in bytes.
@@ -51,19 +58,23 @@ const FRAME_MAX: usize = 44;
 /// How long a reset may take to arrive after a close.
 const RESET_WAIT: Duration = Duration::from_millis(20);
 
-type BlockingWriter<W> = blocking::Writer<FromStd<W>, AnyFraming>;
+type BlockingWriter<W> = framed::Writer<FromStd<W>, AnyFraming>;
 
 /// Sends the messages, ends the series, and prints the reply if that is requested.
 ///
 /// # Errors
 /// If something cannot be read, sent or printed.
 pub fn send(options: &SendOptions) -> Result<(), CommandError> {
-    let stream = connect(&options.to, options.connect_timeout)?;
-    match write_messages(&stream, options) {
-        Ok(()) if options.wait_reply => print_reply(&stream, options.framing),
-        Ok(()) => wait_for_close(&stream, options.framing),
+    let connector = Connector::of_address(&options.tls, &options.to)?;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(CommandError::Start)?;
+    let stream = connect(&runtime, &connector, &options.to, options.connect_timeout)?;
+    let stream = &mut BlockingStream::new(&runtime, stream);
+    match write_messages(stream, options) {
+        Ok(()) if options.wait_reply => print_reply(stream, options.framing),
+        Ok(()) => wait_for_close(stream, options.framing),
         // A daemon that has refused the connection may have said so before.
-        Err(CommandError::Connection(error)) => match wait_for_close(&stream, options.framing) {
+        Err(CommandError::Connection(error)) => match wait_for_close(stream, options.framing) {
             Err(CommandError::Session(refused)) => Err(refused.into()),
             _ => Err(CommandError::Connection(error)),
         },
@@ -72,8 +83,12 @@ pub fn send(options: &SendOptions) -> Result<(), CommandError> {
 }
 
 /// Writes the messages, the end of the series and that of the connection.
-fn write_messages(stream: &TcpStream, options: &SendOptions) -> Result<(), CommandError> {
-    let mut writer = BlockingWriter::new(FromStd::new(BufWriter::new(stream)), options.framing);
+fn write_messages(
+    stream: &mut BlockingStream<'_>,
+    options: &SendOptions,
+) -> Result<(), CommandError> {
+    let buffered = BufWriter::new(&mut *stream);
+    let mut writer = BlockingWriter::new(FromStd::new(buffered), options.framing);
     if let Some(path) = &options.file {
         send_with_progress(&mut writer, options.framing, path)?;
     } else if options.messages.is_empty() {
@@ -84,20 +99,18 @@ fn write_messages(stream: &TcpStream, options: &SendOptions) -> Result<(), Comma
         }
     }
     writer.finish()?;
-    // The peer has reset the connection before.
-    let reset = |error: io::Error| match error.kind() {
-        ErrorKind::NotConnected => ErrorKind::ConnectionReset.into(),
-        _ => error,
-    };
-    let ended = stream.shutdown(Shutdown::Write).map_err(reset);
-    ended.map_err(CommandError::Connection)
+    drop(writer);
+    stream.close_write().map_err(CommandError::Connection)
 }
 
 /// Waits until the peer closes, or is silent for [`SILENCE`]: only then does a reset show that it has not read everything.
 ///
 /// # Errors
 /// [`CommandError::Connection`]; [`SessionError::Required`] if the reply says that.
-fn wait_for_close(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
+fn wait_for_close(
+    stream: &mut BlockingStream<'_>,
+    framing: AnyFraming,
+) -> Result<(), CommandError> {
     let mut begun = Vec::new();
     let read = read_until_close(stream, &mut begun);
     let message = begun
@@ -117,16 +130,13 @@ fn requires_session(message: &[u8]) -> bool {
 }
 
 /// Keeps the beginning of the reply.
-fn read_until_close(mut stream: &TcpStream, begun: &mut Vec<u8>) -> io::Result<()> {
-    stream.set_read_timeout(Some(SILENCE))?;
+fn read_until_close(stream: &mut BlockingStream<'_>, begun: &mut Vec<u8>) -> io::Result<()> {
+    stream.set_read_timeout(SILENCE);
     let mut reply = [0; 4096];
     loop {
         match stream.read(&mut reply) {
             Ok(0) => break,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                break;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::TimedOut => break,
             Err(error) => return Err(error),
             Ok(len) => {
                 let wanted = (HEADER_LEN + FRAME_MAX).saturating_sub(begun.len());
@@ -143,38 +153,28 @@ fn read_until_close(mut stream: &TcpStream, begun: &mut Vec<u8>) -> io::Result<(
 ///
 /// # Errors
 /// [`CommandError::Connect`] with the last error.
-pub fn connect(address: &str, timeout: Duration) -> Result<TcpStream, CommandError> {
+fn connect(
+    runtime: &Runtime,
+    connector: &Connector,
+    address: &str,
+    timeout: Duration,
+) -> Result<ClientStream, CommandError> {
     let begin = Instant::now();
+    // None, if it is later than the clock can express.
+    let deadline = begin.checked_add(timeout).filter(|_| !timeout.is_zero());
     loop {
-        match connect_once(address, timeout.saturating_sub(begin.elapsed())) {
+        let connect = async { connector.connect(&resolve(address)?, deadline).await };
+        match runtime.block_on(connect) {
             Ok(stream) => return Ok(stream),
-            // A retry cannot help against a text that is not an address.
-            Err(error) if timeout <= begin.elapsed() || error.kind() == ErrorKind::InvalidInput => {
+            Err(error) if timeout <= begin.elapsed() || is_final(&error) => {
                 return Err(CommandError::Connect {
                     address: address.into(),
                     error,
                 });
             }
-            Err(_) => std::thread::sleep(RETRY),
+            Err(_) => runtime.block_on(async { sleep(RETRY).await }),
         }
     }
-}
-
-/// Tries each address of a name once. A timeout of zero means that of the system.
-fn connect_once(address: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let mut failure = ErrorKind::AddrNotAvailable.into();
-    for address in resolve(address)? {
-        let connected = if timeout.is_zero() {
-            TcpStream::connect(address)
-        } else {
-            TcpStream::connect_timeout(&address, timeout)
-        };
-        match connected {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
 }
 
 /// Sends a file, or the content of a pipe, as one message (in `fixed:N`, as one for each `N` bytes), in constant memory.
@@ -275,8 +275,8 @@ fn send_lines<W: Write>(
 }
 
 /// Prints each message of the reply with a newline after it; prints a stream unchanged.
-fn print_reply(stream: &TcpStream, framing: AnyFraming) -> Result<(), CommandError> {
-    let mut reader = blocking::Reader::new(FromStd::new(stream), framing, [0; 8192]);
+fn print_reply(stream: &mut BlockingStream<'_>, framing: AnyFraming) -> Result<(), CommandError> {
+    let mut reader = framed::Reader::new(FromStd::new(stream), framing, [0; 8192]);
     let mut out = terminal::stdout();
     let mut is_first = true;
     loop {

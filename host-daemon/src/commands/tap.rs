@@ -40,7 +40,8 @@ pub fn tap(arguments: Tap, runtime: Runtime) -> Result<(), CommandError> {
 }
 
 async fn print(arguments: Tap) -> Result<(), CommandError> {
-    let mut client = DaemonClient::new(&arguments.daemon.url, arguments.daemon.token.as_deref())?;
+    let daemon = &arguments.daemon;
+    let mut client = DaemonClient::new(&daemon.url, daemon.token.as_deref(), &daemon.tls)?;
     let mut lines = client.follow(&target(&arguments)).await?;
     match arguments.json {
         true => pass_on(&mut lines).await,

@@ -4,7 +4,7 @@ use std::io;
 
 use blocksd_recording::Error as RecordingError;
 
-use crate::error::{CaError, CommandError, SessionError, SpoolFault};
+use crate::error::{CaError, CommandError, SessionEnd, SessionError, SpoolFault, TlsError};
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,9 @@ impl CommandError {
                     code => code,
                 }
             }),
+            Self::Connection(error) | Self::Reconnect { error, .. } => refused_by_tls(error),
             Self::NoCommand(_)
+            | Self::ClientTls(_)
             | Self::Framing { .. }
             | Self::Unsendable { .. }
             | Self::FileTooLong { .. }
@@ -91,7 +93,6 @@ impl CommandError {
             | Self::CutOff { .. }
             | Self::Unsent { .. }
             | Self::TooManyConnections { .. }
-            | Self::Reconnect { .. }
             | Self::Interrupted
             | Self::NotWhole { .. }
             | Self::NotExported { .. }
@@ -100,7 +101,6 @@ impl CommandError {
             | Self::RefusedLine { .. }
             | Self::Fault(_)
             | Self::Closed { .. }
-            | Self::Connection(_)
             | Self::Output(_)
             | Self::OutputClosed { .. }
             | Self::OutputFailed { .. }
@@ -135,6 +135,10 @@ fn ca(error: &CaError) -> Code {
 
 fn session(error: &SessionError) -> Code {
     match error {
+        SessionError::Unacknowledged {
+            cause: SessionEnd::Connect { error, .. } | SessionEnd::Failed(error),
+            ..
+        } => refused_by_tls(error),
         SessionError::Unacknowledged { .. }
         | SessionError::TooLong { .. }
         | SessionError::NotRecorded { .. } => Code::Failed,
@@ -145,6 +149,14 @@ fn session(error: &SessionError) -> Code {
             SpoolFault::Io(error) => code(Subject::File, error),
             _ => Code::Wrong,
         },
+    }
+}
+
+/// A connection that fails is failed work, unless the options or files of TLS are the reason.
+fn refused_by_tls(error: &io::Error) -> Code {
+    match TlsError::among_causes(error).is_some_and(TlsError::is_final) {
+        true => Code::Wrong,
+        false => Code::Failed,
     }
 }
 

@@ -12,7 +12,7 @@ use framing_core::session::wire::ClosingCode;
 #[non_exhaustive]
 pub enum SessionError {
     /// There was no connection for too long.
-    #[error("{}: {cause}{}", unsent(*messages, *acknowledged), kept(*messages, *untaken, spool.as_ref()))]
+    #[error("{}: {cause}{}", unsent(*messages, *acknowledged), kept(*messages, *untaken, spool.as_deref()))]
     Unacknowledged {
         /// Number of messages that are not acknowledged.
         messages: u64,
@@ -21,7 +21,7 @@ pub enum SessionError {
         /// Number of messages that are acknowledged.
         acknowledged: u64,
         /// The file that has the others.
-        spool: Option<KeptIn>,
+        spool: Option<Box<KeptIn>>,
         /// Why the last connection, or the last attempt to connect, ended.
         #[source]
         cause: SessionEnd,
@@ -86,6 +86,8 @@ pub struct KeptIn {
     pub path: PathBuf,
     /// The address of the daemon that they are for.
     pub address: String,
+    /// The options of TLS, each after a space.
+    pub tls: String,
 }
 
 /// Why a connection of a session ended, or was not made.
@@ -203,12 +205,12 @@ fn kept(messages: u64, untaken: u64, spool: Option<&KeptIn>) -> impl fmt::Displa
     fmt::from_fn(move |f| {
         match spool {
         _ if messages == 0 => Ok(()),
-        Some(KeptIn { path, address }) => {
+        Some(KeptIn { path, address, tls }) => {
             let kept = messages - untaken;
             if kept != 0 {
                 write!(
                     f,
-                    "; {kept} in the spool: send with `blocksd send --session --to {address} --spool {} </dev/null`",
+                    "; {kept} in the spool: send with `blocksd send --session --to {address}{tls} --spool {} </dev/null`",
                     path.display()
                 )?;
             }

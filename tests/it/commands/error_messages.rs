@@ -6,9 +6,13 @@ use std::collections::BTreeSet;
 use std::fmt::{Debug, Write};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use blocksd::config::ConfigError;
-use blocksd::error::{CaError, CommandError, KeptIn, SessionEnd, SessionError, SpoolFault};
+use blocksd::error::{
+    CaError, CommandError, KeptIn, SessionEnd, SessionError, SpoolFault, TlsCause, TlsError,
+    TlsSetupError,
+};
 use blocksd::sinks::console::NotShown;
 use blocksd_engine::event::Dropped;
 use blocksd_recording::{Error as RecordingError, LogError};
@@ -53,6 +57,14 @@ fn every_kind_of_error_matches_the_accepted_message() {
         variants(source, "Error"),
         "add a sample of each kind of error of a recording"
     );
+    let source = include_str!("../../../host-daemon/src/error/tls.rs");
+    for (samples, name) in [
+        (tls_errors().iter().map(kind).collect(), "TlsError"),
+        (setup_errors().iter().map(kind).collect(), "TlsSetupError"),
+    ] {
+        let samples: BTreeSet<_> = samples;
+        assert_eq!(samples, variants(source, name), "add a sample of each");
+    }
     let mut text = HEADER.to_owned();
     for error in errors {
         writeln!(text, "\n{}: {}\n{error}", kind(&error), error.code() as u8).unwrap();
@@ -81,20 +93,7 @@ fn errors() -> Vec<CommandError> {
         },
         CommandError::Tls {
             address: address(),
-            error: blocksd_engine::tls::TlsFiles {
-                cert: "missing.pem".into(),
-                key: "missing.key".into(),
-                ca: None,
-                crl: None,
-                allow: None,
-                clients: blocksd_engine::tls::ClientAuth::None,
-                min: blocksd_engine::tls::MinVersion::Tls12,
-                names: true,
-                protocols: Vec::new(),
-            }
-            .load()
-            .expect_err("there is no such file")
-            .into(),
+            error: Box::new(io::Error::other("the cause")),
         },
         CommandError::Connect {
             address: address(),
@@ -217,6 +216,9 @@ fn errors() -> Vec<CommandError> {
     ]);
     errors.extend(session_errors().into_iter().map(CommandError::from));
     errors.extend(ca_errors().into_iter().map(CommandError::from));
+    let connection = |error: TlsError| CommandError::Connection(error.into());
+    errors.extend(tls_errors().into_iter().map(connection));
+    errors.extend(setup_errors().into_iter().map(CommandError::from));
     errors
 }
 
@@ -282,10 +284,11 @@ fn session_errors() -> Vec<SessionError> {
             messages: 5,
             untaken: 2,
             acknowledged: 1,
-            spool: Some(KeptIn {
+            spool: Some(Box::new(KeptIn {
                 path: PathBuf::from("spool"),
                 address: "127.0.0.1:1060".to_owned(),
-            }),
+                tls: " --tls-ca ca.pem".to_owned(),
+            })),
             cause: SessionEnd::Silent { timeout_s: 30 },
         },
         SessionError::Unacknowledged {
@@ -342,6 +345,79 @@ fn session_errors() -> Vec<SessionError> {
     ];
     errors.extend(codes.map(refused));
     errors
+}
+
+/// One error of each kind of [`TlsError`].
+fn tls_errors() -> Vec<TlsError> {
+    let source = || -> TlsCause { Arc::new(io::Error::other("the cause")) };
+    vec![
+        TlsError::Untrusted {
+            trusted: "ca.pem".to_owned(),
+            source: source(),
+        },
+        TlsError::WrongName {
+            expected: "box".to_owned(),
+            presented: vec!["daemon.example".to_owned(), "192.0.2.7".to_owned()],
+            source: source(),
+        },
+        TlsError::NotValidNow {
+            validity: "expired at 2021-01-01T00:00:00Z".to_owned(),
+            source: source(),
+        },
+        TlsError::Unusable {
+            reason: "it is that of a CA".to_owned(),
+            source: source(),
+        },
+        TlsError::NotTls { source: source() },
+        TlsError::Alert {
+            alert: "certificate_required".to_owned(),
+            meaning: "it requires a client certificate".to_owned(),
+            is_final: true,
+            source: source(),
+        },
+        TlsError::Protocol { source: source() },
+        TlsError::Late,
+        TlsError::Closed { source: source() },
+        TlsError::Failed {
+            source: source(),
+            kind: io::ErrorKind::ConnectionReset,
+        },
+        TlsError::Truncated { source: source() },
+    ]
+}
+
+/// One error of each kind of [`TlsSetupError`].
+fn setup_errors() -> Vec<TlsSetupError> {
+    let path = || PathBuf::from("client.pem");
+    vec![
+        TlsSetupError::NotOn {
+            option: "--tls-cert",
+        },
+        TlsSetupError::NotHttps { option: "--tls-ca" },
+        TlsSetupError::NoCertificate {
+            path: path(),
+            has: Some("a private key"),
+        },
+        TlsSetupError::NoKey {
+            path: path(),
+            has: None,
+        },
+        TlsSetupError::EncryptedKey { path: path() },
+        TlsSetupError::OtherKey {
+            key: PathBuf::from("client.key"),
+            cert: path(),
+        },
+        TlsSetupError::Malformed {
+            path: path(),
+            reason: "certificate 1: bad encoding".to_owned(),
+        },
+        TlsSetupError::NoSystemCas { reason: None },
+        TlsSetupError::BadName {
+            name: "not a name".to_owned(),
+        },
+        TlsSetupError::Library(Arc::new(io::Error::other("the cause"))),
+        TlsSetupError::NotBuilt,
+    ]
 }
 
 fn unshown() -> String {

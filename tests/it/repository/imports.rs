@@ -139,6 +139,7 @@ const RULES: &[(&str, &[&str])] = &[
     ),
     ("service", &["engine", "escape"]),
     ("error", &["config", "engine", ENGINE, RECORDING]),
+    ("tls", &["cli", "engine", ENGINE, "error", "service"]),
     ("commands", &["*"]),
     ("serve", &["*"]),
     ("reload", &["*"]),

@@ -178,7 +178,7 @@ fn wrong_options_are_refused() {
         &["tap", "--faults", "--events"][..],
         &["tap", "--faults", "--level", "warn"],
         &["tap", "--last", "1001"],
-        &["tap", "--url", "https://box"],
+        &["tap", "--url", "https://box/x"],
         &["tap", "--token", "/nonexistent"],
     ] {
         let ended = finish(blocksd(args), b"");

@@ -154,8 +154,8 @@ fn a_recording_has_the_certificate() {
         .unwrap()
         .map(|it| it.unwrap().path());
     let file = file
-        .filter(|it| it.extension().is_some_and(|it| it == "mcap"))
-        .next()
+        .into_iter()
+        .find(|it| it.extension().is_some_and(|it| it == "mcap"))
         .unwrap();
     let bytes = std::fs::read(file).unwrap();
     let summary = mcap::Summary::read(&bytes).unwrap().unwrap();

@@ -24,11 +24,11 @@ fn fleet() -> Fleet {
     issue("expired", &|it| it.years = (2000, 2001));
     issue("future", &|it| it.years = (2080, 2081));
     issue("usage", &|it| {
-        it.usage = ExtendedKeyUsagePurpose::ServerAuth
+        it.usage = ExtendedKeyUsagePurpose::ServerAuth;
     });
     issue("revoked", &|it| it.serial = 77);
     issue("long", &|it| {
-        it.dns = Some(format!("{}.{}", "a".repeat(40), "b".repeat(40)))
+        it.dns = Some(format!("{}.{}", "a".repeat(40), "b".repeat(40)));
     });
     issue("uri", &|it| {
         it.dns = None;

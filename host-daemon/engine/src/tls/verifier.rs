@@ -7,9 +7,7 @@ use std::sync::Arc;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::listen::handshake::HandshakeError;
 use crate::reason::HandshakeRefusal;
@@ -47,23 +45,26 @@ impl DeviceVerifier {
         }
     }
 
-    fn check_name(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    fn check_name(&self, certificate: &CertificateDer<'_>) -> Result<(), OwnRefusal> {
         if !self.names && self.allow.is_none() {
             return Ok(());
         }
-        let identified = identify(certificate).map_err(|error| other(Arc::new(error)))?;
+        let identified = identify(certificate).map_err(OwnRefusal::Name)?;
         match &self.allow {
-            Some(allow) if !allow.allows(&identified) => Err(other(Arc::new(NotAllowed {
+            Some(allow) if !allow.allows(&identified) => Err(OwnRefusal::Allow(NotAllowed {
                 fingerprint: identified.fingerprint_hex(),
                 name: identified.name,
-            }))),
+            })),
             _ => Ok(()),
         }
     }
 }
 
-fn other(error: Arc<dyn std::error::Error + Send + Sync>) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(error)))
+/// Why a certificate is refused whose chain is good.
+#[derive(Debug)]
+enum OwnRefusal {
+    Name(NameError),
+    Allow(NotAllowed),
 }
 
 impl ClientCertVerifier for DeviceVerifier {
@@ -88,12 +89,17 @@ impl ClientCertVerifier for DeviceVerifier {
         let verified = self
             .inner
             .verify_client_cert(end_entity, intermediates, now);
-        if verified.is_err() {
-            REFUSED.set(identify(end_entity).ok().map(|it| it.name));
-        }
-        let verified = verified?;
-        self.check_name(end_entity)?;
-        Ok(verified)
+        let refused = match &verified {
+            Err(_) => RefusedCertificate::Chain(identify(end_entity).ok().map(|it| it.name)),
+            Ok(_) => match self.check_name(end_entity) {
+                Ok(()) => return verified,
+                Err(refusal) => RefusedCertificate::Own(refusal),
+            },
+        };
+        REFUSED.set(Some(refused));
+        // The peer gets the alert access_denied.
+        let refusal = CertificateError::ApplicationVerificationFailure;
+        Err(verified.err().unwrap_or(Error::InvalidCertificate(refusal)))
     }
 
     fn verify_tls12_signature(
@@ -132,28 +138,40 @@ impl fmt::Debug for DeviceVerifier {
     }
 }
 
+/// What the error of rustls has no room for.
+#[derive(Debug)]
+enum RefusedCertificate {
+    /// The chain is refused. The name in the certificate, which may be false.
+    Chain(Option<Arc<str>>),
+    Own(OwnRefusal),
+}
+
 thread_local! {
-    /// The name in the certificate that was refused last. rustls verifies and reports within one call, and its error has no
-    /// room for the name.
-    static REFUSED: Cell<Option<Arc<str>>> = const { Cell::new(None) };
+    /// The certificate that was refused last. rustls verifies and reports within one call.
+    static REFUSED: Cell<Option<RefusedCertificate>> = const { Cell::new(None) };
 }
 
 /// The kind and the text of an error of a handshake.
 pub(super) fn refusal(error: Error) -> HandshakeError {
-    let name = REFUSED.take();
-    let (reason, detail) = match &error {
-        Error::NoCertificatesPresented => (HandshakeRefusal::NoCertificate, None),
-        Error::InvalidCertificate(error) => (reason_of(error), detail_of(error)),
-        error => (HandshakeRefusal::Protocol, Some(error.to_string())),
+    let refused = REFUSED.take();
+    let (reason, detail) = match (&error, &refused) {
+        (Error::NoCertificatesPresented, _) => (HandshakeRefusal::NoCertificate, None),
+        (Error::InvalidCertificate(_), Some(RefusedCertificate::Own(OwnRefusal::Name(name)))) => {
+            (HandshakeRefusal::BadName, Some(name.to_string()))
+        }
+        (Error::InvalidCertificate(_), Some(RefusedCertificate::Own(OwnRefusal::Allow(it)))) => {
+            (HandshakeRefusal::NotAllowed, Some(it.to_string()))
+        }
+        (Error::InvalidCertificate(error), _) => (reason_of(error), detail_of(error)),
+        (error, _) => (HandshakeRefusal::Protocol, Some(error.to_string())),
     };
-    let name = name.map(|name| format!(" (it names `{name}`)"));
+    let name = match refused {
+        Some(RefusedCertificate::Chain(Some(name))) => format!(" (it names `{name}`)"),
+        _ => String::new(),
+    };
     let detail = detail.map(|detail| format!(": {detail}"));
     HandshakeError {
-        text: format!(
-            "{reason}{}{}",
-            name.unwrap_or_default(),
-            detail.unwrap_or_default()
-        ),
+        text: format!("{reason}{name}{}", detail.unwrap_or_default()),
         reason,
         source: Some(Box::new(error)),
     }
@@ -163,7 +181,6 @@ pub(super) fn refusal(error: Error) -> HandshakeError {
 fn detail_of(error: &CertificateError) -> Option<String> {
     use CertificateError as C;
     match error {
-        C::Other(OtherError(error)) => Some(error.to_string()),
         C::ExpiredContext { .. }
         | C::NotValidYetContext { .. }
         | C::InvalidPurposeContext { .. } => Some(error.to_string()),
@@ -180,8 +197,6 @@ fn reason_of(error: &CertificateError) -> HandshakeRefusal {
         C::Revoked => HandshakeRefusal::Revoked,
         C::UnknownIssuer | C::BadSignature => HandshakeRefusal::UnknownCa,
         C::InvalidPurpose | C::InvalidPurposeContext { .. } => HandshakeRefusal::WrongUsage,
-        C::Other(OtherError(error)) if error.is::<NameError>() => HandshakeRefusal::BadName,
-        C::Other(OtherError(error)) if error.is::<NotAllowed>() => HandshakeRefusal::NotAllowed,
         _ => HandshakeRefusal::BadCertificate,
     }
 }

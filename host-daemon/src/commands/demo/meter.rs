@@ -17,6 +17,7 @@ use crate::commands::demo::recorder::Recorder;
 use crate::commands::session::client::SessionClient;
 use crate::commands::session::queue::Queue;
 use crate::error::CommandError;
+use crate::tls::client::Connector;
 
 /// The name of the device.
 pub(super) const METER: &str = "meter";
@@ -41,7 +42,8 @@ pub(super) async fn run(folder: &Path, duration: Duration) -> Result<Vec<Vec<u8>
     let device = Device::new(METER).map_err(io::Error::other)?;
     let cable = Cable::lay().await?;
     let address = cable.address().to_string();
-    let mut client = SessionClient::new(&address, OUTAGE_MAX, RING_LEN).with_label(METER);
+    let mut client =
+        SessionClient::new(&address, Connector::default(), OUTAGE_MAX, RING_LEN).with_label(METER);
     let (to, input) = mpsc::channel(WAITING_MAX);
     let mut queue = Queue::new(input);
     let timeline = Timeline {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framing_core::AnyFraming;
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -18,7 +17,8 @@ use crate::commands::replay::pieces::{Collected, CutMessage, PieceCollector};
 use crate::commands::replay::sender::{Queued, SendCommand, SenderTask};
 use crate::commands::replay::session::{SessionFailure, SessionTask};
 use crate::commands::replay::totals::ReplayTotals;
-use crate::error::CommandError;
+use crate::error::{CommandError, is_final};
+use crate::tls::client::{ClientStream, Connector};
 use blocksd_engine::listen::resolve::resolve;
 
 /// How long to retry a failed connection attempt.
@@ -44,6 +44,7 @@ const STALL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Dialer {
     address: String,
+    connector: Connector,
     resolved: Vec<SocketAddr>,
     shared: Shared,
     /// Connections with everything in their queues.
@@ -107,6 +108,7 @@ impl Dialer {
     /// Connects to `address`.
     pub(super) fn new(
         address: &str,
+        connector: Connector,
         totals: Arc<ReplayTotals>,
         stop: CancellationToken,
         session: Option<SessionFailure>,
@@ -116,6 +118,7 @@ impl Dialer {
         let max = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
         Self {
             address: address.to_owned(),
+            connector,
             resolved: Vec::new(),
             shared: Shared {
                 memory: Arc::new(Semaphore::new(MEMORY as usize)),
@@ -226,6 +229,7 @@ impl Dialer {
     ) -> JoinHandle<()> {
         let task = SessionTask {
             address: self.address.clone(),
+            connector: self.connector.clone(),
             device: Arc::clone(device),
             label: label.to_owned(),
             queue,
@@ -267,31 +271,30 @@ impl Dialer {
     }
 
     /// Connects, and retries until the timeout has elapsed.
-    async fn connect(&mut self) -> io::Result<TcpStream> {
+    async fn connect(&mut self) -> io::Result<ClientStream> {
         let until = Instant::now() + CONNECT_TIMEOUT;
         loop {
-            match timeout_at(until, self.connect_once()).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error))
-                    if until <= Instant::now()
-                        || error.kind() == io::ErrorKind::InvalidInput
-                        || is_descriptors(&error) =>
+            match self.connect_once(until).await {
+                Ok(stream) => return Ok(stream),
+                Err(error)
+                    if until <= Instant::now() || is_final(&error) || is_descriptors(&error) =>
                 {
                     return Err(error);
                 }
-                Ok(Err(_)) => sleep(RETRY).await,
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(_) => sleep(RETRY).await,
             }
         }
     }
 
-    async fn connect_once(&mut self) -> io::Result<TcpStream> {
+    async fn connect_once(&mut self, until: Instant) -> io::Result<ClientStream> {
         if self.resolved.is_empty() {
             let address = self.address.clone();
-            let resolved = tokio::task::spawn_blocking(move || resolve(&address)).await;
+            let resolving = tokio::task::spawn_blocking(move || resolve(&address));
+            let resolved = timeout_at(until, resolving).await;
+            let resolved = resolved.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
             self.resolved = resolved.map_err(io::Error::other)??;
         }
-        TcpStream::connect(&*self.resolved).await
+        self.connector.connect(&self.resolved, Some(until)).await
     }
 
     fn unreachable(&self, error: io::Error) -> CommandError {

@@ -20,6 +20,7 @@ use crate::error::CommandError;
 use crate::payload::members;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::nanoseconds;
+use crate::tls::client::Connector;
 use blocksd_engine::batch::{Batch, Item};
 use blocksd_engine::event::{ConnectionInfo, Event, EventKind, StreamPosition};
 use blocksd_engine::reason::CloseReason;
@@ -54,13 +55,14 @@ impl Player {
     /// Sends to the address of the arguments.
     pub(super) fn new(
         arguments: &Replay,
+        connector: Connector,
         totals: Arc<ReplayTotals>,
         stop: CancellationToken,
         session: Option<SessionFailure>,
     ) -> Self {
         // A session has one framing.
         let blocks = session.is_some().then_some(AnyFraming::Blocks(Blocks));
-        let dialer = Dialer::new(&arguments.to, Arc::clone(&totals), stop, session);
+        let dialer = Dialer::new(&arguments.to, connector, Arc::clone(&totals), stop, session);
         Self {
             wanted: Wanted {
                 devices: arguments.select.device.clone(),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use framing_core::{AnyFraming, Refusal};
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWrite, AsyncWriteExt as _, split,
+};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -19,6 +20,7 @@ use crate::commands::replay::pieces::{Collected, CutMessage, StoredMessage};
 use crate::commands::replay::totals::ReplayTotals;
 use crate::commands::replay::wire::WireBuffer;
 use crate::output::counted;
+use crate::tls::client::ClientStream;
 use blocksd_engine::batch::{Batch, Item};
 
 /// How long to wait for the peer to close after everything was sent, and for queued messages after an interrupt.
@@ -88,7 +90,7 @@ enum LastSent {
 
 impl SenderTask {
     /// Sends everything, then closes the connection. Counts and reports a failure.
-    pub(super) async fn run(mut self, mut stream: TcpStream) {
+    pub(super) async fn run(mut self, mut stream: ClientStream) {
         let stop = self.stop.clone();
         let sent = tokio::select! {
             sent = self.send_all(&mut stream) => sent,
@@ -104,14 +106,14 @@ impl SenderTask {
         }
     }
 
-    async fn send_all(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn send_all(&mut self, stream: &mut ClientStream) -> io::Result<()> {
         // A message that is due is sent at once.
-        stream.set_nodelay(true)?;
+        stream.tcp().set_nodelay(true)?;
         let (last, is_early) = self.converse(stream).await?;
         // A peer that closed before it received everything answers with a reset, which reading no longer reports.
         let until = Instant::now() + LINGER;
         loop {
-            if let Some(error) = stream.take_error()? {
+            if let Some(error) = stream.tcp().take_error()? {
                 return Err(error);
             }
             if !is_early || last == LastSent::EndMark || until <= Instant::now() {
@@ -122,8 +124,8 @@ impl SenderTask {
     }
 
     /// Sends everything, and reads until the peer closes. Returns whether the peer closed first.
-    async fn converse(&mut self, stream: &mut TcpStream) -> io::Result<(LastSent, bool)> {
-        let (mut read, mut write) = stream.split();
+    async fn converse(&mut self, stream: &mut ClientStream) -> io::Result<(LastSent, bool)> {
+        let (mut read, mut write) = split(stream);
         let mut replies = pin!(discard(&mut read));
         let mut sending = pin!(self.write_queue(&mut write));
         let (last, is_early) = tokio::select! {
@@ -331,6 +333,8 @@ impl SenderTask {
     ) -> io::Result<()> {
         if let Some(wire) = &mut connection.wire {
             connection.write.write_all(wire.bytes()).await?;
+            // TLS may have kept a part.
+            connection.write.flush().await?;
             wire.bytes().clear();
         }
         let (messages, bytes) = std::mem::take(&mut connection.buffered);

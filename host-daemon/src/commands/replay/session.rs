@@ -17,6 +17,7 @@ use crate::commands::session::client::{CONNECT_TIMEOUT, RefusedMessages, Session
 use crate::commands::session::device::mapped_id;
 use crate::commands::session::queue::Queue;
 use crate::error::SessionError;
+use crate::tls::client::Connector;
 use blocksd_engine::batch::Item;
 
 /// Length of the ring of each session, in bytes, unless a message needs more.
@@ -32,6 +33,8 @@ pub(super) type SessionFailure = Arc<Mutex<Option<SessionError>>>;
 pub(super) struct SessionTask {
     /// Address of the daemon.
     pub(super) address: String,
+    /// Connects to it.
+    pub(super) connector: Connector,
     /// The recorded device.
     pub(super) device: Arc<str>,
     /// The device and the number of the recorded connection.
@@ -51,6 +54,7 @@ impl SessionTask {
     pub(super) async fn run(self) {
         let Self {
             address,
+            connector,
             device,
             label,
             queue: commands,
@@ -66,7 +70,8 @@ impl SessionTask {
             totals.cut_off();
             return;
         };
-        let mut client = SessionClient::new(&address, CONNECT_TIMEOUT, RING_LEN).with_label(&label);
+        let mut client =
+            SessionClient::new(&address, connector, CONNECT_TIMEOUT, RING_LEN).with_label(&label);
         let (to, input) = mpsc::channel(1);
         let mut queue = Queue::new(input).leaving_out();
         let feeding = feed(commands, to, &totals, &label, &stop);

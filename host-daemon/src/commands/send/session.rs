@@ -19,6 +19,7 @@ use crate::commands::session::queue::{Queue, RefusedMessage};
 use crate::commands::session::spool::{Spool, Spooled};
 use crate::error::{CommandError, SessionEnd, SessionError};
 use crate::service::log::print_status;
+use crate::tls::client::Connector;
 use blocksd_engine::stdio;
 
 /// Length of the ring, in bytes, unless a message needs more.
@@ -37,11 +38,12 @@ pub(crate) fn send(arguments: &Send, runtime: &Runtime) -> Result<(), CommandErr
             other: "a --framing other than blocks",
         });
     }
+    let connector = Connector::of_address(&arguments.tls, &arguments.to)?;
     let spool = open_spool(arguments)?;
     let input = Input::open(arguments)?;
     let timeout = arguments.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
     let ring_len = RING_LEN.max(HEADER_LEN + input.len_max);
-    let mut client = SessionClient::new(&arguments.to, timeout, ring_len);
+    let mut client = SessionClient::new(&arguments.to, connector, timeout, ring_len);
     let device = match &spool {
         Some((spool, _)) => spool.device().to_owned(),
         None => arguments.device.clone().unwrap_or_else(local_id),

@@ -12,8 +12,7 @@ use std::time::Duration;
 use blocksd_engine::listen::resolve::resolve;
 use framing_core::session::wire::ClosingCode;
 use framing_core::session::{Device, Full, SessionSender};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use self::conversation::{Conversation, converse};
 pub(crate) use self::keeper::RefusedMessages;
@@ -21,8 +20,9 @@ use self::keeper::{Keeper, RetainedSender};
 use crate::commands::session::queue::Queue;
 use crate::commands::session::reconnect::{Achieved, Reconnect};
 use crate::commands::session::spool::{Spool, Spooled};
-use crate::error::{KeptIn, SessionEnd, SessionError};
+use crate::error::{KeptIn, SessionEnd, SessionError, is_final};
 use crate::service::log::print_status;
+use crate::tls::client::{ClientStream, Connector};
 
 /// How long an attempt to connect may take, at least and at most.
 const ATTEMPT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
@@ -37,6 +37,7 @@ pub(crate) const HEADER_LEN: usize = 4;
 #[derive(Debug)]
 pub(crate) struct SessionClient {
     address: String,
+    connector: Connector,
     sender: RetainedSender,
     ring_len: usize,
     keeper: Keeper,
@@ -55,10 +56,16 @@ pub(crate) struct SessionClient {
 impl SessionClient {
     /// Connects to `address`. Gives up when there was no connection for `connect_timeout`. The ring has `ring_len` bytes
     /// until a longer message comes.
-    pub(crate) fn new(address: &str, connect_timeout: Duration, ring_len: usize) -> Self {
+    pub(crate) fn new(
+        address: &str,
+        connector: Connector,
+        connect_timeout: Duration,
+        ring_len: usize,
+    ) -> Self {
         let begin = Instant::now();
         Self {
             address: address.to_owned(),
+            connector,
             sender: SessionSender::new(vec![0; ring_len], Full::Refuse),
             ring_len,
             keeper: Keeper::new(None),
@@ -152,7 +159,7 @@ impl SessionClient {
     /// When to connect again; `None` if that cannot help, or takes too long.
     fn next_attempt(&mut self, end: &SessionEnd, achieved: Achieved) -> Option<Instant> {
         let is_final = match end {
-            SessionEnd::Connect { error, .. } => error.kind() == io::ErrorKind::InvalidInput,
+            SessionEnd::Connect { error, .. } | SessionEnd::Failed(error) => is_final(error),
             SessionEnd::Closing { code } => refusal(*code).is_some(),
             _ => false,
         };
@@ -191,9 +198,12 @@ impl SessionClient {
             messages,
             untaken,
             acknowledged,
-            spool: self.keeper.spool_path().map(|path| KeptIn {
-                path: path.to_owned(),
-                address: self.address.clone(),
+            spool: self.keeper.spool_path().map(|path| {
+                Box::new(KeptIn {
+                    path: path.to_owned(),
+                    address: self.address.clone(),
+                    tls: self.connector.written().to_owned(),
+                })
             }),
             cause: end,
         })
@@ -227,12 +237,12 @@ impl SessionClient {
         self.sender = SessionSender::resume(vec![0; self.ring_len], Full::Refuse, session, next);
     }
 
-    async fn dial(&mut self, queue: &mut Queue) -> Result<io::Result<TcpStream>, SessionError> {
+    async fn dial(&mut self, queue: &mut Queue) -> Result<io::Result<ClientStream>, SessionError> {
         let [least, most] = ATTEMPT;
         let limit = self.reconnect.left(Instant::now()).clamp(least, most);
-        let connect = connect(self.address.clone());
-        let connected = self.meanwhile(timeout(limit, connect), queue).await?;
-        Ok(connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+        let deadline = Instant::now() + limit;
+        let connect = connect(self.address.clone(), self.connector.clone(), deadline);
+        self.meanwhile(connect, queue).await
     }
 
     /// Waits without a connection. With a spool, takes messages meanwhile; but not before the first attempt to connect, since
@@ -256,10 +266,16 @@ impl SessionClient {
     }
 }
 
-async fn connect(address: String) -> io::Result<TcpStream> {
-    let resolved = tokio::task::spawn_blocking(move || resolve(&address)).await;
-    let resolved: Vec<_> = resolved.map_err(io::Error::other)??.into_iter().collect();
-    TcpStream::connect(&*resolved).await
+async fn connect(
+    address: String,
+    connector: Connector,
+    deadline: Instant,
+) -> io::Result<ClientStream> {
+    let resolving = tokio::task::spawn_blocking(move || resolve(&address));
+    let resolved = timeout_at(deadline, resolving).await;
+    let resolved = resolved.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+    let resolved = resolved.map_err(io::Error::other)??;
+    connector.connect(&resolved, Some(deadline)).await
 }
 
 /// The code, if a retry cannot help.

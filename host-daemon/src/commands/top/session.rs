@@ -65,7 +65,7 @@ fn is_of_terminal(error: &CommandError) -> bool {
 
 async fn show(arguments: &Top) -> Result<End, CommandError> {
     let address = &arguments.daemon;
-    let client = DaemonClient::new(&address.url, address.token.as_deref())?;
+    let client = DaemonClient::new(&address.url, address.token.as_deref(), &address.tls)?;
     let mut client = client.with_timeout(TIMEOUT);
     let url = address.url.to_string();
     let mut app = App::new(url.trim_end_matches('/').to_owned(), size());

@@ -8,7 +8,7 @@ use framing_core::asynch::Link;
 use framing_core::session::wire::NEW;
 use framing_core::session::{Device, Heard, HeardError, LinkError};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, split};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::keeper::next_number;
@@ -17,6 +17,7 @@ use crate::commands::session::queue::Queue;
 use crate::commands::session::reconnect::Achieved;
 use crate::error::{SessionEnd, SessionError};
 use crate::service::log::print_status;
+use crate::tls::client::ClientStream;
 
 /// How long the daemon may take to answer a HELLO.
 const ANSWER_S: u64 = 10;
@@ -24,7 +25,7 @@ const ANSWER_S: u64 = 10;
 const HEARTBEAT_TENS: u8 = 1;
 /// Heartbeats after which the daemon is silent.
 const HEARTBEATS: u64 = 3;
-/// How long to read frames that are left after a failed write.
+/// How long to read what is left: frames after a failed write, or the end of a connection.
 const REST: Duration = Duration::from_secs(1);
 /// Time without data until TCP probes the daemon, which may send no heartbeat.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -40,19 +41,43 @@ pub(super) enum Conversation {
     Ended(SessionEnd, Achieved),
 }
 
-/// Sends over one connection.
+/// Sends over one connection, and closes it.
 ///
 /// # Errors
 /// [`SessionError::Spool`].
 pub(super) async fn converse(
     client: &mut SessionClient,
-    mut stream: TcpStream,
+    mut stream: ClientStream,
+    device: &Device<'_>,
+    queue: &mut Queue,
+) -> Result<Conversation, SessionError> {
+    let conversation = exchange(client, &mut stream, device, queue).await?;
+    let is_good = matches!(conversation, Conversation::Done | Conversation::Grow);
+    if is_good && stream.is_tls() {
+        // Everything is acknowledged, so it does not matter how this ends.
+        let _ = timeout(REST, end(&mut stream)).await;
+    }
+    Ok(conversation)
+}
+
+/// Ends the connection in both directions.
+async fn end(stream: &mut ClientStream) -> io::Result<()> {
+    stream.close_write().await?;
+    let mut rest = [0; 256];
+    while stream.read(&mut rest).await? != 0 {}
+    Ok(())
+}
+
+async fn exchange(
+    client: &mut SessionClient,
+    stream: &mut ClientStream,
     device: &Device<'_>,
     queue: &mut Queue,
 ) -> Result<Conversation, SessionError> {
     // Messages are sent at once. Without keepalive, only the heartbeat shows that a daemon is gone.
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let _ = stream.tcp().set_nodelay(true);
+    let _ =
+        SockRef::from(stream.tcp()).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
     let begin = client.begin;
     let uptime_us = || u64::try_from(begin.elapsed().as_micros()).unwrap_or_default();
     let (first, session) = (
@@ -62,7 +87,7 @@ pub(super) async fn converse(
     let device = device.with_heartbeat(HEARTBEAT_TENS);
     let mut achieved = Achieved::default();
 
-    let (read, write) = stream.split();
+    let (read, write) = split(stream);
     let (read, write) = (FromTokio::new(read), FromTokio::new(write));
     let mut timeout_s = ANSWER_S;
     let mut deadline = Some(Instant::now() + Duration::from_secs(timeout_s));

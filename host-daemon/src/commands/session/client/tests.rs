@@ -41,7 +41,12 @@ async fn deliver(answer: &[u8]) -> SessionError {
     let (to, input) = mpsc::channel(1);
     to.try_send(vec![b"message".to_vec()]).unwrap();
     drop(to);
-    let mut client = SessionClient::new(&address, Duration::from_secs(60), 1000);
+    let mut client = SessionClient::new(
+        &address,
+        Connector::default(),
+        Duration::from_secs(60),
+        1000,
+    );
     let device = Device::new("boiler-7").unwrap();
     let mut queue = Queue::new(input);
     tokio::select! {

@@ -1,0 +1,3 @@
+//! TLS of the commands. Start with [`client`], the side that connects to a daemon.
+
+pub(crate) mod client;
