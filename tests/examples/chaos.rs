@@ -1,4 +1,4 @@
-//! The daemon under attack: `cargo run -p blocksd-tests --example chaos -- [SEED] [SECONDS] [ATTACKERS]`.
+//! The daemon under attack: `cargo run -p blocksd-tests --example chaos -- [SEED] [SECONDS] [ATTACKERS] [tls]`.
 //! Build the daemon first: `cargo build`.
 //!
 //! The seed chooses the attacks: connections that are cut, reset, silent or too many, floods, and false lengths, in every
@@ -20,6 +20,7 @@ fn main() {
         seed: number(0, 1),
         time: Duration::from_secs(number(1, 600)),
         attackers: number(2, 24),
+        tls: words.get(3).is_some_and(|word| word == "tls"),
     };
     println!("{}", run(plan));
     let (echoed, closed) = replies::run(plan.seed, plan.time / 10, plan.attackers);

@@ -4,6 +4,7 @@ mod account;
 pub mod attack;
 pub mod honest;
 pub mod replies;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,8 +19,10 @@ use tempfile::TempDir;
 pub use self::account::Report;
 use self::account::{Clients, Recorded};
 use self::attack::{Attacks, Tally};
+use self::wire::Route;
 use crate::board::ports;
 use crate::framings::FRAMINGS;
+use crate::pki::Fleet;
 use crate::process::{DEADLINE, Server};
 use crate::scrape;
 
@@ -83,6 +86,8 @@ pub struct Plan {
     pub time: Duration,
     /// Number of simultaneous attackers.
     pub attackers: u64,
+    /// Whether all listeners have TLS. Then every other attacker connects within TLS.
+    pub tls: bool,
 }
 
 /// Starts a daemon, attacks it, and checks that nothing is missing.
@@ -91,9 +96,18 @@ pub struct Plan {
 /// If anything is missing or wrong.
 pub fn run(plan: Plan) -> Report {
     let folder = TempDir::new().expect("a folder");
+    let fleet = plan.tls.then(Fleet::new);
+    // Devices are known by their addresses.
+    let tls = fleet.as_ref().map(|fleet| {
+        let path = |name| fleet.path(name).display().to_string();
+        let (cert, key) = (path("server.pem"), path("server.key"));
+        format!(",tls-clients=none,tls-cert={cert},tls-key={key}")
+    });
+    let tls = tls.unwrap_or_default();
+    let route = Route(fleet.as_ref().map(|fleet| fleet.client(None)));
     let listens = FRAMINGS.iter().copied().chain([CONTINUES]);
     let listens: Vec<_> = listens
-        .map(|listener| format!("127.0.0.1:0,framing={listener}"))
+        .map(|listener| format!("127.0.0.1:0,framing={listener}{tls}"))
         .collect();
     let mut args: Vec<&str> = listens
         .iter()
@@ -104,12 +118,12 @@ pub fn run(plan: Plan) -> Report {
     let daemon = Daemon::start(&args);
     let framings = FRAMINGS.iter().chain(FRAMINGS.first());
     let framings = framings.map(|spec| spec.parse().expect("a framing"));
-    let clients = attack(plan, &daemon, framings.collect());
+    let clients = attack(plan, &route, &daemon, framings.collect());
     daemon.end(plan, &clients, folder.path())
 }
 
 /// Starts all clients, and waits until they have ended.
-fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
+fn attack(plan: Plan, route: &Route, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
     let (attacked, done) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let (tally, ports) = (&Tally::default(), &daemon.ports);
     let at = |index: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index]));
@@ -119,7 +133,7 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
         let device = |(index, framing): (usize, &AnyFraming)| {
             let (framing, number, to) = (*framing, index as u64, at(index));
             let from = address(1, number);
-            scope.spawn(move || honest::device(framing, number, from, to, plan.seed, done))
+            scope.spawn(move || honest::device(framing, number, from, (to, route), plan.seed, done))
         };
         let devices: Vec<_> = framings.iter().enumerate().map(device).collect();
         daemon.wait("blocksd_connections", devices.len() as u64);
@@ -129,18 +143,26 @@ fn attack(plan: Plan, daemon: &Daemon, framings: Vec<AnyFraming>) -> Clients {
         let visitor = |visitor| {
             let (from, to) = (address(2, visitor), at(0));
             let number = VISITOR + visitor;
-            scope.spawn(move || honest::visitor(number, from, to, plan.seed, attacked, tally))
+            scope.spawn(move || {
+                honest::visitor(number, from, (to, route), plan.seed, attacked, tally)
+            })
         };
         let visitors: Vec<_> = (0..VISITORS).map(visitor).collect();
         let attacker = |attacker| {
             let attacks = Attacks::new(plan.seed, attacker, &framings, BLOCK_MAX, CROWD);
             let from = address(3, attacker % ATTACKER_ADDRESSES);
+            let plain = Route::default();
+            let route = if attacker % 2 == 0 {
+                plain
+            } else {
+                route.clone()
+            };
             scope.spawn(move || {
                 for attack in attacks {
                     if attacked.load(Ordering::Relaxed) {
                         break;
                     }
-                    attack.launch(from, ports, attacked, tally);
+                    attack.launch((from, &route), ports, attacked, tally);
                 }
             })
         };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use blocksd_tests::chaos::attack::connect_from;
+use blocksd_tests::chaos::wire::connect_from;
 use blocksd_tests::framings::FRAMINGS;
 use blocksd_tests::process::{Server, run};
 use embedded_io_adapters::std::FromStd;

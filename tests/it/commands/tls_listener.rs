@@ -125,7 +125,7 @@ fn refusals_of_the_listener_are_named() {
             (
                 &allow,
                 site.identity(),
-                "does not accept the client certificate",
+                "is not permitted there; permit its name at the server",
             ),
         ] {
             let server = Server::start(&["--listen", &listener(&site, more)]);

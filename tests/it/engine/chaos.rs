@@ -10,6 +10,18 @@ fn honest_devices_lose_nothing_and_attackers_leave_no_trace() {
         seed: 5,
         time: Duration::from_secs(6),
         attackers: 16,
+        tls: false,
+    });
+    eprintln!("{report}");
+}
+
+#[test]
+fn honest_devices_within_tls_lose_nothing() {
+    let report = run(Plan {
+        seed: 6,
+        time: Duration::from_secs(6),
+        attackers: 16,
+        tls: true,
     });
     eprintln!("{report}");
 }

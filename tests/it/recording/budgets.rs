@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use blocksd_tests::chaos::attack::connect_from;
+use blocksd_tests::chaos::wire::connect_from;
 use blocksd_tests::process::{DEADLINE, Ended, Server, run};
 use blocksd_tests::recorded::sealed;
 use mcap::MessageStream;

@@ -62,12 +62,14 @@ impl fmt::Display for Report {
             seed,
             time,
             attackers,
+            tls,
         } = self.plan;
         let count: u64 = self.attacks.iter().map(|(_, count)| count).sum();
         writeln!(
             f,
-            "seed {seed}, {attackers} attackers for {} s: {count} attacks",
-            time.as_secs()
+            "seed {seed}, {attackers} attackers for {} s{}: {count} attacks",
+            time.as_secs(),
+            if tls { " on listeners with TLS" } else { "" }
         )?;
         for (kind, count) in &self.attacks {
             writeln!(f, "  {count:>8} {kind:?}")?;

@@ -1,7 +1,7 @@
 //! The attacks of strangers and broken devices on a listener, chosen by a seed: the same seed, the same attacks.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use embedded_io_adapters::std::FromStd;
 use framing_core::AnyFraming;
 use framing_core::blocking::Writer;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
+use super::wire::{Route, Wire, connect_from};
 use crate::disk::Chance;
 
 /// The first bytes of a TLS connection.
@@ -18,11 +19,6 @@ const TLS_HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\x51\xa9\x13\
     \x0b\x8d\x5a\x36\xc1\xe7\x44\x19\xdf\x62\x0a\xb8\x73\x2c\x95\xee\x01\x48\x9f\xd3\x26\x7b\xb0\x05\x20";
 
 const HTTP_GET: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n";
-
-/// Time for which an attacker waits for a reply.
-const READ_MAX: Duration = Duration::from_millis(100);
-/// Time for which it waits until the daemon has read what it sends.
-const WRITE_MAX: Duration = Duration::from_secs(2);
 
 /// Kinds of attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -317,25 +313,37 @@ impl Tally {
 
 impl Attack {
     /// Performs the attack; stops early when `enough` is set.
-    pub fn launch(&self, from: Ipv4Addr, ports: &[u16], enough: &AtomicBool, tally: &Tally) {
+    pub fn launch(
+        &self,
+        (from, route): (Ipv4Addr, &Route),
+        ports: &[u16],
+        enough: &AtomicBool,
+        tally: &Tally,
+    ) {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[self.listener]));
         for _ in 0..self.times {
             if !enough.load(Ordering::Relaxed) {
-                self.connect(from, to, enough, tally);
+                self.connect((from, route), to, enough, tally);
             }
         }
         tally.attacks[self.kind as usize].fetch_add(1, Ordering::Relaxed);
         rest(self.rest_ms, enough);
     }
 
-    fn connect(&self, from: Ipv4Addr, to: SocketAddr, enough: &AtomicBool, tally: &Tally) {
+    fn connect(
+        &self,
+        (from, route): (Ipv4Addr, &Route),
+        to: SocketAddr,
+        enough: &AtomicBool,
+        tally: &Tally,
+    ) {
         let mut streams = Vec::with_capacity(self.connections);
         for _ in 0..self.connections {
             let Some(stream) = connect_from(from, to) else {
                 continue;
             };
             tally.connected.fetch_add(1, Ordering::Relaxed);
-            streams.push(stream);
+            streams.extend(route.secure(stream));
         }
         for stream in &mut streams {
             self.send(stream, enough);
@@ -346,10 +354,12 @@ impl Attack {
                 End::Close => {}
                 End::Reset => {
                     // Fails if the daemon has closed the connection first.
-                    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
+                    SockRef::from(stream.socket())
+                        .set_linger(Some(Duration::ZERO))
+                        .ok();
                 }
                 End::HalfClose => {
-                    stream.shutdown(Shutdown::Write).ok();
+                    stream.end().ok();
                     let _ = stream.read(&mut [0; 1024]);
                 }
             }
@@ -357,7 +367,7 @@ impl Attack {
     }
 
     /// Sends the bytes. Fails if the daemon closes the connection, which it may do.
-    fn send(&self, stream: &mut TcpStream, enough: &AtomicBool) {
+    fn send(&self, stream: &mut Wire, enough: &AtomicBool) {
         if self.pace_ms == 0 {
             stream.write_all(&self.wire).ok();
             return;
@@ -379,18 +389,6 @@ fn rest(ms: u64, enough: &AtomicBool) {
         thread::sleep(Duration::from_millis(step_ms));
         left_ms -= step_ms;
     }
-}
-
-/// Connects from this loopback address, so that the daemon sees another device; `None` if the connection is reset while
-/// it is established.
-pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
-    socket.bind(&SocketAddr::from((from, 0)).into()).ok()?;
-    socket.connect(&to.into()).ok()?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(READ_MAX)).ok()?;
-    stream.set_write_timeout(Some(WRITE_MAX)).ok()?;
-    Some(stream)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Honest devices during an attack. Each knows which of its messages must be in the recording.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use framing_core::blocking::Reader;
 use framing_core::{AnyFraming, Blocks, Received};
 
-use super::attack::{Tally, connect_from, encode};
+use super::attack::{Tally, encode};
+use super::wire::{Route, connect_from};
 use crate::disk::Chance;
 use crate::process::DEADLINE;
 use crate::recorded::{numbered, payload};
@@ -38,14 +39,21 @@ pub fn device(
     framing: AnyFraming,
     number: u64,
     from: Ipv4Addr,
-    to: SocketAddr,
+    (to, route): (SocketAddr, &Route),
     seed: u64,
     enough: &AtomicBool,
 ) -> u64 {
     let mut chance = Chance(seed ^ number << 48);
-    let mut stream = connect_from(from, to).expect("the daemon listens");
-    stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
-    stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    let stream = connect_from(from, to).expect("the daemon listens");
+    let mut stream = route.secure(stream).expect("a handshake");
+    stream
+        .socket()
+        .set_write_timeout(Some(DEADLINE))
+        .expect("not zero");
+    stream
+        .socket()
+        .set_read_timeout(Some(DEADLINE))
+        .expect("not zero");
     let mut sent = 0;
     while !enough.load(Ordering::Relaxed) {
         let count = chance.of(1..=20) as u64;
@@ -68,7 +76,7 @@ pub fn device(
             .write_all(&[0; 4])
             .expect("an honest device is served");
     }
-    stream.shutdown(Shutdown::Write).expect("a live socket");
+    stream.end().expect("a live socket");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("the daemon replies");
     assert!(!answer.is_empty(), "device {number} has no receipt");
@@ -91,7 +99,7 @@ pub struct Visits {
 pub fn visitor(
     number: u64,
     from: Ipv4Addr,
-    to: SocketAddr,
+    (to, route): (SocketAddr, &Route),
     seed: u64,
     enough: &AtomicBool,
     tally: &Tally,
@@ -103,11 +111,18 @@ pub fn visitor(
         thread::sleep(Duration::from_millis(chance.of(1..=100) as u64));
         let numbers = visits.next..visits.next + chance.of(1..=50) as u64;
         visits.next = numbers.end;
-        let Some(mut stream) = connect_from(from, to) else {
+        let Some(stream) = connect_from(from, to) else {
             continue;
         };
         tally.connected.fetch_add(1, Ordering::Relaxed);
-        stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        let Some(mut stream) = route.secure(stream) else {
+            visits.refused += 1;
+            continue;
+        };
+        stream
+            .socket()
+            .set_read_timeout(Some(DEADLINE))
+            .expect("not zero");
         let messages: Vec<_> = numbers
             .clone()
             .map(|n| message(framing, number, n))
@@ -115,7 +130,7 @@ pub fn visitor(
         let wire = [encode(framing, &messages), vec![0; 4]].concat();
         let mut answer = Vec::new();
         stream.write_all(&wire).ok();
-        stream.shutdown(Shutdown::Write).ok();
+        stream.end().ok();
         stream.read_to_end(&mut answer).ok();
         if is_receipt(&answer, messages.len()) {
             visits.promised.push(numbers);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use framing_core::{AnyFraming, Blocks};
 
 use super::Raised;
-use super::attack::{connect_from, encode};
+use super::attack::encode;
+use super::wire::connect_from;
 use crate::disk::Chance;
 use crate::process::{DEADLINE, Server};
 use crate::scrape;
