@@ -12,7 +12,7 @@ use core::pin::{Pin, pin};
 
 use embassy_futures::join::join;
 use embassy_futures::select::{Either, Either3, select, select3};
-use embedded_io_async::{ErrorType, Read, Write};
+use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use framing_core::asynch::Link;
 use framing_core::session::wire::{ClosingCode, time_ns};
 use framing_core::session::{Device, Heard};
@@ -146,8 +146,11 @@ impl<'m> Session<'m> {
             backoff,
             ..
         } = self;
+        let host = outbox.certain_time();
         let connecting = async {
             clock.sleep_ms(wait_ms).await;
+            let time_ns = host.at(clock.now_us());
+            connect.set_time(time_ns.map(|ns| ns / 1_000_000_000));
             connect.connect().await
         };
         let keeping = keep(queue, sender, outbox);
@@ -204,11 +207,18 @@ impl<'m> Session<'m> {
             SessionError::Closing { code, retry_s } => (code, retry_s),
             _ => (0, 0),
         };
+        let is_refused = matches!(
+            error,
+            SessionError::Connect(ErrorKind::PermissionDenied)
+                | SessionError::Io(ErrorKind::PermissionDenied)
+        );
         let wait_ms = match code {
             AGAIN if self.outbox.is_welcome && !replace(&mut self.outbox.is_stuck, true) => 0,
             VERSION..=FORBIDDEN | UNSUPPORTED | NO_SESSION => self.backoff.long_wait_ms(),
             // A host that does not speak the protocol never answers; one whose answer was lost does.
             _ if was_unanswered && self.is_unanswered => self.backoff.long_wait_ms(),
+            // By a certificate: the next connection would end like this one.
+            _ if is_refused => self.backoff.long_wait_ms(),
             _ => self.backoff.wait_ms(),
         };
         wait_ms.max(u32::from(retry_s) * 1_000)
@@ -299,8 +309,8 @@ where
         match select(driving, next).await {
             Either::First(heard) => {
                 let now_us = clock.now_us();
-                if let Heard::Welcome { heartbeat_s, .. } = heard.map_err(session_error)? {
-                    outbox.welcome(link.sender());
+                if let Heard::Welcome { heartbeat_s, flags } = heard.map_err(session_error)? {
+                    outbox.welcome(link.sender(), flags);
                     silent_us = match heartbeat_s {
                         0 => u64::MAX,
                         heartbeat_s => 3_000_000 * u64::from(heartbeat_s),

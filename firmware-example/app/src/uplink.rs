@@ -35,7 +35,8 @@ pub trait Connect {
     /// Connects, or fails after a timeout chosen by the implementation.
     ///
     /// # Errors
-    /// The kind of the failure.
+    /// The kind of the failure. [`PermissionDenied`](ErrorKind::PermissionDenied) means that one side refuses the other: a
+    /// session then waits long before it connects again.
     async fn connect(&mut self) -> Result<Self::Connection<'_>, ErrorKind>;
 
     /// Closes the sending direction, and waits until the peer has acknowledged that and all data before it.
@@ -63,6 +64,11 @@ pub trait Connect {
     {
         let _ = connection;
         true
+    }
+
+    /// Notes the time of the host before a connection, if it is known: for a transport that verifies certificates.
+    fn set_time(&mut self, unix_s: Option<u64>) {
+        let _ = unix_s;
     }
 }
 
