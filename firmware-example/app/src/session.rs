@@ -12,7 +12,7 @@ use core::pin::{Pin, pin};
 
 use embassy_futures::join::join;
 use embassy_futures::select::{Either, Either3, select, select3};
-use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use embedded_io_async::{ErrorType, Read, Write};
 use framing_core::asynch::Link;
 use framing_core::session::wire::{ClosingCode, time_ns};
 use framing_core::session::{Device, Heard};
@@ -116,7 +116,8 @@ impl<'m> Session<'m> {
         while !(queue.is_ended() && self.sender.is_settled()) {
             let result = self.connection(queue, clock, connect, wait_ms, deadline.as_mut());
             let Err(error) = result.await else { break };
-            wait_ms = self.wait_ms(error);
+            let is_refused = C::VERIFIES && error.is_refusal();
+            wait_ms = self.wait_ms(error, is_refused);
             warning!(
                 "session: link down: {}; again in {=u32} ms; {}",
                 error,
@@ -149,8 +150,10 @@ impl<'m> Session<'m> {
         let host = outbox.certain_time();
         let connecting = async {
             clock.sleep_ms(wait_ms).await;
-            let time_ns = host.at(clock.now_us());
-            connect.set_time(time_ns.map(|ns| ns / 1_000_000_000));
+            if C::VERIFIES {
+                let time_ns = host.at(clock.now_us());
+                connect.set_time(time_ns.map(|ns| ns / 1_000_000_000));
+            }
             connect.connect().await
         };
         let keeping = keep(queue, sender, outbox);
@@ -192,9 +195,9 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// Delay before the next attempt, after this error. Inlined, it would take 100 bytes more.
+    /// Delay before the next attempt, after this error, by which one side may have refused the other. Inlined, it would take 100 bytes more.
     #[inline(never)]
-    fn wait_ms(&mut self, error: SessionError) -> u32 {
+    fn wait_ms(&mut self, error: SessionError, is_refused: bool) -> u32 {
         const VERSION: u8 = ClosingCode::Version as u8;
         const FORBIDDEN: u8 = ClosingCode::Forbidden as u8;
         const UNSUPPORTED: u8 = ClosingCode::Unsupported as u8;
@@ -207,11 +210,6 @@ impl<'m> Session<'m> {
             SessionError::Closing { code, retry_s } => (code, retry_s),
             _ => (0, 0),
         };
-        let is_refused = matches!(
-            error,
-            SessionError::Connect(ErrorKind::PermissionDenied)
-                | SessionError::Io(ErrorKind::PermissionDenied)
-        );
         let wait_ms = match code {
             AGAIN if self.outbox.is_welcome && !replace(&mut self.outbox.is_stuck, true) => 0,
             VERSION..=FORBIDDEN | UNSUPPORTED | NO_SESSION => self.backoff.long_wait_ms(),

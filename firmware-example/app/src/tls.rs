@@ -148,6 +148,8 @@ impl<'b, C: Split, K: Clock, E: Entropy> Connect for Tls<'b, C, K, E> {
     where
         Self: 'c;
 
+    const VERIFIES: bool = true;
+
     /// Connects, and verifies the server. If the server has the wrong certificate, the error is
     /// [`PermissionDenied`](ErrorKind::PermissionDenied).
     async fn connect(&mut self) -> Result<Self::Connection<'_>, ErrorKind> {

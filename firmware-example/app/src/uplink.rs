@@ -32,11 +32,14 @@ pub trait Connect {
     where
         Self: 'a;
 
+    /// Whether the sides verify each other. Then [`PermissionDenied`](ErrorKind::PermissionDenied), from any operation, means
+    /// that one refuses the other: a session waits long before it connects again.
+    const VERIFIES: bool = false;
+
     /// Connects, or fails after a timeout chosen by the implementation.
     ///
     /// # Errors
-    /// The kind of the failure. [`PermissionDenied`](ErrorKind::PermissionDenied) means that one side refuses the other: a
-    /// session then waits long before it connects again.
+    /// The kind of the failure.
     async fn connect(&mut self) -> Result<Self::Connection<'_>, ErrorKind>;
 
     /// Closes the sending direction, and waits until the peer has acknowledged that and all data before it.
@@ -66,7 +69,7 @@ pub trait Connect {
         true
     }
 
-    /// Notes the time of the host before a connection, if it is known: for a transport that verifies certificates.
+    /// Notes the time of the host before a connection, if it is known and the transport [verifies](Self::VERIFIES) certificates.
     fn set_time(&mut self, unix_s: Option<u64>) {
         let _ = unix_s;
     }

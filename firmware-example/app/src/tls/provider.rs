@@ -111,3 +111,40 @@ impl RngCore for HashRandom {
 }
 
 impl CryptoRng for HashRandom {}
+
+#[cfg(test)]
+mod tests {
+    use embedded_tls::CertificateVerifyRef;
+    use rustls_pki_types::CertificateDer;
+
+    use super::super::verifier::{CertificateError, Now};
+    use super::*;
+
+    include!("../../../test-certificates/device.rs");
+
+    #[test]
+    fn a_server_without_a_certificate_is_refused_and_gets_nothing() {
+        let ca = CertificateDer::from(&CA_CERTIFICATE[..]);
+        let credentials = Credentials::new(&DEVICE_CERTIFICATE, &DEVICE_KEY, &ca, "daemon", 0);
+        let credentials = credentials
+            .ok()
+            .filter(|it| it.certificate == DEVICE_CERTIFICATE);
+        let Some(credentials) = credentials else {
+            unreachable!("they belong together");
+        };
+        let now = Now::AtLeast(0);
+        let verifier = ServerVerifier::new(&credentials.anchor, &credentials.name, now);
+        let mut provider = Provider::new(&credentials, verifier, [0; SEED_LEN]);
+        // embedded-tls asks for both after a handshake without a certificate, and succeeds.
+        assert!(provider.client_cert().is_none());
+        assert!(provider.signer().is_err());
+        assert_eq!(provider.verifier.verdict(), Err(CertificateError::Missing));
+        // Its own verifier panics at this.
+        let proof = CertificateVerifyRef {
+            signature_scheme: SignatureScheme::EcdsaSecp256r1Sha256,
+            signature: &[],
+        };
+        assert!(provider.verifier.verify_signature(proof).is_err());
+        assert!(provider.signer().is_err());
+    }
+}

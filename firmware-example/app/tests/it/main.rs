@@ -14,4 +14,5 @@ mod session_network;
 mod support;
 mod tls;
 mod tls_host;
+mod tls_impostor;
 mod tls_refusals;

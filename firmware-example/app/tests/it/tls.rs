@@ -25,7 +25,7 @@ const READ: usize = 1_280;
 const WRITE: usize = 640;
 
 /// Random numbers that are not.
-struct Dice(u8);
+pub(crate) struct Dice(pub(crate) u8);
 
 impl Entropy for Dice {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), ErrorKind> {
@@ -123,10 +123,10 @@ fn a_flush_ends_a_record_and_a_message_does_not() {
     );
 }
 
-/// Every second place of the session, and every seventh one of the handshake, which has this many bytes.
+/// Every fifth place of the session, and every eleventh one of the handshake, which has this many bytes.
 fn places(handshake: usize, len: usize) -> impl Iterator<Item = usize> {
-    let session = (handshake..len).step_by(2);
-    (0..handshake).step_by(7).chain(session)
+    let session = (handshake..len).step_by(5);
+    (0..handshake).step_by(11).chain(session)
 }
 
 #[test]
