@@ -46,6 +46,8 @@ pub(crate) struct TlsHost<'t> {
     pub(crate) bytes: Cell<(usize, usize)>,
     /// Records of the last connection after the handshake: their lengths.
     pub(crate) records: RefCell<Vec<usize>>,
+    /// Where the records down of the last connection begin.
+    pub(crate) begins: RefCell<Vec<usize>>,
     /// Connections that ended with `close_notify`.
     pub(crate) notified: Cell<usize>,
     /// What the host refused.
@@ -62,6 +64,7 @@ impl<'t> TlsHost<'t> {
             attempts_ms: RefCell::default(),
             bytes: Cell::default(),
             records: RefCell::default(),
+            begins: RefCell::default(),
             notified: Cell::default(),
             refused: RefCell::default(),
             state: RefCell::default(),
@@ -113,7 +116,14 @@ impl Line<'_> {
         while tls.wants_write() {
             tls.write_tls(&mut bytes).unwrap();
         }
-        self.down.borrow_mut().extend(bytes);
+        let mut down = self.down.borrow_mut();
+        let (mut at, mut rest) = (self.read.get() + down.len(), &bytes[..]);
+        while let Some([_, _, _, high, low]) = rest.first_chunk() {
+            self.host.begins.borrow_mut().push(at);
+            let len = 5 + usize::from(u16::from_be_bytes([*high, *low]));
+            (at, rest) = (at + len, &rest[len..]);
+        }
+        down.extend(bytes);
     }
 
     /// Gives bytes of the device to the host.
@@ -171,7 +181,6 @@ impl Line<'_> {
                 let mut down = self.down.borrow_mut();
                 let at = self.read.get();
                 if let Course::Adds(place, records) = self.course
-                    && (at..at + down.len().max(1)).contains(&place)
                     && at == place
                 {
                     for byte in records.iter().rev() {
@@ -256,6 +265,7 @@ impl Connect for &TlsHost<'_> {
         };
         self.state.borrow_mut().accept();
         self.records.borrow_mut().clear();
+        self.begins.borrow_mut().clear();
         Ok(Line {
             host: self,
             course,

@@ -25,8 +25,18 @@ use crate::tls::{BUILT_S, Dice};
 struct Impostor {
     up: RefCell<Vec<u8>>,
     down: RefCell<Vec<u8>>,
-    /// Whether it also asks for the certificate of the device.
-    asks: bool,
+    conduct: Conduct,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Conduct {
+    /// It ends the handshake.
+    #[default]
+    Ends,
+    /// It asks for the certificate of the device, and ends the handshake.
+    Asks,
+    /// It sends a protected record without any content.
+    Empties,
 }
 
 impl Impostor {
@@ -51,7 +61,7 @@ impl Impostor {
         let traffic: [u8; 32] = expand(&handshake, "s hs traffic", &seen.clone().finalize());
 
         let mut flight = message(8, &[0, 0]);
-        if self.asks {
+        if self.conduct == Conduct::Asks {
             // A CertificateRequest for ECDSA with P-256.
             flight.extend(message(13, &[0, 0, 8, 0, 13, 0, 4, 0, 2, 4, 3]));
         }
@@ -61,6 +71,9 @@ impl Impostor {
         proof.update(&seen.finalize());
         flight.extend(message(20, &proof.finalize().into_bytes()));
         flight.push(22);
+        if self.conduct == Conduct::Empties {
+            flight.clear();
+        }
 
         let (key, iv): ([u8; 16], [u8; 12]) =
             (expand(&traffic, "key", &[]), expand(&traffic, "iv", &[]));
@@ -195,10 +208,14 @@ impl Split for &Impostor {
 fn a_server_that_leaves_its_certificate_out_is_refused() {
     let ca = Ca::new();
     let device = ca.issue(&Wanted::DEVICE);
-    for asks in [false, true] {
+    for (conduct, kind, records) in [
+        (Conduct::Ends, ErrorKind::PermissionDenied, 22 + 36),
+        (Conduct::Asks, ErrorKind::PermissionDenied, 2 * 22 + 8 + 36),
+        (Conduct::Empties, ErrorKind::InvalidData, 0),
+    ] {
         let time = Time::default();
         let impostor = Impostor {
-            asks,
+            conduct,
             ..Impostor::default()
         };
         let credentials =
@@ -206,11 +223,10 @@ fn a_server_that_leaves_its_certificate_out_is_refused() {
         let mut buffers = TlsBuffers::<1_280, 640>::new();
         let mut tls = Tls::new(&impostor, &time, Dice(1), &credentials, &mut buffers);
         let outcome = time.run(tls.connect()).map(drop);
-        assert_eq!(outcome, Err(ErrorKind::PermissionDenied), "{asks}");
-        // The handshake was complete, and the impostor has not learnt who the device is.
+        assert_eq!(outcome, Err(kind), "{conduct:?}");
+        // The device has ended its handshake at most: without its certificate.
         let up = impostor.up.borrow();
-        let records = up.len() - 5 - usize::from(up[4]) - 256 * usize::from(up[3]);
-        let expected = if asks { 2 * 22 + 8 + 36 } else { 22 + 36 };
-        assert_eq!(records, expected);
+        let hello = 5 + usize::from(u16::from_be_bytes([up[3], up[4]]));
+        assert_eq!(up.len() - hello, records, "{conduct:?}");
     }
 }
