@@ -147,13 +147,12 @@ impl<'m> Session<'m> {
             backoff,
             ..
         } = self;
-        let host = outbox.certain_time();
+        if C::VERIFIES {
+            let time_ns = outbox.certain_time().at(clock.now_us());
+            connect.set_time(time_ns.map(|ns| ns / 1_000_000_000));
+        }
         let connecting = async {
             clock.sleep_ms(wait_ms).await;
-            if C::VERIFIES {
-                let time_ns = host.at(clock.now_us());
-                connect.set_time(time_ns.map(|ns| ns / 1_000_000_000));
-            }
             connect.connect().await
         };
         let keeping = keep(queue, sender, outbox);
