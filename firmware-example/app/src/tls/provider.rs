@@ -123,7 +123,7 @@ mod tests {
 
     #[expect(unreachable_pub, reason = "written for any module")]
     mod device {
-        include!("../../../test-certificates/device.rs");
+        include!("../../../test-certificates/device.inc");
     }
 
     #[test]
