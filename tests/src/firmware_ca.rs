@@ -51,7 +51,7 @@ impl FirmwareCa {
         folder: &Path,
         name: &str,
         years: (i32, i32),
-        devices: &FirmwareCa,
+        devices: &Self,
     ) -> String {
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
