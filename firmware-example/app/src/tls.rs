@@ -48,7 +48,7 @@ pub trait Entropy {
 /// `READ` bounds the records of the server: its largest one has at most `READ` bytes, with its header. That is the flight of the
 /// handshake, in which some servers send all messages in one record: about 400 bytes and the certificates that it sends. After
 /// the handshake, the frames of a session are short; session tickets can be long. `WRITE` bounds the records of the device: the
-/// certificate of the device must have at most `WRITE - 40` bytes, and a record carries up to `WRITE - 128`.
+/// certificate of the device must have at most `WRITE - 40` bytes, and a record carries up to `WRITE - 133`.
 pub struct TlsBuffers<const READ: usize, const WRITE: usize> {
     inbound: [u8; READ],
     plain: [u8; READ],
