@@ -78,6 +78,7 @@ mod firmware {
     mod restarts;
     mod session_outages;
     mod sessions;
+    mod tls;
 }
 
 /// Payloads: their decoding, and the bounds on hostile ones.

@@ -13,6 +13,7 @@ pub mod elf;
 pub mod ended;
 pub mod exported;
 pub mod fake_daemon;
+pub mod firmware_ca;
 pub mod foreign;
 pub mod framings;
 pub mod golden;

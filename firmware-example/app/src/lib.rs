@@ -29,6 +29,8 @@ pub mod blocking;
 pub mod logs;
 #[cfg(feature = "embassy")]
 pub mod net;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 #[cfg(feature = "embassy")]
 mod frames;

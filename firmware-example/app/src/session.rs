@@ -116,7 +116,8 @@ impl<'m> Session<'m> {
         while !(queue.is_ended() && self.sender.is_settled()) {
             let result = self.connection(queue, clock, connect, wait_ms, deadline.as_mut());
             let Err(error) = result.await else { break };
-            wait_ms = self.wait_ms(error);
+            let is_refused = C::VERIFIES && error.is_refusal();
+            wait_ms = self.wait_ms(error, is_refused);
             warning!(
                 "session: link down: {}; again in {=u32} ms; {}",
                 error,
@@ -146,6 +147,10 @@ impl<'m> Session<'m> {
             backoff,
             ..
         } = self;
+        if C::VERIFIES {
+            let time_ns = outbox.certain_time().at(clock.now_us());
+            connect.set_time(time_ns.map(|ns| ns / 1_000_000_000));
+        }
         let connecting = async {
             clock.sleep_ms(wait_ms).await;
             connect.connect().await
@@ -189,9 +194,9 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// Delay before the next attempt, after this error. Inlined, it would take 100 bytes more.
+    /// Delay before the next attempt, after this error, by which one side may have refused the other. Inlined, it would take 100 bytes more.
     #[inline(never)]
-    fn wait_ms(&mut self, error: SessionError) -> u32 {
+    fn wait_ms(&mut self, error: SessionError, is_refused: bool) -> u32 {
         const VERSION: u8 = ClosingCode::Version as u8;
         const FORBIDDEN: u8 = ClosingCode::Forbidden as u8;
         const UNSUPPORTED: u8 = ClosingCode::Unsupported as u8;
@@ -209,6 +214,8 @@ impl<'m> Session<'m> {
             VERSION..=FORBIDDEN | UNSUPPORTED | NO_SESSION => self.backoff.long_wait_ms(),
             // A host that does not speak the protocol never answers; one whose answer was lost does.
             _ if was_unanswered && self.is_unanswered => self.backoff.long_wait_ms(),
+            // By a certificate: the next connection would end like this one.
+            _ if is_refused => self.backoff.long_wait_ms(),
             _ => self.backoff.wait_ms(),
         };
         wait_ms.max(u32::from(retry_s) * 1_000)
@@ -299,8 +306,8 @@ where
         match select(driving, next).await {
             Either::First(heard) => {
                 let now_us = clock.now_us();
-                if let Heard::Welcome { heartbeat_s, .. } = heard.map_err(session_error)? {
-                    outbox.welcome(link.sender());
+                if let Heard::Welcome { heartbeat_s, flags } = heard.map_err(session_error)? {
+                    outbox.welcome(link.sender(), flags);
                     silent_us = match heartbeat_s {
                         0 => u64::MAX,
                         heartbeat_s => 3_000_000 * u64::from(heartbeat_s),

@@ -32,6 +32,10 @@ pub trait Connect {
     where
         Self: 'a;
 
+    /// Whether the sides verify each other. Then [`PermissionDenied`](ErrorKind::PermissionDenied), from any operation, means
+    /// that one refuses the other: a session waits long before it connects again.
+    const VERIFIES: bool = false;
+
     /// Connects, or fails after a timeout chosen by the implementation.
     ///
     /// # Errors
@@ -63,6 +67,11 @@ pub trait Connect {
     {
         let _ = connection;
         true
+    }
+
+    /// Notes the time of the host before a connection, if it is known and the transport [verifies](Self::VERIFIES) certificates.
+    fn set_time(&mut self, unix_s: Option<u64>) {
+        let _ = unix_s;
     }
 }
 

@@ -12,9 +12,13 @@ mod log;
 mod plain;
 #[cfg(feature = "session")]
 mod session;
+#[cfg(feature = "tls")]
+mod tls;
 
 #[cfg(not(any(feature = "plain", feature = "session")))]
 compile_error!("choose an uplink: the feature `session` or `plain`");
+#[cfg(all(feature = "plain", feature = "tls"))]
+compile_error!("an image with TLS has no plain series: use `--no-default-features`");
 
 use core::fmt::Debug;
 use core::panic::PanicInfo;
@@ -101,6 +105,7 @@ async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
     static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
     static SEND: ConstStaticCell<[u8; SEND_LEN]> = ConstStaticCell::new([0; SEND_LEN]);
 
+    #[cfg_attr(feature = "tls", expect(unused_mut, reason = "TLS takes it"))]
     let mut server = Tcp::new(
         stack,
         &FRAMES,
@@ -108,6 +113,8 @@ async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
         RECEIVE.take(),
         SEND.take(),
     );
+    #[cfg(feature = "tls")]
+    let mut server = tls::over(server);
     #[cfg(feature = "session")]
     if let Some(device) = arguments.device {
         leave(session::run(arguments.plan, device, &mut server).await);

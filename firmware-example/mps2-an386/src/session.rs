@@ -2,8 +2,8 @@
 
 use core::mem::MaybeUninit;
 
-use firmware_example::net::{EmbassyClock, Tcp};
-use firmware_example::{Plan, Queue, Session, SessionMemory, run_session};
+use firmware_example::net::EmbassyClock;
+use firmware_example::{Plan, Queue, Session, SessionMemory, Split, run_session};
 use framing_core::session::Device;
 
 use crate::{Board, STOP, arguments};
@@ -20,7 +20,7 @@ static QUEUE: Queue<QUEUE_LEN> = Queue::new();
 static mut MEMORY: MaybeUninit<SessionMemory<RING_LEN>> = MaybeUninit::uninit();
 
 /// Samples and sends until the plan is done, and prints the report. Returns whether everything is acknowledged.
-pub async fn run(plan: Plan, device: Device<'static>, server: &mut Tcp<'_>) -> bool {
+pub async fn run(plan: Plan, device: Device<'static>, server: &mut impl Split) -> bool {
     // SAFETY: used only here, by the one task that calls this once; its type says that any bytes are valid, and it is made
     // of integers and bytes without padding.
     let memory = unsafe { machine::retained(&raw mut MEMORY) };

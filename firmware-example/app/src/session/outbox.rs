@@ -1,6 +1,7 @@
 //! The samples of a session on their way into its ring, with the host's time: [`Outbox`].
 
 use framing_core::session::HostClock;
+use framing_core::session::wire::SYNCED;
 
 use super::memory::{Sender, States};
 use super::report::SessionReport;
@@ -17,6 +18,8 @@ pub(super) struct Outbox<'m> {
     host: HostClock,
     /// When the estimate of the host's time began.
     estimated_us: u64,
+    /// Whether the host's clock is synchronised, according to its last WELCOME.
+    is_certain: bool,
     /// Whether the WELCOME of the connection has come.
     pub(super) is_welcome: bool,
     /// Whether the connection has acknowledged a message.
@@ -32,6 +35,7 @@ impl<'m> Outbox<'m> {
             states,
             host: HostClock::new(),
             estimated_us: 0,
+            is_certain: false,
             is_welcome: false,
             has_progress: false,
             is_stuck: false,
@@ -69,9 +73,10 @@ impl<'m> Outbox<'m> {
     }
 
     /// The host continues the session. Its clock may be another one, so the estimate of its time begins anew.
-    pub(super) fn welcome(&mut self, sender: &Sender<'_>) {
+    pub(super) fn welcome(&mut self, sender: &Sender<'_>, flags: u16) {
         self.states.save(sender);
         self.host.restart();
+        self.is_certain = flags & SYNCED != 0;
         self.is_welcome = true;
         info!(
             "session {=u64:x} up, connection {=u32}, {=u32} messages to send",
@@ -79,6 +84,15 @@ impl<'m> Outbox<'m> {
             self.report.connections,
             sender.unacknowledged().blocks
         );
+    }
+
+    /// The host's time, if its clock is synchronised.
+    pub(super) fn certain_time(&self) -> HostClock {
+        if self.is_certain {
+            self.host
+        } else {
+            HostClock::new()
+        }
     }
 
     /// A frame acknowledged this many messages, and had this time of the host.

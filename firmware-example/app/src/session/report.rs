@@ -59,6 +59,16 @@ pub enum SessionError {
     GaveUp,
 }
 
+impl SessionError {
+    /// Whether one side has refused the other, for a transport whose sides verify each other.
+    pub(super) const fn is_refusal(self) -> bool {
+        let (Self::Connect(kind) | Self::Io(kind)) = self else {
+            return false;
+        };
+        matches!(kind, ErrorKind::PermissionDenied)
+    }
+}
+
 /// Removes the transport's type from an error.
 pub(super) fn session_error<E: embedded_io_async::Error>(error: LinkError<E>) -> SessionError {
     match error {

@@ -3,6 +3,7 @@
 mod application;
 mod blocking;
 mod cable;
+mod certificates;
 mod delivery;
 mod desktop;
 mod failures;
@@ -11,3 +12,7 @@ mod network;
 mod session;
 mod session_network;
 mod support;
+mod tls;
+mod tls_host;
+mod tls_impostor;
+mod tls_refusals;
