@@ -46,13 +46,7 @@ impl FirmwareCa {
 
     /// The options of a listener whose certificate has this name, and is valid from the first to the last of these years. It
     /// accepts devices of the CA `devices`.
-    pub fn listener(
-        &self,
-        folder: &Path,
-        name: &str,
-        years: (i32, i32),
-        devices: &Self,
-    ) -> String {
+    pub fn listener(&self, folder: &Path, name: &str, years: (i32, i32), devices: &Self) -> String {
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.not_before = date_time_ymd(years.0, 1, 1);
