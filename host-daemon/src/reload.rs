@@ -73,9 +73,14 @@ impl Reloader {
             // The service manager waits for both notifications, whether or not there is something to reload.
             systemd::reloading();
             let Some(file) = self.running.file.clone() else {
-                info!("SIGHUP: there is no configuration to reload without --config FILE");
-                self.renew_tls().await;
-                systemd::reloaded("no configuration to reload without --config");
+                if self.live.tls.is_empty() {
+                    info!("SIGHUP: there is nothing to reload without --config FILE");
+                    systemd::reloaded("nothing to reload without --config");
+                } else {
+                    info!("SIGHUP: without --config FILE, only the files of TLS are read again");
+                    self.renew_tls().await;
+                    systemd::reloaded("files of TLS reloaded");
+                }
                 continue;
             };
             let command_line = self.command_line.clone();

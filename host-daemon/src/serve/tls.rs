@@ -43,6 +43,11 @@ pub(crate) struct NewServers {
 }
 
 impl TlsServers {
+    /// Whether no server has TLS.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.servers().is_empty()
+    }
+
     /// Adds the server of `--http`.
     pub(crate) fn add_http(&self, address: &str, server: Arc<dyn Handshake>) {
         self.servers().push(NamedServer {

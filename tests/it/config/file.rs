@@ -115,7 +115,7 @@ fn a_mistake_is_reported_with_its_line_and_the_allowed_values() {
         ),
         (
             "[[listener]]\naddress = 'a:1'\nwholly-else = 5",
-            "3: wholly-else: unknown key; the keys of [[listener]] are framing, oversize, after-end, decode, max-block, max-skip, session, address",
+            "3: wholly-else: unknown key; the keys of [[listener]] are framing, oversize, after-end, decode, max-block, max-skip, session, address, tls, proxy-from",
         ),
         (
             "[[listener]]\naddress = 'a:1'\nidle_timeout = 5",

@@ -7,6 +7,7 @@ use std::net::{Shutdown, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 
+use blocksd_tests::pki::Fleet;
 use blocksd_tests::process::{Process, Server, connect, run, wait_until};
 use blocksd_tests::scrape::{self, Metric, samples};
 use tempfile::TempDir;
@@ -17,7 +18,16 @@ use crate::repository::public_names::diff;
 fn the_document_names_every_metric_and_no_other() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
+    // With each kind of file that expires.
+    let fleet = Fleet::new();
+    fleet.revoke(&[], 2090);
+    let list = format!(",tls-crl={}", fleet.path("crl.pem").display());
+    let secured = fleet.listen("127.0.0.1:0", &list);
     let mut server = Server::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        &secured,
         "--metrics",
         "127.0.0.1:0",
         "--metrics-per-device",
