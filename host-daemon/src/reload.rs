@@ -103,6 +103,7 @@ impl Reloader {
             };
             match reloaded {
                 Ok(outcome) => {
+                    self.renew_others().await;
                     log_outcome(&path, &outcome);
                     systemd::reloaded("configuration reloaded");
                 }
@@ -120,6 +121,13 @@ impl Reloader {
         let (servers, engine) = (Arc::clone(&self.live.tls), self.live.engine.clone());
         // A panic is reported by its thread.
         let _ = tokio::task::spawn_blocking(move || servers.renew(true, &engine)).await;
+    }
+
+    /// Reads the files of TLS again that a new configuration has not read.
+    async fn renew_others(&self) {
+        let (servers, engine) = (Arc::clone(&self.live.tls), self.live.engine.clone());
+        // A panic is reported by its thread.
+        let _ = tokio::task::spawn_blocking(move || servers.renew_others(&engine)).await;
     }
 
     /// Applies everything that can be changed, or nothing.

@@ -365,6 +365,11 @@ impl ConnectionPermit {
         self.slot.poll_close_request(context)
     }
 
+    /// Has the connection check again whether its peer may stay connected.
+    pub(crate) fn request_recheck(&self) {
+        self.slot.request_recheck();
+    }
+
     /// Returns whether the connection must check again that its peer may stay connected. Later calls return `false`.
     pub(crate) fn takes_recheck(&self) -> bool {
         self.slot.takes_recheck()

@@ -1,7 +1,7 @@
 //! The arguments of `ca`. Start with [`CaCommand`].
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -225,7 +225,7 @@ pub(crate) fn is_dns_name(text: &str) -> bool {
 /// The id of a device, by the rules of acknowledged sessions.
 fn device_id(text: &str) -> Result<String, String> {
     Device::new(text).map_err(|error| error.to_string())?;
-    if text.parse::<IpAddr>().is_ok() {
+    if text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
         return Err("an IP address is not a device id: a daemon refuses it".to_owned());
     }
     if text.bytes().all(|byte| byte == b'.') {
@@ -292,6 +292,7 @@ mod tests {
         }
         for id in [
             "",
+            "1.2.3.4:5",
             ".",
             "..",
             "...",

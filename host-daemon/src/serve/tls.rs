@@ -20,6 +20,8 @@ const CHECK: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct TlsServers {
     servers: Mutex<Vec<NamedServer>>,
+    /// Servers whose listeners are removed, or have no TLS any more. Their connections are open.
+    retired: Mutex<Vec<NamedServer>>,
     reloads: AtomicU64,
     failures: AtomicU64,
     /// The problems that were logged last.
@@ -40,6 +42,8 @@ pub(crate) struct NewServers {
     all: Vec<NamedServer>,
     /// Servers that stay, and the files that each takes.
     replaced: Vec<(Arc<dyn Handshake>, Arc<dyn Handshake>)>,
+    /// Servers without a listener.
+    retired: Vec<NamedServer>,
 }
 
 impl TlsServers {
@@ -65,6 +69,8 @@ impl TlsServers {
             .iter()
             .cloned()
             .partition(|it| it.of_listener);
+        // A listener that comes back takes its connections back.
+        left.extend(self.retired().iter().cloned());
         let mut replaced = Vec::new();
         for spec in plan {
             let Some(new) = spec.handshake.clone() else {
@@ -85,12 +91,17 @@ impl TlsServers {
                 of_listener: true,
             });
         }
-        NewServers { all, replaced }
+        NewServers {
+            all,
+            replaced,
+            retired: left,
+        }
     }
 
     /// Takes the files of a new configuration, and checks the open connections.
     pub(crate) fn commit(&self, new: NewServers, engine: &EngineHandle) {
         *self.servers() = new.all;
+        *self.retired() = new.retired;
         for (server, new) in &new.replaced {
             server.replace(&**new);
         }
@@ -104,6 +115,20 @@ impl TlsServers {
     /// something is new. Blocks.
     pub(crate) fn renew(&self, always: bool, engine: &EngineHandle) {
         let servers = self.servers().clone();
+        self.renew_some(servers, always, engine);
+    }
+
+    /// Reads the files again of which a new configuration has not taken care: those of `--http`, and of listeners that are
+    /// removed. Blocks.
+    pub(crate) fn renew_others(&self, engine: &EngineHandle) {
+        let servers = self.servers().clone();
+        let others = servers.into_iter().filter(|it| !it.of_listener);
+        self.renew_some(others.collect(), true, engine);
+    }
+
+    fn renew_some(&self, mut servers: Vec<NamedServer>, always: bool, engine: &EngineHandle) {
+        self.retired().retain(|it| it.server.is_used());
+        servers.extend(self.retired().iter().cloned());
         let mut is_new = false;
         for NamedServer {
             address, server, ..
@@ -149,6 +174,10 @@ impl TlsServers {
             warn!("{problem}");
         }
         *logged = problems;
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<NamedServer>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn servers(&self) -> MutexGuard<'_, Vec<NamedServer>> {

@@ -126,6 +126,27 @@ fn a_table_renames_the_device_of_a_certificate() {
     assert_eq!(devices(&mut server), ["main-pump"]);
 }
 
+/// An address says nothing about a device with a certificate.
+#[test]
+fn a_match_by_address_does_not_rename_the_device_of_a_certificate() {
+    let fleet = Fleet::new();
+    fleet.device("other");
+    let text = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = {{ cert = \"{0}/server.pem\", key = \"{0}/server.key\", ca = \"{0}/ca.pem\" }}\n\
+         [device.pump]\nmatch = [\"127.0.0.1\", \"127.0.0.0/8\", \"listener:127.0.0.1:0\"]\n",
+        fleet.folder().display()
+    );
+    fleet.write("blocksd.toml", &text);
+    let mut command = blocksd_tests::process::blocksd(&["serve", "--output", "json", "--config"]);
+    command.arg(fleet.path("blocksd.toml"));
+    let mut server = Server::of(
+        blocksd_tests::process::Process::start(command),
+        &["--listen"],
+    );
+    send(&fleet, &mut server, Some("other"), 1);
+    assert_eq!(devices(&mut server), ["other"]);
+}
+
 /// The recording has the certificate in the channel and in the event, and `read` shows it.
 #[test]
 fn a_recording_has_the_certificate() {

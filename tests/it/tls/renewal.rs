@@ -202,6 +202,63 @@ fn a_list_past_its_next_update_still_revokes() {
     assert!(ready.body.contains(words), "{}", ready.body);
 }
 
+/// A listener that is removed leaves its connections, and revocation still reaches them.
+#[test]
+fn a_revoked_device_of_a_removed_listener_is_closed_out() {
+    let fleet = Fleet::new();
+    fleet.device("pump-7");
+    fleet.device("pump-8");
+    fleet.revoke(&[], 2090);
+    let config = |has_tls: bool| {
+        let tls = format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = {{ cert = \"{0}/server.pem\", key = \"{0}/server.key\", ca = \"{0}/ca.pem\", crl = \"{0}/crl.pem\" }}\n",
+            fleet.folder().display()
+        );
+        let plain = "[[listener]]\naddress = \"localhost:0\"\n";
+        let text = if has_tls {
+            tls + plain
+        } else {
+            plain.to_owned()
+        };
+        fleet.write("blocksd.toml", &text);
+    };
+    config(true);
+    let mut command = blocksd(&["serve", "--output", "json", "--config"]);
+    command.arg(fleet.path("blocksd.toml"));
+    let mut server = Server::of(Process::start(command), &["--listen", "--listen"]);
+    let mut revoked = device(&fleet, &server, "pump-7");
+    let mut honest = device(&fleet, &server, "pump-8");
+    send(&mut revoked);
+    send(&mut honest);
+    server.wait_for("block", 2);
+    config(false);
+    hang_up(&server, "was read again");
+    send(&mut revoked);
+    server.wait_for("block", 3);
+    fleet.revoke(&[serial("pump-7")], 2090);
+    hang_up(&server, "was read again");
+    let events = server.wait_for("close", 1);
+    let close = events.iter().find(|it| it["event"] == "close").unwrap();
+    assert_eq!(
+        (&close["device"], &close["reason"]),
+        (&"pump-7".into(), &"revoked".into())
+    );
+    // The listener comes back, with a newer list.
+    fleet.revoke(&[serial("pump-7"), serial("pump-8")], 2090);
+    config(true);
+    hang_up(&server, "was read again");
+    let events = server.wait_for("close", 2);
+    let close = events
+        .iter()
+        .filter(|it| it["event"] == "close")
+        .nth(1)
+        .unwrap();
+    assert_eq!(
+        (&close["device"], &close["reason"]),
+        (&"pump-8".into(), &"revoked".into())
+    );
+}
+
 /// The configuration is read again: TLS appears, gets another authority, and disappears.
 #[test]
 fn a_reload_changes_the_tls_of_a_listener() {

@@ -59,8 +59,13 @@ impl Accepted {
             Some(DeviceName::OfTable(Arc::clone(name)))
         };
         let device = if let Some(certificate) = &self.certificate {
+            // Where the connection comes from does not say who it is.
             let name = &certificate.name;
-            find(name).unwrap_or_else(|| DeviceName::Identity(Arc::clone(name)))
+            let renamed = devices.find_id(name).map(Arc::clone);
+            renamed.map_or_else(
+                || DeviceName::Identity(Arc::clone(name)),
+                DeviceName::OfTable,
+            )
         } else if device_by.is_numbered(&self.peer) {
             find(listener).unwrap_or(DeviceName::Numbered)
         } else {
@@ -126,6 +131,10 @@ impl Identified {
                 });
             }
         };
+        if certificate.is_some() {
+            // The rules may have changed since the handshake.
+            permit.request_recheck();
+        }
         // An identity may be equal to the name of another device.
         let policy = Arc::clone(match &self.device {
             DeviceName::OfTable(name) => settings.policies.of(name),

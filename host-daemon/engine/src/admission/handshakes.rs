@@ -15,6 +15,8 @@ use crate::origin::Origin;
 
 /// Age from which a handshake may be ended for one of another origin. A small microcontroller needs a second or two.
 const SETTLED: Duration = Duration::from_secs(3);
+/// Interval at which one that waits looks for a handshake to end.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// The handshakes that run now, and those that wait.
 #[derive(Debug)]
@@ -28,8 +30,8 @@ struct HandshakesState {
     next_key: u64,
     /// In the order in which they began.
     running: Vec<RunningHandshake>,
-    /// Those that wait, by origin. No queue is empty.
-    waiting: HashMap<Origin, VecDeque<oneshot::Sender<HandshakePlace>>>,
+    /// Those that wait, by origin. No queue is empty, and the keys of each increase.
+    waiting: HashMap<Origin, VecDeque<WaitingHandshake>>,
     /// The origins in `waiting`. The first one has the next turn.
     turns: VecDeque<Origin>,
 }
@@ -45,13 +47,24 @@ struct RunningHandshake {
 /// The place of a handshake that runs. Dropping it gives the place to the next one.
 #[derive(Debug)]
 pub(crate) struct HandshakePlace {
-    handshakes: Arc<Handshakes>,
+    /// `None` if the place was never taken.
+    handshakes: Option<Arc<Handshakes>>,
     key: u64,
     ended: CancellationToken,
 }
 
-/// Places whose takers stopped waiting. They are dropped without the lock.
-type Returned = Vec<HandshakePlace>;
+#[derive(Debug)]
+struct WaitingHandshake {
+    key: u64,
+    sender: oneshot::Sender<HandshakePlace>,
+}
+
+/// A handshake that waits until this is dropped.
+struct Waiter<'a> {
+    handshakes: &'a Handshakes,
+    origin: &'a Origin,
+    key: u64,
+}
 
 impl Handshakes {
     /// At most `max` handshakes run at once.
@@ -69,12 +82,9 @@ impl Handshakes {
 
     /// Changes the number of handshakes that run at once. Those that run go on.
     pub(crate) fn set_max(self: &Arc<Self>, max: usize) {
-        let returned = {
-            let mut state = self.state();
-            state.max = max;
-            state.fill(self)
-        };
-        drop(returned);
+        let mut state = self.state();
+        state.max = max;
+        state.fill(self);
     }
 
     /// Waits for a place.
@@ -82,18 +92,26 @@ impl Handshakes {
     /// Cancel-safe: if the future is dropped, the place goes to the next one.
     pub(crate) async fn place(self: &Arc<Self>, origin: &Origin) -> HandshakePlace {
         loop {
-            let (sender, receiver) = oneshot::channel();
-            let returned = {
+            let (sender, mut receiver) = oneshot::channel();
+            let key = {
                 let mut state = self.state();
-                state.wait(origin, sender);
-                let returned = state.fill(self);
-                state.end_longest(origin);
-                returned
+                let key = state.wait(origin, sender);
+                state.fill(self);
+                key
             };
-            drop(returned);
-            // The sender is not dropped without a place.
-            if let Ok(place) = receiver.await {
-                return place;
+            let _waiter = Waiter {
+                handshakes: self,
+                origin,
+                key,
+            };
+            loop {
+                self.state().end_longest(origin);
+                match tokio::time::timeout(RECHECK, &mut receiver).await {
+                    Ok(Ok(place)) => return place,
+                    // The sender is not dropped without a place.
+                    Ok(Err(_)) => break,
+                    Err(_) => {}
+                }
             }
         }
     }
@@ -104,22 +122,38 @@ impl Handshakes {
 }
 
 impl HandshakesState {
-    fn wait(&mut self, origin: &Origin, sender: oneshot::Sender<HandshakePlace>) {
+    fn wait(&mut self, origin: &Origin, sender: oneshot::Sender<HandshakePlace>) -> u64 {
+        let key = self.next_key;
+        self.next_key += 1;
         let waiting = self.waiting.entry(origin.clone()).or_default();
         if waiting.is_empty() {
             self.turns.push_back(origin.clone());
         }
-        waiting.push_back(sender);
+        waiting.push_back(WaitingHandshake { key, sender });
+        key
+    }
+
+    /// Forgets one that waits no more.
+    fn forget(&mut self, origin: &Origin, key: u64) {
+        let Some(waiting) = self.waiting.get_mut(origin) else {
+            return;
+        };
+        if let Ok(at) = waiting.binary_search_by_key(&key, |it| it.key) {
+            waiting.remove(at);
+        }
+        if waiting.is_empty() {
+            self.waiting.remove(origin);
+            self.turns.retain(|it| it != origin);
+        }
     }
 
     /// Gives free places to those that wait.
-    fn fill(&mut self, handshakes: &Arc<Handshakes>) -> Returned {
-        let mut returned = Vec::new();
+    fn fill(&mut self, handshakes: &Arc<Handshakes>) {
         while self.running.len() < self.max
             && let Some((origin, sender)) = self.next()
         {
             let place = HandshakePlace {
-                handshakes: Arc::clone(handshakes),
+                handshakes: Some(Arc::clone(handshakes)),
                 key: self.next_key,
                 ended: CancellationToken::new(),
             };
@@ -130,16 +164,19 @@ impl HandshakesState {
                 since: Instant::now(),
                 ended: place.ended.clone(),
             });
-            returned.extend(sender.send(place).err());
+            // Nobody waits for it any more. Dropping it as it is would lock the state again.
+            if let Err(mut place) = sender.send(place) {
+                place.handshakes = None;
+                self.running.pop();
+            }
         }
-        returned
     }
 
     /// Takes the one that waits longest of the origin whose turn it is.
     fn next(&mut self) -> Option<(Origin, oneshot::Sender<HandshakePlace>)> {
         let origin = self.turns.pop_front()?;
         let waiting = self.waiting.get_mut(&origin)?;
-        let sender = waiting.pop_front()?;
+        let WaitingHandshake { sender, .. } = waiting.pop_front()?;
         if waiting.is_empty() {
             self.waiting.remove(&origin);
         } else {
@@ -148,7 +185,7 @@ impl HandshakesState {
         Some((origin, sender))
     }
 
-    /// Ends the longest handshake of the origin that has the most, if `origin` waits and has at least two fewer.
+    /// Ends the longest handshake of the origin that has the most, if `origin` waits, and has none or at least two fewer.
     fn end_longest(&self, origin: &Origin) {
         if !self.waiting.contains_key(origin) {
             return;
@@ -162,7 +199,7 @@ impl HandshakesState {
             return;
         };
         let mut of_most = self.running.iter().filter(|it| it.origin == *most);
-        if own + 1 < count
+        if (own == 0 || own + 1 < count)
             && let Some(longest) = of_most.find(|it| !it.ended.is_cancelled())
             && SETTLED <= longest.since.elapsed()
         {
@@ -180,12 +217,17 @@ impl HandshakePlace {
 
 impl Drop for HandshakePlace {
     fn drop(&mut self) {
-        let returned = {
-            let mut state = self.handshakes.state();
+        if let Some(handshakes) = &self.handshakes {
+            let mut state = handshakes.state();
             state.running.retain(|it| it.key != self.key);
-            state.fill(&self.handshakes)
-        };
-        drop(returned);
+            state.fill(handshakes);
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.handshakes.state().forget(self.origin, self.key);
     }
 }
 
@@ -271,6 +313,47 @@ mod tests {
         let mut other = pin!(handshakes.place(&two));
         assert!(polled(other.as_mut()).is_none());
         assert!(polled(ended.as_mut()).is_some());
+    }
+
+    /// A stalled handshake ends without a newcomer, and for an origin that has none also if no origin has two.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_waits_looks_again() {
+        let handshakes = Handshakes::new(1);
+        let stalled = handshakes.place(&origin(1)).await;
+        let two = origin(2);
+        let waiting = handshakes.place(&two);
+        let ends = async {
+            stalled.until_ended().await;
+            drop(stalled);
+        };
+        let since = Instant::now();
+        let (_place, ()) = tokio::join!(waiting, ends);
+        assert!(
+            since.elapsed() <= SETTLED + RECHECK,
+            "{:?}",
+            since.elapsed()
+        );
+    }
+
+    /// Tens of thousands that gave up leave nothing, and no place is lost on them.
+    #[tokio::test(start_paused = true)]
+    async fn those_that_gave_up_leave_nothing() {
+        let handshakes = Handshakes::new(1);
+        let place = handshakes.place(&origin(0)).await;
+        let origins: Vec<_> = (1..=9).map(origin).collect();
+        let mut gone = Vec::new();
+        for number in 0..50_000 {
+            let mut waiting = Box::pin(handshakes.place(&origins[number % 9]));
+            assert!(polled(waiting.as_mut()).is_none());
+            gone.push(waiting);
+        }
+        drop(gone);
+        let last = origin(200);
+        let mut next = pin!(handshakes.place(&last));
+        assert!(polled(next.as_mut()).is_none());
+        assert_eq!(handshakes.state().waiting.len(), 1);
+        drop(place);
+        assert!(polled(next.as_mut()).is_some());
     }
 
     #[tokio::test(start_paused = true)]

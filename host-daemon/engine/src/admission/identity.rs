@@ -217,6 +217,13 @@ impl DeviceTable {
         table
     }
 
+    /// Returns the name of the device with this identity, which a certificate proves. Addresses, networks and listeners do
+    /// not count.
+    #[must_use]
+    pub fn find_id(&self, identity: &str) -> Option<&Arc<str>> {
+        self.names.get(*self.ids.get(identity)?)
+    }
+
     /// Returns the name of the first device that matches a connection. `listener` is the address as it was configured,
     /// and `identity` the name that the connection has without a table. Does not allocate.
     #[must_use]

@@ -1,7 +1,7 @@
 //! What happens in the task of a connection before its device is known: the header of a proxy, then a handshake. Start
 //! with [`open`].
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
 
@@ -81,7 +81,35 @@ async fn opened(
     accepted: Accepted,
 ) -> Result<Accepted, HandshakeError> {
     let late = Instant::now() + HANDSHAKE_TIMEOUT;
-    let Ok(permit) = openings.admit(&accepted.peer, &engine.connections) else {
+    let mut accepted = accepted;
+    if accepted.settings.expects_proxy(&accepted.peer) {
+        let peer = accepted.peer.clone();
+        let header = read_header(&mut *accepted.transport);
+        if let ProxiedPeer::Tcp(peer) = within(openings, engine, &peer, late, header).await? {
+            accepted.peer = Peer::Network(peer);
+        }
+    }
+    // From here on, the connection counts for the device before the proxy.
+    let peer = accepted.peer.clone();
+    within(
+        openings,
+        engine,
+        &peer,
+        late,
+        steps(openings, engine, accepted),
+    )
+    .await
+}
+
+/// Performs a step while the connection has a place among those of its peer.
+async fn within<T>(
+    openings: &Openings,
+    engine: &EngineContext,
+    peer: &Peer,
+    late: Instant,
+    step: impl Future<Output = Result<T, HandshakeError>>,
+) -> Result<T, HandshakeError> {
+    let Ok(permit) = openings.admit(peer, &engine.connections) else {
         return Err(HandshakeError::of(HandshakeRefusal::Full));
     };
     let stopped = async {
@@ -90,7 +118,7 @@ async fn opened(
     };
     tokio::select! {
         biased;
-        opened = steps(openings, engine, accepted) => opened,
+        done = step => done,
         _ = permit.until_close_request() => Err(HandshakeError::of(HandshakeRefusal::Full)),
         () = sleep_until(late) => Err(HandshakeError::of(HandshakeRefusal::Timeout)),
         () = stopped => Err(HandshakeError::of(HandshakeRefusal::Closed)),
@@ -102,11 +130,6 @@ async fn steps(
     engine: &EngineContext,
     mut accepted: Accepted,
 ) -> Result<Accepted, HandshakeError> {
-    if accepted.settings.expects_proxy(&accepted.peer)
-        && let ProxiedPeer::Tcp(peer) = read_header(&mut *accepted.transport).await?
-    {
-        accepted.peer = Peer::Network(peer);
-    }
     let Some(handshake) = accepted.settings.handshake.clone() else {
         return Ok(accepted);
     };

@@ -32,6 +32,11 @@ pub trait Handshake: Any + fmt::Debug + Send + Sync {
     /// Takes the rules of another one of the same type. The default takes none.
     fn replace(&self, _new: &dyn Handshake) {}
 
+    /// Returns whether open connections depend on its rules. The default is `false`.
+    fn is_used(&self) -> bool {
+        false
+    }
+
     /// Returns what a person should know, such as rules that have expired. The default returns nothing.
     fn problems(&self) -> Vec<String> {
         Vec::new()

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,9 @@ use crate::tls::verifier::DeviceVerifier;
 
 /// Longest file that is read, in bytes.
 const FILE_MAX: u64 = 64 << 20;
+/// Configurations that were loaded so far.
+static LOADED: AtomicU32 = AtomicU32::new(1);
+
 /// Sessions that clients may resume, for each listener: about 1 MiB.
 const SESSIONS: usize = 1024;
 
@@ -99,6 +103,7 @@ pub struct TlsConfig {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     clients: ClientAuth,
     not_after: NotAfter,
+    number: u32,
 }
 
 /// What new connections use.
@@ -165,6 +170,7 @@ impl TlsFiles {
             verifier,
             clients: self.clients,
             not_after,
+            number: LOADED.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -240,6 +246,11 @@ impl TlsConfig {
         self.not_after
     }
 
+    /// A number that no other configuration of this process has.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
     /// Checks the certificate of a client, as a new handshake would.
     pub(super) fn check(
         &self,
@@ -251,9 +262,9 @@ impl TlsConfig {
     /// Whether the client of an open connection may stay. A certificate that has expired since may.
     pub(super) fn is_allowed(&self, certificates: Option<&[CertificateDer<'_>]>) -> bool {
         let mut time = UnixTime::now();
-        if let Some([certificate, ..]) = certificates
-            && let Ok(end) = end_of(Path::new(""), certificate)
-            && let Ok(end) = u64::try_from(end)
+        let ends = certificates.unwrap_or_default().iter();
+        let ends = ends.filter_map(|it| end_of(Path::new(""), it).ok());
+        if let Some(end) = ends.min().and_then(|end| u64::try_from(end).ok())
             && end < time.as_secs()
         {
             time = UnixTime::since_unix_epoch(Duration::from_secs(end));

@@ -112,6 +112,11 @@ impl Handshake for TlsServer {
         self.current.set(new.current());
     }
 
+    fn is_used(&self) -> bool {
+        // Each connection has a reference.
+        1 < Arc::strong_count(&self.current)
+    }
+
     fn problems(&self) -> Vec<String> {
         let source = self.source();
         let failure = source.failure.as_ref();
@@ -154,6 +159,7 @@ impl TlsServer {
         if tls.is_resumed() || !Arc::ptr_eq(&current, &config) {
             current.check(tls.certificates()).map_err(refusal)?;
         }
+        tls.checked_by(&current);
         let certificate = match tls.certificates() {
             Some([first, ..]) => Some(Arc::new(identify(first).map_err(bad_name)?)),
             _ => None,

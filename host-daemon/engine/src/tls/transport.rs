@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::listen::transport::Transport;
 use crate::reason::CloseReason;
 use crate::tls::append::append;
-use crate::tls::config::CurrentConfig;
+use crate::tls::config::{CurrentConfig, TlsConfig};
 
 /// Bytes that are decrypted at once.
 const RAW_LEN: usize = 64 << 10;
@@ -80,6 +80,8 @@ struct StreamEnds {
     is_cut: bool,
     /// close_notify was written, or must not be sent any more.
     is_closed: bool,
+    /// The number of the configuration by which the certificate was checked last.
+    checked: u32,
 }
 
 impl TlsTransport {
@@ -95,6 +97,11 @@ impl TlsTransport {
             kept: None,
             ends: StreamEnds::default(),
         })
+    }
+
+    /// Records that the certificate was checked by this configuration.
+    pub(super) fn checked_by(&mut self, config: &TlsConfig) {
+        self.ends.checked = config.number();
     }
 
     /// Whether the handshake is not complete.
@@ -308,6 +315,10 @@ impl TlsTransport {
             let len = read.filled().len();
             if len == 0 {
                 self.ends.is_cut = true;
+                if carried != 0 {
+                    // A record that is not complete proves that something is missing.
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
                 return Poll::Ready(Ok(()));
             }
             let records = raw.get_mut(..carried + len).unwrap_or_default();
@@ -441,8 +452,11 @@ impl Transport for TlsTransport {
     }
 
     fn recheck(&mut self) -> Option<CloseReason> {
-        let certificates = self.tls.peer_certificates();
-        let is_allowed = self.current.get().is_allowed(certificates);
+        let config = self.current.get();
+        if std::mem::replace(&mut self.ends.checked, config.number()) == config.number() {
+            return None;
+        }
+        let is_allowed = config.is_allowed(self.tls.peer_certificates());
         (!is_allowed).then_some(CloseReason::Revoked)
     }
 }
