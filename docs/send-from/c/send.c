@@ -189,6 +189,7 @@ static bool is_refusal(int reason)
     case SSL_AD_CERTIFICATE_UNKNOWN:
     case SSL_AD_UNKNOWN_CA:
     case SSL_AD_ACCESS_DENIED:
+    case SSL_AD_DECRYPT_ERROR: /* a certificate of an authority with the same name and another key */
     case SSL_AD_PROTOCOL_VERSION:
     case SSL_AD_CERTIFICATE_REQUIRED: return true;
     default: return reason == SSL_R_CERTIFICATE_VERIFY_FAILED || reason == SSL_R_WRONG_VERSION_NUMBER;
@@ -201,7 +202,7 @@ static short tls_events(int result)
     int error = SSL_get_error(tls, result), os_error = errno;
     if (error == SSL_ERROR_WANT_READ) return POLLIN;
     if (error == SSL_ERROR_WANT_WRITE) return POLLOUT;
-    unsigned long code = ERR_peek_error();
+    unsigned long code = ERR_peek_last_error();
     int reason = ERR_GET_REASON(code);
     const char *text = "the host closed the connection";
     if (error == SSL_ERROR_SSL) text = ERR_reason_error_string(code);

@@ -46,8 +46,9 @@ READ_LEN = 16384
 
 # No error of a socket: it has nothing to read, or takes nothing to write, now.
 NOT_READY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) if ssl else BlockingIOError
-# A person must look at these errors of TLS: words of their reasons in OpenSSL.
-REFUSALS = re.compile("CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|HANDSHAKE_FAILURE|PROTOCOL_VERSION|WRONG_VERSION_NUMBER")
+# A person must look at these errors of TLS: words of their reasons in OpenSSL. A certificate of an authority with the same name
+# and another key is a DECRYPT_ERROR.
+REFUSALS = re.compile("CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR|HANDSHAKE_FAILURE|PROTOCOL_VERSION|WRONG_VERSION")
 
 
 class BrokenHost(Exception):
