@@ -15,6 +15,10 @@ use super::senders::{Compiled, PYTHON_SENDER, messages};
 
 /// The device id.
 const DEVICE: &str = "device-1";
+/// The file of a configuration of OpenSSL without TLS 1.3.
+const OLD: &str = "old.cnf";
+const OLD_TEXT: &str = "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = default\n\
+    [default]\nMaxProtocol = TLSv1.2\n";
 /// Messages of a test.
 const MESSAGES: usize = 400;
 
@@ -38,6 +42,8 @@ struct Tls<'a> {
     /// The longest wait between two attempts; after a refusal it is ten times as long.
     backoff_ms: u32,
     timeout_s: u32,
+    /// A configuration of OpenSSL that both senders read.
+    config: Option<&'a str>,
 }
 
 impl Sender {
@@ -88,6 +94,7 @@ impl Sender {
         command
             .arg(format!("{}:{}", tls.host, to.port()))
             .arg(DEVICE);
+        command.envs(tls.config.map(|it| ("OPENSSL_CONF", fleet.path(it))));
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
         Process::start(command)
     }
@@ -103,6 +110,7 @@ impl<'a> Tls<'a> {
             name: None,
             backoff_ms: 100,
             timeout_s: 60,
+            config: None,
         }
     }
 
@@ -127,6 +135,7 @@ fn fleet() -> (Fleet, Fleet) {
     fleet.issue("revoked", &revoked);
     fleet.revoke(&[77], 2090);
     other.device(DEVICE);
+    fleet.write(OLD, OLD_TEXT);
     for end in ["pem", "key"] {
         let content = std::fs::read_to_string(other.path(&format!("{DEVICE}.{end}"))).unwrap();
         fleet.write(&format!("foreign.{end}"), &content);
@@ -189,10 +198,11 @@ fn long_messages_are_recorded_once_over_tls() {
         .map(|it| format!("{it} {}", "x".repeat(it * 50)))
         .collect();
     Sender::each(name, |sender| {
-        for more in [",tls-min=1.2", ",tls-min=1.3"] {
+        for (config, more) in [(Some(OLD), ""), (None, ",tls-min=1.3")] {
             let host = host(&fleet, more);
             let tls = Tls {
                 host: "127.0.0.1",
+                config,
                 ..Tls::good(&ca)
             };
             let mut sending = sender.start(&fleet, RecordingHost::address(&host), tls);
@@ -226,6 +236,24 @@ fn a_sender_that_the_host_refuses_reports_it_and_waits_long() {
             sending.write(&lines(&messages(MESSAGES)));
             assert_refused(&sending.end(), whys);
         }
+        assert_eq!(host.finish(), []);
+    });
+}
+
+#[test]
+fn a_sender_without_the_version_of_the_host_reports_it_and_waits_long() {
+    let name = "a_sender_without_the_version_of_the_host_reports_it_and_waits_long";
+    let (fleet, _) = fleet();
+    let ca = fleet.path("ca.pem");
+    Sender::each(name, |sender| {
+        let host = host(&fleet, ",tls-min=1.3");
+        let tls = Tls {
+            config: Some(OLD),
+            ..Tls::good(&ca).refused()
+        };
+        let mut sending = sender.start(&fleet, RecordingHost::address(&host), tls);
+        sending.write(&lines(&messages(1)));
+        assert_refused(&sending.end(), &["protocol version"]);
         assert_eq!(host.finish(), []);
     });
 }
