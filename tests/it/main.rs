@@ -188,6 +188,7 @@ mod sessions {
     mod retention;
     mod senders;
     mod stop;
+    mod tls_senders;
     mod vectors;
 }
 

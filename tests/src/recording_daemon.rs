@@ -15,6 +15,7 @@ use crate::session_host::RecordingHost;
 #[derive(Debug)]
 pub struct RecordingDaemon {
     server: Server,
+    listen: String,
     port: ReservedPort,
     folder: TempDir,
 }
@@ -26,10 +27,18 @@ impl RecordingDaemon {
     /// Starts it.
     #[track_caller]
     pub fn start() -> Self {
+        Self::listening(str::to_owned)
+    }
+
+    /// Starts it with the text for `--listen` that `listen` makes of the address.
+    #[track_caller]
+    pub fn listening(listen: impl FnOnce(&str) -> String) -> Self {
         let folder = TempDir::new().expect("a folder for temporary files");
         let port = ReservedPort::take();
+        let listen = listen(&port.address().to_string());
         Self {
-            server: start(&folder, port.address()),
+            server: start(&folder, &listen),
+            listen,
             port,
             folder,
         }
@@ -54,7 +63,7 @@ impl RecordingHost for RecordingDaemon {
     fn restart(&mut self) {
         self.server.process.signal("KILL");
         wait_until("the daemon is killed", || !self.server.process.runs());
-        self.server = start(&self.folder, self.port.address());
+        self.server = start(&self.folder, &self.listen);
     }
 
     fn recorded(&mut self, device: &str) -> Vec<Vec<u8>> {
@@ -102,9 +111,9 @@ fn messages(folder: &Path, more: &[&str]) -> Vec<NumberedMessage> {
 }
 
 #[track_caller]
-fn start(folder: &TempDir, address: SocketAddr) -> Server {
-    let (address, folder) = (address.to_string(), text(folder.path()));
-    Server::start(&["--listen", &address, "--record", folder, "--output", "none"])
+fn start(folder: &TempDir, listen: &str) -> Server {
+    let folder = text(folder.path());
+    Server::start(&["--listen", listen, "--record", folder, "--output", "none"])
 }
 
 #[track_caller]

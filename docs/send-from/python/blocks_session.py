@@ -2,8 +2,8 @@
 
     python3 blocks_session.py HOST:PORT DEVICE < lines
 
-sends each line, and exits with 0 only if the host has acknowledged every line. Copy this file into your program: it needs
-Python 3.9, and nothing outside the standard library.
+sends each line, and exits with 0 only if the host has acknowledged every line; `--tls-ca` and others send over TLS. Copy this
+file into your program: it needs Python 3.9, and nothing outside the standard library.
 """
 
 import argparse
@@ -16,6 +16,11 @@ import sys
 import threading
 import time
 import zlib
+
+try:
+    import ssl
+except ImportError:  # Small builds of Python leave it out.
+    ssl = None
 
 MAGIC = b"\xff\xc1blkack"
 VERSION = 1
@@ -36,6 +41,14 @@ LONG_BACKOFF = {1, 2, 3, 6, 10}
 WELCOME_TIMEOUT_S = 10
 DRAIN_TIMEOUT_S = 1
 SUPERSEDED_WINDOW_S = 60
+BATCH_LEN = 16384  # Messages are written together up to this length: that of the longest record of TLS.
+READ_LEN = 16384
+
+# No error of a socket: it has nothing to read, or takes nothing to write, now.
+NOT_READY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) if ssl else BlockingIOError
+# A person must look at these errors of TLS: words of their reasons in OpenSSL. A certificate of an authority with the same name
+# and another key is a DECRYPT_ERROR.
+REFUSALS = re.compile("CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR|HANDSHAKE_FAILURE|PROTOCOL_VERSION|WRONG_VERSION")
 
 
 class BrokenHost(Exception):
@@ -266,11 +279,18 @@ class SessionSender:
     True
     >>> sender.close(timeout_s=30)  # True: every message is durable at the host.
     True
+
+    With `tls`, an `ssl.SSLContext`, it connects over TLS. `server_hostname` is the name in the host's certificate, if that is
+    not the host of `address`.
     """
 
     def __init__(self, address, device, *, room=65536, drop_oldest=False, heartbeat_s=30, want_time=False,
-                 backoff_min_s=0.5, backoff_max_s=60.0, backoff_long_s=600.0, report=lambda text: None):
+                 backoff_min_s=0.5, backoff_max_s=60.0, backoff_long_s=600.0, report=lambda text: None,
+                 tls=None, server_hostname=None):
         self.address, self.report = address, report
+        self.tls, self.server_hostname = tls, server_hostname or address[0]
+        if tls is not None:  # Raises now for a name that cannot be one, and not in the thread.
+            tls.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=self.server_hostname)
         self.backoff_min_s, self.backoff_max_s, self.backoff_long_s = backoff_min_s, backoff_max_s, backoff_long_s
         self.session = Session(device, room, drop_oldest, heartbeat_s, want_time)
         self.session.on_time = self._on_time
@@ -314,7 +334,7 @@ class SessionSender:
     def close(self, timeout_s=None):
         """Waits until every message is acknowledged, and closes. Returns whether every message was acknowledged.
 
-        An attempt to connect can take up to 10 s more than `timeout_s`.
+        An attempt to connect can take up to 10 s more than `timeout_s`, and another 10 s for the handshake of TLS.
         """
         with self._changed:
             self._is_closing = True
@@ -351,7 +371,7 @@ class SessionSender:
     def _connection(self):
         """Runs one connection to its end. Returns how long to wait before the next."""
         try:
-            with socket.create_connection(self.address, timeout=WELCOME_TIMEOUT_S) as sock:
+            with self._connect() as sock:
                 sock.setblocking(False)
                 try:
                     return self._talk(sock)
@@ -363,43 +383,81 @@ class SessionSender:
             return self._delay_after(closing)
         except (BrokenHost, OSError) as error:
             self.protocol_errors += isinstance(error, BrokenHost)
+            if is_refusal(error):
+                whose = "the host's certificate" if isinstance(error, ssl.SSLCertVerificationError) else "the connection"
+                self.report(f"TLS refuses {whose}: {error}")
+                return self.backoff_long_s * random.uniform(0.5, 1)
             self.report(str(error) or type(error).__name__)
             return self._backoff()
+
+    def _connect(self):
+        sock = socket.create_connection(self.address, timeout=WELCOME_TIMEOUT_S)
+        if self.tls is None:
+            return sock
+        with sock:  # Leaves the new socket open, which owns the descriptor then.
+            return self.tls.wrap_socket(sock, server_hostname=self.server_hostname)
 
     def _talk(self, sock):
         with self._changed:
             self.session.connected(uptime_us())
-        read_at = time.monotonic()
+        read_at, out = time.monotonic(), bytearray()
         while True:
             with self._changed:
-                if self._is_stopped:
-                    return 0
-                if self._is_closing and self.session.next == self.session.end and self.session.in_series:
-                    self.session.finish()
-                has_out = len(self.session.take(uptime_us())) > 0
+                if not self._is_stopped:
+                    self._fill(out)
+            if self._is_stopped:
+                self._end(sock)
+                return 0
             silence_max_s = 3 * self.session.heartbeat_s if self.session.is_welcome else WELCOME_TIMEOUT_S
             left_s = read_at + silence_max_s - time.monotonic() if silence_max_s else None
             if left_s is not None and left_s <= 0:
                 raise TimeoutError(f"nothing read for {silence_max_s} s")
-            readable, writable, _ = select.select([sock, self._wake_read], [sock] if has_out else [], [], left_s)
+            # What TLS has decrypted is no longer in the socket, where `select` could see it.
+            has_input = self.tls is not None and sock.pending() > 0
+            readable, writable, _ = select.select([sock, self._wake_read], [sock] if out else [], [],
+                                                  0 if has_input else left_s)
             if self._wake_read in readable:
                 self._wake_read.recv(4096)
-            if sock in readable:
-                data = sock.recv(4096)
-                if not data:
-                    raise ConnectionError("the host closed the connection")
-                read_at = time.monotonic()
-                self._received(data)
+            if sock in readable or has_input:
+                try:
+                    data = sock.recv(READ_LEN)
+                    if not data:
+                        raise ConnectionError("the host closed the connection")
+                    read_at = time.monotonic()
+                    self._received(data)
+                except NOT_READY:
+                    pass  # A part of a record of TLS, or one without data.
+                except (BrokenHost, Closing):
+                    self._end(sock)
+                    raise
             if writable:
                 try:
-                    # The lock keeps a message that is written from being dropped.
-                    with self._changed:
-                        self.session.sent_bytes(sock.send(self.session.take(uptime_us())))
-                except BlockingIOError:
+                    del out[:sock.send(out)]
+                except NOT_READY:
                     pass
                 except OSError:
                     self._drain(sock)
                     raise
+
+    def _fill(self, out):
+        """Appends messages to the bytes to write, so that one call, and one record of TLS, has many of them."""
+        while len(out) < BATCH_LEN:
+            if self._is_closing and self.session.next == self.session.end and self.session.in_series:
+                self.session.finish()
+            taken = self.session.take(uptime_us())
+            if not taken:
+                return
+            out += taken
+            self.session.sent_bytes(len(taken))
+
+    def _end(self, sock):
+        """Sends `close_notify`, so that the host does not report a cut, and waits for that of the host."""
+        if self.tls is not None:
+            sock.settimeout(DRAIN_TIMEOUT_S)
+            try:
+                sock.unwrap()
+            except OSError:
+                pass  # The host does not answer, or sends data.
 
     def _received(self, data):
         with self._changed:
@@ -420,8 +478,9 @@ class SessionSender:
                 if not data:
                     return
                 self._received(data)
-        except OSError:
-            pass
+        except OSError as error:
+            if is_refusal(error):
+                raise
 
     def _delay_after(self, closing):
         if closing.code in LONG_BACKOFF:
@@ -449,6 +508,20 @@ class SessionSender:
         return longest_s * random.uniform(0.5, 1)
 
 
+def is_refusal(error):
+    """Whether a certificate or a version was refused, by the host or by this sender. A later attempt hardly helps."""
+    return ssl is not None and isinstance(error, ssl.SSLError) and bool(REFUSALS.search(error.reason or ""))
+
+
+def tls_context(ca, cert=None, key=None):
+    """A context that accepts hosts of the authority in the file `ca`, and shows the certificate `cert`."""
+    context = ssl.create_default_context(cafile=ca)  # It checks the name of the host, too.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert is not None:
+        context.load_cert_chain(cert, key, password="")  # An encrypted key is an error, and not a question.
+    return context
+
+
 def uptime_us():
     """The clock of the sender; never 0, which is `unknown`."""
     return max(1, time.monotonic_ns() // 1000)
@@ -462,6 +535,10 @@ def main():
     parser.add_argument("--room", type=int, default=65536, metavar="BYTES", help="length of the ring")
     parser.add_argument("--drop-oldest", action="store_true", help="drop the oldest messages if the ring is full")
     parser.add_argument("--backoff-max", type=float, default=60.0, metavar="S", help="longest wait between two attempts")
+    parser.add_argument("--tls-ca", metavar="FILE", help="connect over TLS to a host with a certificate of this authority (PEM)")
+    parser.add_argument("--tls-cert", metavar="FILE", help="certificate of this device (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="its private key (PEM)")
+    parser.add_argument("--tls-name", metavar="NAME", help="name in the host's certificate, if not HOST")
     parser.error = lambda text: parser.exit(2, f"blocks_session: {text}\n")
     args = parser.parse_args()
     host, _, port = args.address.rpartition(":")
@@ -470,12 +547,16 @@ def main():
             raise ValueError(f"not HOST:PORT: {args.address}")
         if not 0 <= args.backoff_max < 1e6:
             raise ValueError(f"not a number of seconds: {args.backoff_max}")
+        if (args.tls_cert or args.tls_name) and not args.tls_ca or bool(args.tls_cert) != bool(args.tls_key):
+            raise ValueError("--tls-cert needs --tls-key and --tls-ca; --tls-key needs --tls-cert; --tls-name needs --tls-ca")
+        tls = tls_context(args.tls_ca, args.tls_cert, args.tls_key) if args.tls_ca else None
         sender = SessionSender(
             (host.strip("[]"), int(port)), args.device, room=args.room, drop_oldest=args.drop_oldest,
-            backoff_max_s=args.backoff_max, backoff_long_s=10 * args.backoff_max,
+            backoff_max_s=args.backoff_max, backoff_long_s=10 * args.backoff_max, tls=tls, server_hostname=args.tls_name,
             report=lambda text: print(f"blocks_session: {text}", file=sys.stderr))
-    except ValueError as error:
-        print(f"blocks_session: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        files = f" ({args.tls_ca}, {args.tls_cert}, {args.tls_key})" if isinstance(error, OSError) else ""
+        print(f"blocks_session: {error}{files}", file=sys.stderr)
         return 2
     refused = 0
     for line in sys.stdin.buffer:

@@ -24,6 +24,9 @@ const C_OPTIONS: [&str; 7] = [
 /// Options with which a bad access and undefined behaviour end the program.
 const C_SANITIZERS: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover"];
 
+/// The command in Python, from the folder of the tests.
+pub(super) const PYTHON_SENDER: &str = "../docs/send-from/python/blocks_session.py";
+
 /// A sender of lines.
 #[derive(Debug)]
 pub(super) enum Language {
@@ -92,7 +95,7 @@ impl Language {
             }
             Self::Python => {
                 let mut command = Command::new("python3");
-                command.args(["-B", "../docs/send-from/python/blocks_session.py"]);
+                command.args(["-B", PYTHON_SENDER]);
                 command.args(["--backoff-max", "0.1", "--room", &room]);
                 command.args(["--timeout", &timeout]);
                 command.args(setup.drop_oldest.then_some("--drop-oldest"));
@@ -118,7 +121,28 @@ impl Compiled {
     ///
     /// # Panics
     /// If the compiler refuses the source.
+    #[track_caller]
     pub(super) fn new(name: &str, source: &str) -> Option<Self> {
+        Self::with(name, source, &[])
+    }
+
+    /// Compiles a program with `BLOCKS_TLS`. Reports that the test `name` is skipped for it if OpenSSL's headers are missing, too.
+    ///
+    /// # Panics
+    /// If the compiler refuses the source.
+    #[track_caller]
+    pub(super) fn within_tls(name: &str, source: &str) -> Option<Self> {
+        let mut cc = Command::new("cc");
+        cc.args(["-E", "-x", "c", "-include", "openssl/ssl.h", "/dev/null"]);
+        if cc.output().is_ok_and(|output| !output.status.success()) {
+            skipped(name, "OpenSSL's headers are missing (`libssl-dev`)");
+            return None;
+        }
+        Self::with(name, source, &["-DBLOCKS_TLS", "-lssl", "-lcrypto"])
+    }
+
+    #[track_caller]
+    fn with(name: &str, source: &str, last: &[&str]) -> Option<Self> {
         let program = Self(TempDir::new().expect("a folder for temporary files"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("..")
@@ -126,7 +150,7 @@ impl Compiled {
         let compile = |more: &[&str]| {
             let mut cc = Command::new("cc");
             cc.args(C_OPTIONS).args(more).arg("-o").arg(program.path());
-            cc.arg(&source).output()
+            cc.arg(&source).args(last).output()
         };
         let Ok(sanitized) = compile(&C_SANITIZERS) else {
             skipped(name, "there is no C compiler `cc`");
@@ -192,7 +216,7 @@ fn bad_arguments_of_the_sender_in_python_are_one_line() {
         (&["localhost:1060"], "DEVICE"),
     ] {
         let mut command = Command::new("python3");
-        command.args(["-B", "../docs/send-from/python/blocks_session.py"]);
+        command.args(["-B", PYTHON_SENDER]);
         command.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
         finish(command, b"").assert_refused(2, what);
     }
