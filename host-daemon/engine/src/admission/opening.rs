@@ -64,8 +64,8 @@ pub(super) async fn open(
     engine: &EngineContext,
     accepted: Accepted,
 ) -> Option<Accepted> {
-    let peer = accepted.peer.clone();
-    match opened(openings, engine, accepted).await {
+    let mut peer = accepted.peer.clone();
+    match opened(openings, engine, accepted, &mut peer).await {
         Ok(accepted) => Some(accepted),
         Err(error) => {
             refuse(engine, &peer, &error);
@@ -74,31 +74,25 @@ pub(super) async fn open(
     }
 }
 
-/// Performs all steps within the timeout. During a shutdown, they have the time of the last reads.
+/// Performs all steps within the timeout. During a shutdown, they have the time of the last reads. Sets `peer` to the one that
+/// a proxy names.
 async fn opened(
     openings: &Openings,
     engine: &EngineContext,
-    accepted: Accepted,
+    mut accepted: Accepted,
+    peer: &mut Peer,
 ) -> Result<Accepted, HandshakeError> {
     let late = Instant::now() + HANDSHAKE_TIMEOUT;
-    let mut accepted = accepted;
-    if accepted.settings.expects_proxy(&accepted.peer) {
-        let peer = accepted.peer.clone();
+    if accepted.settings.expects_proxy(peer) {
         let header = read_header(&mut *accepted.transport);
-        if let ProxiedPeer::Tcp(peer) = within(openings, engine, &peer, late, header).await? {
-            accepted.peer = Peer::Network(peer);
+        if let ProxiedPeer::Tcp(source) = within(openings, engine, peer, late, header).await? {
+            *peer = Peer::Network(source);
+            accepted.peer = peer.clone();
         }
     }
     // From here on, the connection counts for the device before the proxy.
-    let peer = accepted.peer.clone();
-    within(
-        openings,
-        engine,
-        &peer,
-        late,
-        steps(openings, engine, accepted),
-    )
-    .await
+    let secured = secured(openings, engine, accepted);
+    within(openings, engine, peer, late, secured).await
 }
 
 /// Performs a step while the connection has a place among those of its peer.
@@ -125,7 +119,8 @@ async fn within<T>(
     }
 }
 
-async fn steps(
+/// Performs the handshake of the listener, if it has one, in its turn.
+async fn secured(
     openings: &Openings,
     engine: &EngineContext,
     mut accepted: Accepted,

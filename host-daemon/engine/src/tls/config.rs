@@ -17,7 +17,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use crate::tls::allow::{AllowError, AllowList};
 use crate::tls::files::{ClientAuth, MinVersion, TlsFiles};
 use crate::tls::provider;
-use crate::tls::verifier::DeviceVerifier;
+use crate::tls::verifier::{DeviceVerifier, forget_refused};
 
 /// Longest file that is read, in bytes.
 const FILE_MAX: u64 = 64 << 20;
@@ -269,7 +269,9 @@ impl TlsConfig {
         {
             time = UnixTime::since_unix_epoch(Duration::from_secs(end));
         }
-        self.check_at(certificates, time).is_ok()
+        let is_allowed = self.check_at(certificates, time).is_ok();
+        forget_refused();
+        is_allowed
     }
 
     fn check_at(

@@ -151,6 +151,11 @@ thread_local! {
     static REFUSED: Cell<Option<RefusedCertificate>> = const { Cell::new(None) };
 }
 
+/// Forgets the certificate that was refused last, if no handshake reports it.
+pub(super) fn forget_refused() {
+    REFUSED.set(None);
+}
+
 /// The kind and the text of an error of a handshake.
 pub(super) fn refusal(error: Error) -> HandshakeError {
     let refused = REFUSED.take();
