@@ -130,7 +130,11 @@ fn tls(given: &Partial) -> Vec<Found> {
             Ok(_) => continue,
         };
         let reason = format!("`{address}`: {reason}");
-        found.push((mistake(origin, TABLE, reason), vec![TABLE]));
+        let key = match origin {
+            ValueOrigin::Line(_) => TABLE,
+            _ => "listen",
+        };
+        found.push((mistake(origin, key, reason), vec![key]));
     }
     found
 }

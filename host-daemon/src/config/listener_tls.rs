@@ -89,9 +89,15 @@ impl ListenerTls {
             return Ok(None);
         }
         let path = |key: &str| self.text(key).map(PathBuf::from);
+        // As it is written beside an address, or in a table.
+        let prefix = match self.origin() {
+            Some(ValueOrigin::CommandLine) => PREFIX,
+            _ => "",
+        };
         let needed = |key: &str| {
             let other = if key == "cert" { "key" } else { "cert" };
-            path(key).ok_or_else(|| format!("TLS needs `{key}` beside `{other}`"))
+            let missing = || format!("TLS needs `{prefix}{key}` beside `{prefix}{other}`");
+            path(key).ok_or_else(missing)
         };
         // They were checked when they were set.
         let clients = self.text("clients").map_or(Ok(ClientAuth::Require), word)?;
@@ -108,12 +114,12 @@ impl ListenerTls {
             protocols: Vec::new(),
         };
         match (clients, &files.ca) {
-            (ClientAuth::Require | ClientAuth::Offer, None) => Err(
-                "certificates of devices need `ca`, the authority that is trusted; or set `clients` to none".to_owned(),
-            ),
-            (ClientAuth::None, Some(_)) => {
-                Err("`ca` is of no use with `clients` none; remove one of them".to_owned())
-            }
+            (ClientAuth::Require | ClientAuth::Offer, None) => Err(format!(
+                "certificates of devices need `{prefix}ca`, the authority that is trusted; or set `{prefix}clients` to none"
+            )),
+            (ClientAuth::None, Some(_)) => Err(format!(
+                "`{prefix}ca` is of no use with `{prefix}clients` none; remove one of them"
+            )),
             _ => Ok(Some(files)),
         }
     }

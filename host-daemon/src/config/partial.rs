@@ -195,7 +195,8 @@ impl ListenerConfig {
             .split_once('=')
             .ok_or_else(|| format!("`{part}` is not KEY=VALUE"))?;
         if let Some(key) = key.strip_prefix(listener_tls::PREFIX) {
-            return self.tls.set(key, text, self.origin);
+            let set = self.tls.set(key, text, self.origin);
+            return set.map_err(|reason| format!("{}{key}: {reason}", listener_tls::PREFIX));
         }
         if key == PROXY_FROM {
             return self.set_proxies(text, self.origin);

@@ -40,7 +40,7 @@ pub enum TlsError {
         source: std::io::Error,
     },
     /// A file is not valid PEM.
-    #[error("{}: not valid PEM: {source}", path.display())]
+    #[error("{}: not valid PEM", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum TlsError {
         reason: String,
     },
     /// A line of the list of allowed devices cannot be used.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Allow {
         /// The file.
         path: PathBuf,

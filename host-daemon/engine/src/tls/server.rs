@@ -1,6 +1,7 @@
 //! A listener's side of TLS: a [`TlsServer`] performs handshakes, and takes new files while it runs.
 
 use std::any::Any;
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -93,7 +94,7 @@ impl Handshake for TlsServer {
                 Ok(true)
             }
             Err(error) => {
-                source.failure = Some(error.to_string());
+                source.failure = Some(with_cause(&error));
                 Err(error.into())
             }
         }
@@ -168,6 +169,14 @@ impl TlsServer {
             transport: Box::new(tls),
             certificate,
         })
+    }
+}
+
+/// The text of an error, with that of its cause.
+fn with_cause(error: &TlsError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

@@ -17,6 +17,7 @@ const OTHER: &[(&str, &str)] = &[
     ("max-skip", "1k"),
     ("max-connections", "7"),
     ("max-connections-per-device", "7"),
+    ("max-handshakes", "7"),
     ("max-unfinished", "1GiB"),
     ("receive-buffer", "1MiB"),
     ("first-byte-timeout", "1m"),
@@ -41,6 +42,9 @@ const OTHER: &[(&str, &str)] = &[
     ("http", "a:9107"),
     ("http-token", "token"),
     ("http-host", "b,c"),
+    ("http-tls-cert", "other.pem"),
+    ("http-tls-key", "other.key"),
+    ("http-tls-ca", "ca.pem"),
     ("max-gone-devices", "7"),
     ("log", "warn,blocksd=debug"),
     ("reply", "echo"),
@@ -49,7 +53,7 @@ const OTHER: &[(&str, &str)] = &[
     ("reply-max-total-bytes", "7G"),
 ];
 
-/// The defaults, a recording and an HTTP server, with one option changed.
+/// The defaults, a recording and an HTTP server with TLS, with one option changed.
 fn with(key: &str, text: &str) -> Config {
     let mut partial = Partial::default();
     set(
@@ -58,7 +62,13 @@ fn with(key: &str, text: &str) -> Config {
         "recording",
         ValueOrigin::CommandLine,
     );
-    set(&mut partial, "http", "a:9100", ValueOrigin::CommandLine);
+    for (key, text) in [
+        ("http", "a:9100"),
+        ("http-tls-cert", "cert.pem"),
+        ("http-tls-key", "cert.key"),
+    ] {
+        set(&mut partial, key, text, ValueOrigin::CommandLine);
+    }
     set(&mut partial, key, text, ValueOrigin::CommandLine);
     combine(None, partial, Partial::default(), Vec::new()).unwrap()
 }
