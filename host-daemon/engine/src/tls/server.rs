@@ -240,3 +240,38 @@ fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
     };
     files.paths().map(stamp).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::Fleet;
+
+    /// What the look at the files each minute does.
+    #[test]
+    fn files_are_read_again_only_if_one_was_written() {
+        let fleet = Fleet::new();
+        let server = TlsServer::load(fleet.files()).unwrap();
+        let first = server.current();
+        assert!(!server.renew(false).unwrap(), "nothing was written");
+        assert!(Arc::ptr_eq(&first, &server.current()));
+        let good = std::fs::read_to_string(fleet.files().cert).unwrap();
+        fleet.write("new.pem", &(good.clone() + "\n"));
+        let written = || std::fs::rename(fleet.folder.path().join("new.pem"), fleet.files().cert);
+        written().unwrap();
+        assert!(server.renew(false).unwrap());
+        assert!(!Arc::ptr_eq(&first, &server.current()));
+        fleet.write("new.pem", "nonsense");
+        written().unwrap();
+        let second = server.current();
+        assert!(server.renew(false).is_err());
+        assert!(Arc::ptr_eq(&second, &server.current()));
+        assert_eq!(server.problems().len(), 1);
+        // They are not tried again until one is written.
+        assert!(!server.renew(false).unwrap());
+        assert_eq!(server.problems().len(), 1);
+        fleet.write("new.pem", &good);
+        written().unwrap();
+        assert!(server.renew(false).unwrap());
+        assert!(server.problems().is_empty());
+    }
+}
