@@ -40,6 +40,8 @@ pub struct Issue {
     pub years: (i32, i32),
     /// The serial number.
     pub serial: u64,
+    /// Whether the key is one of Ed25519, and not of P-256.
+    pub is_ed25519: bool,
 }
 
 impl Issue {
@@ -51,6 +53,7 @@ impl Issue {
             uri: None,
             usage: ExtendedKeyUsagePurpose::ClientAuth,
             years: (2020, 2090),
+            is_ed25519: false,
             serial: 1 + name.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte)) % (1 << 40),
         }
     }
@@ -77,7 +80,8 @@ impl Fleet {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.issue_params(name, params, years);
+        let key = KeyPair::generate().expect("a key");
+        self.issue_params(name, params, &key, years);
     }
 
     /// Issues a good certificate of a device, as `NAME.pem` and `NAME.key`.
@@ -105,14 +109,23 @@ impl Fleet {
         params.subject_alt_names = dns.chain(uri).collect();
         params.extended_key_usages = vec![issue.usage.clone()];
         params.serial_number = Some(SerialNumber::from(issue.serial));
-        self.issue_params(file, params, issue.years);
+        let key = match issue.is_ed25519 {
+            true => KeyPair::generate_for(&rcgen::PKCS_ED25519),
+            false => KeyPair::generate(),
+        };
+        self.issue_params(file, params, &key.expect("a key"), issue.years);
     }
 
-    fn issue_params(&self, file: &str, mut params: CertificateParams, years: (i32, i32)) {
+    fn issue_params(
+        &self,
+        file: &str,
+        mut params: CertificateParams,
+        key: &KeyPair,
+        years: (i32, i32),
+    ) {
         params.not_before = date_time_ymd(years.0, 1, 1);
         params.not_after = date_time_ymd(years.1, 1, 1);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
+        let certificate = params.signed_by(key, &self.ca).expect("a certificate");
         self.write(&format!("{file}.pem"), &certificate.pem());
         self.write(&format!("{file}.key"), &key.serialize_pem());
     }

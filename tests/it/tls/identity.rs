@@ -58,12 +58,17 @@ fn the_first_dns_or_uri_name_else_the_common_name_is_the_device() {
         send(&fleet, &mut server, Some(file), count);
     }
     send(&fleet, &mut server, None, 5);
+    let mut issue = Issue::named("curve");
+    issue.is_ed25519 = true;
+    fleet.issue("curve", &issue);
+    send(&fleet, &mut server, Some("curve"), 6);
     let expected = [
         "pump-7",
         "02:00:5e:10:00:01",
         "boiler_17",
         &longest,
         "127.0.0.1",
+        "curve",
     ];
     assert_eq!(devices(&mut server), expected);
     let opened: Vec<_> = server
