@@ -287,3 +287,33 @@ fn a_sender_refuses_a_host_of_another_authority_or_name() {
         assert_eq!(host.finish(), []);
     });
 }
+
+#[test]
+fn messages_share_records_and_close_notify_ends_them() {
+    let name = "messages_share_records_and_close_notify_ends_them";
+    let (fleet, _) = fleet();
+    let ca = fleet.path("ca.pem");
+    let sent = messages(2000);
+    Sender::each(name, |sender| {
+        let host = RecordingDaemon::start();
+        let mut command = Command::new("python3");
+        command.args(["-B", "peers/tls_records.py"]);
+        command.arg(fleet.folder());
+        command.arg(RecordingHost::address(&host).port().to_string());
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        let relay = Process::start(command);
+        let port = relay.line("listening ");
+        let port = port.rsplit(' ').next().unwrap().trim().parse().unwrap();
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut sending = sender.start(&fleet, to, Tls::good(&ca));
+        // The sender connects while it reads, so most messages wait for the handshake.
+        sending.write(&lines(&sent));
+        assert_eq!(sending.end().code, Some(0), "{sender:?}");
+        let records = relay.line("records ");
+        let words: Vec<_> = records.split_whitespace().collect();
+        let count: usize = words[1].parse().unwrap();
+        assert!(count < sent.len() / 4, "{sender:?}: {records}");
+        assert_eq!(words[2], "close_notify", "{sender:?}: {records}");
+        host.end().assert_once(&sent);
+    });
+}
