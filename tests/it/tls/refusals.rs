@@ -66,7 +66,11 @@ const CASES: [(&str, &str, &str); 13] = [
     ("foreign", "unknown_ca", "not issued by a trusted authority"),
     ("usage", "wrong_usage", "is not one for clients"),
     ("revoked", "revoked", "was revoked (it names `revoked`)"),
-    ("stranger", "not_allowed", "`stranger` is not in the list"),
+    (
+        "stranger",
+        "not_allowed",
+        "not in the list of allowed devices: `stranger`",
+    ),
     ("long", "bad_name", "has 81 characters"),
     ("uri", "bad_name", "is not `urn:blocksd:ID`"),
     ("wildcard", "bad_name", "is a wildcard"),

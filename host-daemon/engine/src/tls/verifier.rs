@@ -24,7 +24,7 @@ pub(super) struct DeviceVerifier {
 
 /// The device of a certificate is not in the list of allowed devices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is not in the list of allowed devices; its certificate is sha256:{fingerprint}")]
+#[error("`{name}`, whose certificate is sha256:{fingerprint}")]
 pub struct NotAllowed {
     /// The name of the device.
     pub name: Arc<str>,
