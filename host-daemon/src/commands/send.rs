@@ -119,6 +119,11 @@ fn wait_for_close(
     if matches!(framing, AnyFraming::Blocks(_)) && message.is_some_and(requires_session) {
         return Err(SessionError::Required.into());
     }
+    if let [0x15, 0x03, _, 0, 2, _, _] = *begun {
+        // An alert: nothing was understood, although everything was read.
+        let text = "the peer expects TLS on this port; use --tls-ca FILE, or --tls";
+        return Err(CommandError::Connection(io::Error::other(text)));
+    }
     read.map_err(CommandError::Connection)
 }
 

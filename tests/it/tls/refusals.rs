@@ -207,6 +207,19 @@ fn plain_bytes_and_garbage_are_refused_with_a_hint() {
 }
 
 #[test]
+fn a_plain_sender_learns_that_the_listener_has_tls() {
+    let fleet = fleet();
+    let server = listening(&fleet, "", &[]);
+    let to = server.addr().to_string();
+    let sent = blocksd_tests::process::run(&["send", "--to", &to, "hello"], b"");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    assert!(
+        sent.stderr.contains("the peer expects TLS on this port"),
+        "{sent:?}"
+    );
+}
+
+#[test]
 fn a_client_of_tls_at_a_plain_listener_is_named() {
     let fleet = fleet();
     let mut server = Server::start(&[]);
