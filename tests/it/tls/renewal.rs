@@ -200,6 +200,7 @@ fn a_list_past_its_next_update_still_revokes() {
     let ready = scrape::get(scrape::addr(&server), "/readyz");
     assert_eq!(ready.status, 200);
     assert!(ready.body.contains(words), "{}", ready.body);
+    assert!(ready.body.contains("crl.pem)"), "{}", ready.body);
 }
 
 /// A listener that is removed leaves its connections, and revocation still reaches them.

@@ -124,12 +124,21 @@ impl Handshake for TlsServer {
         let failure = failure.map(|failure| format!("new files were not taken: {failure}"));
         let ends = self.ends().into_iter().filter(|(_, end)| *end < now());
         let expired = ends.map(|(kind, _)| {
-            let text = match kind {
-                "crl" => "the list of revoked certificates is past its next update",
-                "ca" => "a certificate of an authority has expired",
-                _ => "the certificate of the server has expired",
+            let files = &source.files;
+            let cert = Some(&files.cert);
+            let (text, path) = match kind {
+                "crl" => (
+                    "the list of revoked certificates is past its next update",
+                    files.crl.as_ref(),
+                ),
+                "ca" => (
+                    "a certificate of an authority has expired",
+                    files.ca.as_ref(),
+                ),
+                _ => ("the certificate of the server has expired", cert),
             };
-            format!("{text} ({})", source.files.cert.display())
+            let path = path.or(cert).map(|path| path.display().to_string());
+            format!("{text} ({})", path.unwrap_or_default())
         });
         failure.into_iter().chain(expired).collect()
     }
