@@ -19,7 +19,8 @@ pub use self::ca::CaError;
 pub use self::code::Code;
 pub use self::session::{KeptIn, SessionEnd, SessionError, SpoolFault};
 pub use self::tls::{TlsCause, TlsError, TlsSetupError, is_final};
-use self::words::{duplicate, not_exported, not_whole, unrecorded, with_causes};
+pub(crate) use self::words::with_causes;
+use self::words::{duplicate, not_exported, not_whole, unrecorded};
 
 use crate::config::error::ConfigError;
 

@@ -52,7 +52,7 @@ pub(super) fn unrecorded(least: u64, most: u64) -> String {
 }
 
 /// An error followed by its causes, separated by colons.
-pub(super) fn with_causes(error: &dyn Error) -> impl fmt::Display {
+pub(crate) fn with_causes(error: &dyn Error) -> impl fmt::Display {
     fmt::from_fn(move |f| {
         let mut next = Some(error);
         while let Some(error) = next {

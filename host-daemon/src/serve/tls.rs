@@ -1,17 +1,19 @@
 //! The servers of a daemon that have TLS, and their new files: [`TlsServers`].
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{error, fmt};
 
 use blocksd_engine::listen::handshake::Handshake;
 use blocksd_engine::metrics::Page;
 use blocksd_engine::{EngineHandle, ListenerSpec};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
+
+use crate::error::with_causes;
 
 /// Interval between two looks at the files.
 const CHECK: Duration = Duration::from_secs(60);
@@ -145,7 +147,7 @@ impl TlsServers {
                     self.failures.fetch_add(1, Ordering::Relaxed);
                     error!(
                         "TLS of {address}: new files refused, the old ones stay in effect: {}",
-                        causes(&*error)
+                        with_causes(&*error)
                     );
                 }
             }
@@ -187,7 +189,9 @@ impl TlsServers {
 
 /// Looks each minute whether a file was written, until the runtime ends.
 pub(crate) async fn watch(servers: Arc<TlsServers>, engine: EngineHandle) {
-    let mut minutes = tokio::time::interval(CHECK);
+    // The files were read a moment ago.
+    servers.log_problems();
+    let mut minutes = interval_at(Instant::now() + CHECK, CHECK);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         minutes.tick().await;
@@ -233,14 +237,4 @@ impl Collector for TlsCollector {
             earliest,
         )
     }
-}
-
-fn causes(error: &dyn error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
