@@ -28,11 +28,11 @@ pub(super) struct EntryText {
 }
 
 impl EntryText {
-    /// Shows times in the zone of this machine, and log levels in colour if `colour` is set.
-    pub(super) fn new(colour: bool) -> Self {
+    /// Shows times by this clock, and log levels in colour if `colour` is set.
+    pub(super) fn new(clock: Clock, colour: bool) -> Self {
         Self {
-            clock: Clock::new(),
-            text: Text::new(colour),
+            clock: clock.clone(),
+            text: Text::with_clock(clock, colour),
             out: Out::new(Box::new(io::sink()), None),
             colour,
         }
@@ -212,7 +212,7 @@ mod tests {
         let Value::Object(entry) = serde_json::from_str(entry).expect(entry) else {
             panic!("{entry}");
         };
-        let line = EntryText::new(false).line(&entry);
+        let line = EntryText::new(Clock::new(), false).line(&entry);
         let (_, line) = line.split_once(":00.000 ").expect("a time");
         line.to_owned()
     }

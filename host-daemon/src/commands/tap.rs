@@ -15,6 +15,7 @@ use crate::commands::client::{DaemonClient, RequestTarget, StreamedLines};
 use crate::commands::entry_text::EntryText;
 use crate::error::CommandError;
 use crate::escape;
+use crate::output::Clock;
 use blocksd_engine::stdio;
 
 /// How often a tap without messages looks whether its reader is gone.
@@ -86,7 +87,7 @@ async fn pass_on(lines: &mut StreamedLines) -> Result<(), CommandError> {
 
 async fn print_text(lines: &mut StreamedLines) -> Result<(), CommandError> {
     let colour = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
-    let mut text = EntryText::new(colour);
+    let mut text = EntryText::new(Clock::new(), colour);
     loop {
         let mut out = Vec::new();
         let next = lines.next().await?;

@@ -18,8 +18,13 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// Today is the day of this call.
     pub(crate) fn new() -> Self {
-        let now = Zoned::now();
+        Self::at(&Zoned::now())
+    }
+
+    /// Shows times in the zone of `now`; its day is today.
+    pub(crate) fn at(now: &Zoned) -> Self {
         Self {
             zone: now.time_zone().clone(),
             today: now.date(),
@@ -54,10 +59,7 @@ mod tests {
     fn times_of_another_day_have_their_date() {
         let at = |text: &str| SystemTime::from(text.parse::<Timestamp>().unwrap());
         let now: Zoned = "2026-11-28T03:30:00+01:00[Europe/Berlin]".parse().unwrap();
-        let clock = Clock {
-            zone: now.time_zone().clone(),
-            today: now.date(),
-        };
+        let clock = Clock::at(&now);
         for (time, shown) in [
             ("2026-11-28T02:30:00.0015Z", "03:30:00.001"),
             ("2026-11-27T23:00:00Z", "00:00:00.000"),

@@ -40,8 +40,13 @@ impl Text {
     /// Shows times in the zone of this machine, and log levels in colour if `colour` is set.
     #[must_use]
     pub fn new(colour: bool) -> Self {
+        Self::with_clock(Clock::new(), colour)
+    }
+
+    /// Shows times by this clock, and log levels in colour if `colour` is set.
+    pub(crate) fn with_clock(clock: Clock, colour: bool) -> Self {
         Self {
-            clock: Clock::new(),
+            clock,
             colour,
             decoders: Decoders::default(),
         }

@@ -11,6 +11,7 @@ use crate::commands::top::input::Key;
 use crate::commands::top::layout::{Size, list_sizes};
 use crate::commands::top::poll::{FeedKind, FeedRequest, PageSubject, Polled, Round, Wanted};
 use crate::escape::printable;
+use crate::output::Clock;
 
 /// The most devices that the daemon shows with details in one answer.
 const ROWS_MAX: usize = 200;
@@ -101,7 +102,7 @@ impl Sort {
 
 impl App {
     /// The first screen of a terminal of this size.
-    pub(super) fn new(url: String, size: Size) -> Self {
+    pub(super) fn new(url: String, size: Size, clock: Clock) -> Self {
         Self {
             url,
             page: Page::Devices,
@@ -117,7 +118,7 @@ impl App {
             messages: Vec::new(),
             faults: Vec::new(),
             lost: None,
-            text: EntryText::new(false),
+            text: EntryText::new(clock, false),
             size,
             selected_name: None,
             is_untouched: true,

@@ -18,6 +18,7 @@ use crate::commands::top::poll;
 use crate::commands::top::screen::{Theme, draw};
 use crate::commands::top::terminal::TopTerminal;
 use crate::error::CommandError;
+use crate::output::Clock;
 
 /// Least time between two frames.
 const FRAME_INTERVAL: Duration = Duration::from_millis(250);
@@ -68,7 +69,7 @@ async fn show(arguments: &Top) -> Result<End, CommandError> {
     let client = DaemonClient::new(&address.url, address.token.as_deref(), &address.tls)?;
     let mut client = client.with_timeout(TIMEOUT);
     let url = address.url.to_string();
-    let mut app = App::new(url.trim_end_matches('/').to_owned(), size());
+    let mut app = App::new(url.trim_end_matches('/').to_owned(), size(), Clock::new());
     // A wrong address or token is an error of the command line, and not a lost daemon.
     app.receive(Ok(poll::ask(&mut client, &app.wanted()).await?));
 

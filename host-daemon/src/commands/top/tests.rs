@@ -33,7 +33,7 @@ impl Screen {
     fn new(devices: usize, width: u16, height: u16) -> Self {
         let size = Size { width, height };
         let mut screen = Self {
-            app: App::new("http://127.0.0.1:9107".to_owned(), size),
+            app: App::new("http://127.0.0.1:9107".to_owned(), size, answers::clock()),
             devices,
             size,
         };
@@ -323,7 +323,7 @@ fn nothing_hostile_gets_into_a_cell() {
     for (width, height) in [(60, 16), (120, 40), (20, 5), (1, 1)] {
         let size = Size { width, height };
         let mut screen = Screen {
-            app: App::new("http://127.0.0.1:9107".to_owned(), size),
+            app: App::new("http://127.0.0.1:9107".to_owned(), size, answers::clock()),
             devices: 10,
             size,
         };

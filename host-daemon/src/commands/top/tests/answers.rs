@@ -6,10 +6,17 @@ use serde_json::{Value, json};
 use crate::api::from_json;
 use crate::api::tail::Tail;
 use crate::commands::top::poll::{FeedKind, PageSubject, Round, Wanted};
+use crate::output::Clock;
 
 const TIME: &str = "2026-11-28T12:00:05.000000000Z";
 /// The same time, in milliseconds since 1970.
 const TIME_MS: i64 = 1_795_867_205_000;
+
+/// A clock at noon of that day, in UTC: screens do not depend on the day and the zone of the test.
+pub(super) fn clock() -> Clock {
+    let noon = "2026-11-28T12:00:00+00:00[UTC]".parse::<jiff::Zoned>();
+    Clock::at(&noon.expect("a time"))
+}
 
 /// The answers to what a page wants.
 pub(super) fn round(wanted: &Wanted, devices: usize) -> Round {
