@@ -248,10 +248,13 @@ impl Connection {
 
     /// Checks again, if that was requested, whether the peer may stay connected. Returns the reason to close if not.
     fn rechecked(&mut self) -> Option<CloseReason> {
-        match self.permit.takes_recheck() {
-            true => self.transport.recheck(),
-            false => None,
+        if !self.permit.takes_recheck() {
+            return None;
         }
+        let reason = self.transport.recheck()?;
+        let (conn, device) = (self.source.conn, &self.source.device);
+        warn_peer!(Kind::Refused, device, conn, %device, "closed: its certificate is revoked, or no longer allowed");
+        Some(reason)
     }
 
     /// Writes the data that is ready. Returns the reason to close if that failed.

@@ -198,6 +198,8 @@ pub enum HandshakeRefusal {
     Timeout,
     /// The peer does not speak TLS.
     PlainText,
+    /// The peer does not trust the certificate of this daemon.
+    Distrusted,
     /// The peer broke the protocol, or supports no common version or cipher.
     Protocol,
     /// The peer gave up.
@@ -210,7 +212,7 @@ pub enum HandshakeRefusal {
 
 impl HandshakeRefusal {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NoCertificate,
         Self::Expired,
         Self::NotYetValid,
@@ -222,6 +224,7 @@ impl HandshakeRefusal {
         Self::BadCertificate,
         Self::Timeout,
         Self::PlainText,
+        Self::Distrusted,
         Self::Protocol,
         Self::Closed,
         Self::Full,
@@ -243,6 +246,7 @@ impl HandshakeRefusal {
             Self::BadCertificate => "bad_certificate",
             Self::Timeout => "timeout",
             Self::PlainText => "plain_text",
+            Self::Distrusted => "distrusted",
             Self::Protocol => "protocol",
             Self::Closed => "closed",
             Self::Full => "full",
@@ -265,6 +269,7 @@ impl fmt::Display for HandshakeRefusal {
             Self::BadCertificate => "the certificate is malformed",
             Self::Timeout => "the handshake took too long",
             Self::PlainText => "the peer does not speak TLS",
+            Self::Distrusted => "the peer does not trust the certificate of this daemon",
             Self::Protocol => "the peer broke the TLS protocol",
             Self::Closed => "the peer closed the connection within the handshake",
             Self::Full => "too many handshakes are in progress",

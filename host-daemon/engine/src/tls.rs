@@ -14,6 +14,8 @@ mod files;
 #[cfg(feature = "tls")]
 mod identity;
 #[cfg(feature = "tls")]
+mod review;
+#[cfg(feature = "tls")]
 mod server;
 #[cfg(all(test, feature = "tls"))]
 mod testing;

@@ -13,6 +13,7 @@ use blocksd_engine::batch::OversizePolicy;
 use blocksd_engine::connection::policy::{Policy, SessionMode};
 use blocksd_engine::listen::address::{Address, AddressError};
 use blocksd_engine::listen::claims::Claims;
+use blocksd_engine::listen::handshake::Handshake;
 use blocksd_engine::listen::listener;
 use blocksd_engine::listen::path::made_for;
 use blocksd_engine::stdio;
@@ -70,10 +71,16 @@ pub fn load(file: Option<&Path>, options: Partial) -> Result<Config, CommandErro
 fn check(config: &Config) -> Result<String, CommandError> {
     let mut lines = Vec::new();
     let plan = preflight(config)?;
-    for ListenerSpec {
-        address, policies, ..
-    } in plan
-    {
+    if let Ok(Some(server)) = tls::of_http(config) {
+        warn_of_tls(config.http.as_deref().unwrap_or_default(), &*server);
+    }
+    for spec in plan {
+        if let Some(server) = &spec.handshake {
+            warn_of_tls(&spec.address, &**server);
+        }
+        let ListenerSpec {
+            address, policies, ..
+        } = spec;
         let policy = described(policies.default_policy());
         // This process does not get the sockets of the service.
         let note = match address.parse() {
@@ -101,6 +108,13 @@ fn check(config: &Config) -> Result<String, CommandError> {
     }
     lines.push("ok\n".to_owned());
     Ok(lines.join("\n"))
+}
+
+/// Warns of what is wrong with files of TLS that can be used.
+fn warn_of_tls(address: &str, server: &dyn Handshake) {
+    for problem in server.problems() {
+        tracing::warn!("TLS of {address}: {problem}");
+    }
 }
 
 /// As [`plan`]. Also checks the folder of the recording and all addresses, for the start of `serve` and for `check-config`

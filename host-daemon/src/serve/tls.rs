@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 
 use crate::error::with_causes;
+use crate::output::counted;
 
 /// Interval between two looks at the files.
 const CHECK: Duration = Duration::from_secs(60);
@@ -109,7 +110,12 @@ impl TlsServers {
         }
         if !new.replaced.is_empty() {
             self.reloads.fetch_add(1, Ordering::Relaxed);
+            info!(
+                "TLS of {}: the files were read again",
+                counted(new.replaced.len() as u64, "listener")
+            );
             engine.connections().recheck();
+            self.log_problems();
         }
     }
 

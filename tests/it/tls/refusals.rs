@@ -173,6 +173,18 @@ fn old_versions_are_refused() {
     );
 }
 
+/// The client verifies the daemon with another authority.
+#[test]
+fn a_device_that_does_not_trust_the_daemon_is_told_apart() {
+    let (fleet, other) = (fleet(), Fleet::new());
+    let mut server = listening(&fleet, "", &["--metrics", "127.0.0.1:0", "--log", "debug"]);
+    let authority = other.path("ca.pem").display().to_string();
+    let distrusting = ["-CAfile", &authority, "-verify_return_error"];
+    let client = finish(openssl(&fleet, &server, Some("good"), &distrusting), b"");
+    let words = "does not trust the certificate of this daemon: DecryptError";
+    check(&mut server, &client, "-CAfile", ("distrusted", words), 1.0);
+}
+
 #[test]
 fn plain_bytes_and_garbage_are_refused_with_a_hint() {
     let fleet = fleet();

@@ -69,6 +69,10 @@ fn a_revoked_device_is_closed_out_and_others_stay() {
         closed.values().all(|reason| reason == "revoked"),
         "{closed:?}"
     );
+    let words = "closed: its certificate is revoked, or no longer allowed";
+    wait_until("a line for each", || {
+        server.process.error_text().matches(words).count() == 2
+    });
     // The honest one sends on, on its connection.
     send(&mut open[2]);
     let blocks = server.wait_for("block", 4);
@@ -201,6 +205,31 @@ fn a_list_past_its_next_update_still_revokes() {
     assert_eq!(ready.status, 200);
     assert!(ready.body.contains(words), "{}", ready.body);
     assert!(ready.body.contains("crl.pem)"), "{}", ready.body);
+}
+
+/// A list of another authority would revoke nothing, and an older list take revoked certificates again.
+#[test]
+fn a_list_that_cannot_be_meant_has_a_warning() {
+    let (fleet, other) = (Fleet::new(), Fleet::new());
+    fleet.revoke(&[1, 2], 2090);
+    other.revoke(&[1, 2, 3], 2090);
+    let options = format!(",tls-crl={}", fleet.path("crl.pem").display());
+    let server = listening(&fleet, &options, &["--metrics", "127.0.0.1:0"]);
+    fleet.revoke(&[1], 2090);
+    hang_up(&server, "is older than one before it");
+    let list = std::fs::read_to_string(other.path("crl.pem")).unwrap();
+    fleet.write("crl.pem", &list);
+    hang_up(&server, "it revokes no certificate of theirs");
+    let ready = scrape::get(scrape::addr(&server), "/readyz");
+    assert!(ready.body.contains("it revokes no"), "{}", ready.body);
+    let address = fleet.listen("127.0.0.1:0", &options);
+    let config = fleet.path("blocksd.toml");
+    std::fs::write(&config, "").unwrap();
+    let file = config.display().to_string();
+    let checked =
+        blocksd_tests::process::run(&["check-config", &file, "--", "--listen", &address], b"");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stderr.contains("it revokes no"), "{checked:?}");
 }
 
 /// A listener that is removed leaves its connections, and revocation still reaches them.

@@ -17,6 +17,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use crate::tls::allow::{AllowError, AllowList};
 use crate::tls::files::{ClientAuth, MinVersion, TlsFiles};
 use crate::tls::provider;
+use crate::tls::review::{self, ListAge};
 use crate::tls::verifier::{DeviceVerifier, forget_refused};
 
 /// Longest file that is read, in bytes.
@@ -103,7 +104,20 @@ pub struct TlsConfig {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     clients: ClientAuth,
     not_after: NotAfter,
+    lists: Vec<ListAge>,
+    warnings: Vec<String>,
     number: u32,
+}
+
+/// What checks the certificates of clients.
+#[derive(Default)]
+struct OfClients {
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// When the first authority ends, and the first list of revoked certificates is to be updated.
+    ca_end: Option<i64>,
+    crl_end: Option<i64>,
+    lists: Vec<ListAge>,
+    warnings: Vec<String>,
 }
 
 /// What new connections use.
@@ -132,12 +146,16 @@ impl TlsFiles {
     pub fn load(&self) -> Result<TlsConfig, TlsError> {
         let chain = certificates(&self.cert)?;
         let key = key(&self.key)?;
-        let mut not_after = NotAfter {
+        let of_clients = self.of_clients()?;
+        let not_after = NotAfter {
             certificate: chain.first().map(|it| end_of(&self.cert, it)).transpose()?,
-            ..NotAfter::default()
+            ca: of_clients.ca_end,
+            crl: of_clients.crl_end,
         };
-        let (verifier, of_clients) = self.verifier()?;
-        (not_after.ca, not_after.crl) = of_clients;
+        let of_server = chain.first().map(|it| review::of_server(&self.cert, it));
+        let mut warnings = of_server.unwrap_or_default();
+        warnings.extend(of_clients.warnings);
+        let verifier = of_clients.verifier;
         let versions: &[_] = match self.min {
             MinVersion::Tls12 => &[&TLS13, &TLS12],
             MinVersion::Tls13 => &[&TLS13],
@@ -170,51 +188,49 @@ impl TlsFiles {
             verifier,
             clients: self.clients,
             not_after,
+            lists: of_clients.lists,
+            warnings,
             number: LOADED.fetch_add(1, Ordering::Relaxed),
         })
     }
 
-    /// What checks the certificates of clients, and when its authority and its list of revoked certificates end.
-    #[expect(
-        clippy::type_complexity,
-        reason = "the parts of a configuration, taken apart at once"
-    )]
-    fn verifier(
-        &self,
-    ) -> Result<
-        (
-            Option<Arc<dyn ClientCertVerifier>>,
-            (Option<i64>, Option<i64>),
-        ),
-        TlsError,
-    > {
+    fn of_clients(&self) -> Result<OfClients, TlsError> {
         if self.clients == ClientAuth::None {
             let rules = [(&self.ca, "ca"), (&self.crl, "crl"), (&self.allow, "allow")];
             return match rules.into_iter().find(|(path, _)| path.is_some()) {
                 Some((_, key)) => Err(TlsError::NoClients { key }),
-                None => Ok((None, (None, None))),
+                None => Ok(OfClients::default()),
             };
         }
         let path = self.ca.as_ref().ok_or(TlsError::NoCa)?;
+        let authorities = certificates(path)?;
+        let mut of_clients = OfClients {
+            warnings: review::of_authorities(path, &authorities),
+            ..OfClients::default()
+        };
         let mut roots = RootCertStore::empty();
-        let mut ca_end = None;
-        for certificate in certificates(path)? {
-            ca_end = earlier(ca_end, end_of(path, &certificate)?);
-            roots.add(certificate).map_err(|error| TlsError::Unusable {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
+        for certificate in &authorities {
+            of_clients.ca_end = earlier(of_clients.ca_end, end_of(path, certificate)?);
+            roots
+                .add(certificate.clone())
+                .map_err(|error| TlsError::Unusable {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
-        let (mut builder, mut crl_end) = (builder, None);
+        let mut builder = builder;
         if let Some(path) = &self.crl {
             let lists = revoked(path)?;
             for list in &lists {
-                crl_end = match next_update(path, list)? {
-                    Some(end) => earlier(crl_end, end),
-                    None => crl_end,
-                };
+                let parsed = parsed_list(path, list)?;
+                if let Some(end) = parsed.next_update() {
+                    of_clients.crl_end = earlier(of_clients.crl_end, end.timestamp());
+                }
+                of_clients.lists.push(ListAge::of(&parsed));
             }
+            let unused = review::of_lists(path, &of_clients.lists, &authorities);
+            of_clients.warnings.extend(unused);
             builder = builder
                 .with_crls(lists)
                 // An authority without a list has revoked nothing.
@@ -229,7 +245,8 @@ impl TlsFiles {
         })?;
         let allow = self.allow.as_ref().map(|path| allow(path)).transpose()?;
         let verifier = DeviceVerifier::new(inner, allow, self.names);
-        Ok((Some(Arc::new(verifier)), (ca_end, crl_end)))
+        of_clients.verifier = Some(Arc::new(verifier));
+        Ok(of_clients)
     }
 }
 
@@ -244,6 +261,16 @@ impl TlsConfig {
     #[must_use]
     pub const fn not_after(&self) -> NotAfter {
         self.not_after
+    }
+
+    /// What is wrong with the files although they can be used.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The lists of revoked certificates.
+    pub(super) fn lists(&self) -> &[ListAge] {
+        &self.lists
     }
 
     /// A number that no other configuration of this process has.
@@ -428,12 +455,12 @@ fn end_of(path: &Path, certificate: &CertificateDer<'_>) -> Result<i64, TlsError
     }
 }
 
-fn next_update(
+fn parsed_list<'a>(
     path: &Path,
-    list: &CertificateRevocationListDer<'_>,
-) -> Result<Option<i64>, TlsError> {
+    list: &'a CertificateRevocationListDer<'_>,
+) -> Result<CertificateRevocationList<'a>, TlsError> {
     match CertificateRevocationList::from_der(list) {
-        Ok((_, parsed)) => Ok(parsed.next_update().map(|time| time.timestamp())),
+        Ok((_, parsed)) => Ok(parsed),
         Err(error) => Err(TlsError::Unusable {
             path: path.to_owned(),
             reason: format!("malformed list of revoked certificates: {error}"),

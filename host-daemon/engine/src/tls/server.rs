@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error as _;
 use std::future::poll_fn;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -12,6 +13,7 @@ use crate::reason::HandshakeRefusal;
 use crate::tls::config::{CurrentConfig, TlsConfig, TlsError, now};
 use crate::tls::files::TlsFiles;
 use crate::tls::identity::identify;
+use crate::tls::review::NewestLists;
 use crate::tls::transport::{HandshakeFailure, TlsTransport};
 use crate::tls::verifier::refusal;
 
@@ -27,6 +29,7 @@ struct Source {
     files: TlsFiles,
     /// The state of each file when it was read last.
     stamps: Vec<Option<Stamp>>,
+    newest_lists: NewestLists,
     /// Why the last attempt to take new files failed.
     failure: Option<String>,
 }
@@ -47,11 +50,14 @@ impl TlsServer {
     pub fn load(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let stamps = stamps(&files);
         let config = files.load()?;
+        let mut newest_lists = NewestLists::default();
+        newest_lists.add(config.lists());
         Ok(Arc::new(Self {
             current: Arc::new(CurrentConfig::new(config)),
             source: Mutex::new(Source {
                 files,
                 stamps,
+                newest_lists,
                 failure: None,
             }),
         }))
@@ -90,6 +96,7 @@ impl Handshake for TlsServer {
         match source.files.load() {
             Ok(config) => {
                 source.failure = None;
+                source.newest_lists.add(config.lists());
                 self.current.set(Arc::new(config));
                 Ok(true)
             }
@@ -110,7 +117,9 @@ impl Handshake for TlsServer {
         source.files.clone_from(&from.files);
         source.stamps.clone_from(&from.stamps);
         source.failure = None;
-        self.current.set(new.current());
+        let config = new.current();
+        source.newest_lists.add(config.lists());
+        self.current.set(config);
     }
 
     fn is_used(&self) -> bool {
@@ -140,7 +149,11 @@ impl Handshake for TlsServer {
             let path = path.or(cert).map(|path| path.display().to_string());
             format!("{text} ({})", path.unwrap_or_default())
         });
-        failure.into_iter().chain(expired).collect()
+        let config = self.current();
+        let path = source.files.crl.as_deref().unwrap_or_else(|| Path::new(""));
+        let older = source.newest_lists.warnings(path, config.lists());
+        let warnings = config.warnings().iter().cloned().chain(older);
+        failure.into_iter().chain(expired).chain(warnings).collect()
     }
 
     fn ends(&self) -> Vec<(&'static str, i64)> {

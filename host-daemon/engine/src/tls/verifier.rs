@@ -7,7 +7,10 @@ use std::sync::Arc;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, Error,
+    SignatureScheme,
+};
 
 use crate::listen::handshake::HandshakeError;
 use crate::reason::HandshakeRefusal;
@@ -168,6 +171,9 @@ pub(super) fn refusal(error: Error) -> HandshakeError {
             (HandshakeRefusal::NotAllowed, Some(it.to_string()))
         }
         (Error::InvalidCertificate(error), _) => (reason_of(error), detail_of(error)),
+        (Error::AlertReceived(alert), _) if is_distrust(*alert) => {
+            (HandshakeRefusal::Distrusted, Some(format!("{alert:?}")))
+        }
         (error, _) => (HandshakeRefusal::Protocol, Some(error.to_string())),
     };
     let name = match refused {
@@ -180,6 +186,23 @@ pub(super) fn refusal(error: Error) -> HandshakeError {
         reason,
         source: Some(Box::new(error)),
     }
+}
+
+/// Whether a peer sends this alert because it refuses a certificate.
+const fn is_distrust(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::AccessDenied
+            // From OpenSSL, if an authority of the same name has another key.
+            | A::DecryptError
+    )
 }
 
 /// What the reason does not say.
