@@ -1,18 +1,16 @@
 //! The application: samples the state of a machine, and sends it. Start with [`run_session`], which sends over an acknowledged
-//! session, or with [`run`], which sends a plain series of blocks.
+//! session, or with [`run`], which sends a plain series.
 //!
-//! It is independent of any board and generic over what a board provides: [`Connect`] (a transport of
-//! `embedded-io-async`), [`Clock`] and [`Machine`]. The same code runs in a test on a desktop and on a microcontroller.
+//! It is independent of any board and generic over what a board provides: a [`Machine`], and what `framing-uplink` needs. The
+//! same code runs in a test on a desktop and on a microcontroller.
 //!
 //! ```text
-//! Machine -> sample() -> Queue -> Session ------------> Split     run_session()
-//!            every period  fixed   ring, until acknowledged
-//!                         Queue -> Samples -> uplink() -> Connect   run()
-//!                                  one block   reconnects
+//! Machine -> sample() -> Ring -> Session::run     run_session()
+//!            every period        run_series       run()
 //! ```
 //!
-//! Sampling never waits for the network: a full ring or queue drops its oldest sample, and the next sample that is sent carries
-//! the number of dropped ones. [`blocking::stream`] sends the same queue without an executor.
+//! Sampling never waits for the network: a full ring drops its oldest sample, and samples carry the number of those that were
+//! dropped before them.
 
 #![no_std]
 #![deny(
@@ -22,69 +20,20 @@
     clippy::panic
 )]
 
-mod log;
-
-pub mod blocking;
-#[cfg(feature = "defmt")]
-pub mod logs;
-#[cfg(feature = "embassy")]
-pub mod net;
-#[cfg(feature = "tls")]
-pub mod tls;
-
-#[cfg(feature = "embassy")]
-mod frames;
-
-mod backoff;
-mod queue;
-mod receipt;
 mod sample;
 mod sampler;
-mod session;
-mod stop;
-mod uplink;
 
 use core::pin::pin;
 
 use embassy_futures::join::join;
 use embassy_futures::select::select;
+use framing_uplink::{
+    Clock, Config, Connect, Ring, RingSource, SeriesReport, Session, SessionReport, Split, Stop,
+    run_series,
+};
 
-pub use self::backoff::Backoff;
-pub use self::queue::{Queue, Samples};
 pub use self::sample::{BLOCK_MAX, Block, KEYS, Sample, TIME_KEY};
 pub use self::sampler::{Machine, pressure_simulated_hpa, sample, temperature_simulated_c};
-pub use self::session::{Session, SessionError, SessionMemory, SessionReport, Split, run_session};
-pub use self::stop::Stop;
-pub use self::uplink::{Connect, LinkError, Report, Source, uplink};
-
-/// A monotonic clock and its timer.
-#[allow(
-    async_fn_in_trait,
-    reason = "for a single-threaded executor, as in embedded-io-async"
-)]
-pub trait Clock {
-    /// Microseconds since the machine was switched on.
-    fn now_us(&self) -> u64;
-
-    /// Waits until that time; returns at once if it has passed.
-    async fn sleep_until_us(&self, at_us: u64);
-
-    /// Waits for `ms` milliseconds.
-    async fn sleep_ms(&self, ms: u32) {
-        let at_us = self.now_us().saturating_add(u64::from(ms) * 1_000);
-        self.sleep_until_us(at_us).await;
-    }
-}
-
-impl<C: Clock> Clock for &C {
-    fn now_us(&self) -> u64 {
-        (**self).now_us()
-    }
-
-    async fn sleep_until_us(&self, at_us: u64) {
-        (**self).sleep_until_us(at_us).await;
-    }
-}
 
 /// When to sample and how long to wait at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +42,22 @@ pub struct Plan {
     pub period_ms: u32,
     /// Number of samples after which to stop; `None`: run until a stop is requested.
     pub samples: Option<u32>,
-    /// Time limit for the rest of the series after the stop; samples that no connection took by then are lost.
+    /// Time limit for what is left after the stop: see [`Config::stop_ms`].
     pub stop_ms: u32,
-    /// Time limit for the reply to the series.
+    /// Time limit for the reply to a plain series.
     pub answer_ms: u32,
+}
+
+impl Plan {
+    /// The limits of the uplink.
+    #[must_use]
+    pub const fn config(&self) -> Config {
+        Config {
+            stop_ms: self.stop_ms,
+            answer_ms: self.answer_ms,
+            ..Config::new()
+        }
+    }
 }
 
 impl Default for Plan {
@@ -110,29 +71,48 @@ impl Default for Plan {
     }
 }
 
-/// Runs the whole application until it is stopped: samples and sends. `seed` makes the back-off of devices differ.
+/// Samples, and sends a plain series until it is stopped. `seed` makes the back-off of devices differ.
 pub async fn run<const N: usize>(
     plan: Plan,
-    queue: &Queue<N>,
+    ring: &Ring<N>,
     stop: &Stop,
     machine: &mut impl Machine,
     clock: &impl Clock,
     connect: &mut impl Connect,
     seed: u32,
-) -> Report {
-    let mut samples = Samples::new(queue);
-    let report = {
-        // Pinned in place: moving a future would take stack for a second copy of it.
-        let sampling = pin!(async {
-            select(sample(plan, queue, machine, clock), stop.requested()).await;
-            stop.request();
-            queue.close();
-        });
-        let sending = pin!(uplink(plan, &mut samples, stop, clock, connect, seed));
-        join(sampling, sending).await.1
-    };
-    Report {
-        lost: (queue.lost().saturating_add(samples.left())).saturating_add(report.lost),
-        ..report
-    }
+) -> SeriesReport {
+    let (config, mut source) = (plan.config(), RingSource::<N, BLOCK_MAX>::new(ring));
+    // Pinned in place: moving a future would take stack for a second copy of it.
+    let sampling = pin!(sample_until(plan, ring, stop, machine, clock));
+    let sending = pin!(run_series(&config, &mut source, stop, clock, connect, seed));
+    join(sampling, sending).await.1
+}
+
+/// Samples, and sends over a session until it is stopped, and until everything is acknowledged.
+pub async fn run_session<const N: usize>(
+    plan: Plan,
+    ring: &Ring<N>,
+    session: &mut Session<'_>,
+    stop: &Stop,
+    machine: &mut impl Machine,
+    clock: &impl Clock,
+    connect: &mut impl Split,
+) -> SessionReport {
+    let config = plan.config();
+    let sampling = pin!(sample_until(plan, ring, stop, machine, clock));
+    let sending = pin!(session.run(&config, ring, stop, clock, connect));
+    join(sampling, sending).await.1
+}
+
+/// Samples until the plan is done or a stop is requested; closes the ring.
+async fn sample_until<const N: usize>(
+    plan: Plan,
+    ring: &Ring<N>,
+    stop: &Stop,
+    machine: &mut impl Machine,
+    clock: &impl Clock,
+) {
+    select(sample(plan, ring, machine, clock), stop.requested()).await;
+    stop.request();
+    ring.close();
 }

@@ -54,12 +54,16 @@ pub struct Sample {
     pub frames_received: u32,
     /// `tx`: Ethernet frames sent.
     pub frames_sent: u32,
-    /// `queue`: length of the queue when this sample was added, without this sample.
+    /// `queue`: number of samples that waited when this one was added, without it.
     pub queued: u32,
+    /// `lost`: number of earlier samples that were dropped before this one was added.
+    pub lost: u32,
     /// `temp_sim`: a simulated temperature, in degrees Celsius.
     pub temperature_simulated_c: f32,
     /// `press_sim`: a simulated air pressure, in hectopascals.
     pub pressure_simulated_hpa: f32,
+    /// `time`: the host's time of the sample, in ms since 1970 (UTC), if it is known.
+    pub time_ms: Option<u64>,
 }
 
 enum Value {
@@ -68,30 +72,18 @@ enum Value {
 }
 
 impl Sample {
-    /// Encodes the sample. `lost` is the number of earlier samples that the queue dropped, known only when this one is
-    /// sent.
+    /// Encodes the sample.
     #[must_use]
-    pub fn encode(&self, lost: u32) -> Block {
-        self.encode_with_time(lost, None)
-    }
-
-    /// Encodes the sample with the host's time of it, in ms since 1970 (UTC), if that is known.
-    #[must_use]
-    pub fn encode_with_time(&self, lost: u32, time_ms: Option<u64>) -> Block {
+    pub fn encode(&self) -> Block {
         let mut block = Block::new();
         // Cannot fail: the sink accepts everything, and has room for the longest values.
-        let _ = self.write(lost, time_ms, &mut Encoder::new(Sink(&mut block)));
+        let _ = self.write(&mut Encoder::new(Sink(&mut block)));
         block
     }
 
-    fn write(
-        &self,
-        lost: u32,
-        time_ms: Option<u64>,
-        out: &mut Encoder<Sink<'_>>,
-    ) -> Result<(), Error> {
-        let values = self.values(lost, time_ms.unwrap_or_default());
-        let count = KEYS.len() + usize::from(time_ms.is_some());
+    fn write(&self, out: &mut Encoder<Sink<'_>>) -> Result<(), Error> {
+        let values = self.values();
+        let count = KEYS.len() + usize::from(self.time_ms.is_some());
         out.map(count as u64)?;
         for (key, value) in KEYS_WITH_TIME.iter().zip(values).take(count) {
             out.str(key)?;
@@ -103,7 +95,7 @@ impl Sample {
         Ok(())
     }
 
-    fn values(&self, lost: u32, time_ms: u64) -> [Value; KEYS_WITH_TIME.len()] {
+    fn values(&self) -> [Value; KEYS_WITH_TIME.len()] {
         [
             Value::Count(self.uptime_ms),
             Value::Count(self.number.into()),
@@ -113,10 +105,10 @@ impl Sample {
             Value::Count(self.frames_received.into()),
             Value::Count(self.frames_sent.into()),
             Value::Count(self.queued.into()),
-            Value::Count(lost.into()),
+            Value::Count(self.lost.into()),
             Value::Real(self.temperature_simulated_c),
             Value::Real(self.pressure_simulated_hpa),
-            Value::Count(time_ms),
+            Value::Count(self.time_ms.unwrap_or_default()),
         ]
     }
 }

@@ -1,9 +1,9 @@
 //! Sampling at a steady pace, independent of the network. Start with [`sample`].
 
-use crate::log::debug;
-use crate::queue::Queue;
+use framing_uplink::{Clock, Ring};
+
+use crate::Plan;
 use crate::sample::Sample;
-use crate::{Clock, Plan};
 
 /// The values that a board reports about itself.
 pub trait Machine {
@@ -15,10 +15,10 @@ pub trait Machine {
     fn frames_sent(&mut self) -> u32;
 }
 
-/// Puts a sample into the queue every period, until the planned number is reached.
+/// Puts a sample into the ring every period, until the planned number is reached.
 pub async fn sample<const N: usize>(
     plan: Plan,
-    queue: &Queue<N>,
+    ring: &Ring<N>,
     machine: &mut impl Machine,
     clock: &impl Clock,
 ) {
@@ -28,22 +28,23 @@ pub async fn sample<const N: usize>(
     let mut number = 0;
     while plan.samples != Some(number) {
         clock.sleep_until_us(due_us).await;
-        queue.push(Sample {
-            uptime_ms: clock.now_us() / 1_000,
+        let now_us = clock.now_us();
+        let sample = Sample {
+            uptime_ms: now_us / 1_000,
             number,
             loop_us,
             loop_max_us,
             stack_bytes: machine.stack_bytes(),
             frames_received: machine.frames_received(),
             frames_sent: machine.frames_sent(),
-            queued: queue.len(),
+            queued: ring.unsent(),
+            lost: ring.lost(),
             temperature_simulated_c: temperature_simulated_c(number),
             pressure_simulated_hpa: pressure_simulated_hpa(number),
-        });
-        debug!(
-            "sample {=u32}, the loop before took {=u32} us",
-            number, loop_us
-        );
+            time_ms: ring.host_time_ns(now_us).map(|ns| ns / 1_000_000),
+        };
+        // A sample that is refused is counted by the ring.
+        let _ = ring.push(&sample.encode());
         number = number.wrapping_add(1);
         let now_us = clock.now_us();
         loop_us = u32::try_from(now_us.saturating_sub(due_us)).unwrap_or(u32::MAX);

@@ -8,7 +8,7 @@ use cortex_m_semihosting::{nr, syscall1};
 use embassy_net::{Ipv4Cidr, StaticConfigV4};
 use firmware_example::Plan;
 #[cfg(feature = "session")]
-use framing_core::session::Device;
+use framing_uplink::Device;
 
 /// Length of the longest command line, in bytes.
 pub const LINE_MAX: usize = 256;

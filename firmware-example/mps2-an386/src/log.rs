@@ -4,9 +4,10 @@ use embassy_futures::select::select;
 use embassy_net::Stack;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
-use firmware_example::logs::Logs;
-use firmware_example::net::{EmbassyClock, Tcp, wait_for_address};
-use firmware_example::{Clock, Stop, uplink};
+use framing_defmt::{DefmtFrames, FRAME_MAX};
+use framing_uplink::embassy::{EmbassyClock, Tcp, wait_for_address};
+use framing_uplink::logs::Logs;
+use framing_uplink::{Clock, Stop, run_series};
 use static_cell::ConstStaticCell;
 
 use crate::FRAMES;
@@ -30,10 +31,10 @@ pub async fn send(stack: Stack<'static>, arguments: &'static Arguments) {
         defmt::info!("address {=[u8; 4]}", config.address.address().octets());
     }
     if let Some(server) = arguments.logs {
-        let mut server = Tcp::new(stack, &FRAMES, server, RECEIVE.take(), SEND.take());
-        let mut logs = Logs::new(&STOP);
-        uplink(
-            arguments.plan,
+        let mut server = Tcp::new(stack, server, RECEIVE.take(), SEND.take()).with_frames(&FRAMES);
+        let mut logs = Logs::<_, FRAME_MAX>::new(DefmtFrames, &STOP);
+        run_series(
+            &arguments.plan.config(),
             &mut logs,
             &STOP,
             &EmbassyClock,

@@ -29,8 +29,9 @@ use cortex_m_rt::{ExceptionFrame, entry, exception};
 use cortex_m_semihosting::{debug, hprintln};
 use embassy_executor::Spawner;
 use embassy_net::{Runner, Stack, StackResources};
-use firmware_example::net::{Counted, Frames, Tcp};
-use firmware_example::{Machine, Stop};
+use firmware_example::Machine;
+use framing_uplink::Stop;
+use framing_uplink::embassy::{Counted, Frames, Tcp};
 use lan9118::Lan9118;
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -106,13 +107,8 @@ async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
     static SEND: ConstStaticCell<[u8; SEND_LEN]> = ConstStaticCell::new([0; SEND_LEN]);
 
     #[cfg_attr(feature = "tls", expect(unused_mut, reason = "TLS takes it"))]
-    let mut server = Tcp::new(
-        stack,
-        &FRAMES,
-        arguments.telemetry,
-        RECEIVE.take(),
-        SEND.take(),
-    );
+    let mut server =
+        Tcp::new(stack, arguments.telemetry, RECEIVE.take(), SEND.take()).with_frames(&FRAMES);
     #[cfg(feature = "tls")]
     let mut server = tls::over(server);
     #[cfg(feature = "session")]

@@ -1,20 +1,21 @@
 //! The uplink as a plain series: [`run`].
 
-use firmware_example::net::{EmbassyClock, Tcp};
-use firmware_example::{Plan, Queue};
+use firmware_example::Plan;
+use framing_uplink::embassy::{EmbassyClock, Tcp};
+use framing_uplink::{Full, Ring};
 
 use crate::{Board, STOP, arguments};
 
-/// Number of samples that are kept while there is no connection.
-const QUEUE_LEN: usize = 32;
+/// Length of the ring for samples while there is no connection: about 32 of them.
+const RING_LEN: usize = 3584;
 
-static QUEUE: Queue<QUEUE_LEN> = Queue::new();
+static RING: Ring<RING_LEN> = Ring::new(Full::DropOldest);
 
 /// Samples and sends until the plan is done, and prints the report. Returns whether the series was ended.
 pub async fn run(plan: Plan, server: &mut Tcp<'_>) -> bool {
     let report = firmware_example::run(
         plan,
-        &QUEUE,
+        &RING,
         &STOP,
         &mut Board,
         &EmbassyClock,

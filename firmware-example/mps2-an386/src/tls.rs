@@ -2,8 +2,8 @@
 
 use cortex_m_semihosting::{nr, syscall};
 use embedded_io::ErrorKind;
-use firmware_example::net::{EmbassyClock, Tcp};
-use firmware_example::tls::{CertificateDer, Credentials, Entropy, Tls, TlsBuffers};
+use framing_uplink::embassy::{EmbassyClock, Tcp};
+use framing_uplink::tls::{CertificateDer, Credentials, Entropy, Tls, TlsBuffers};
 use sha2::{Digest, Sha256};
 use static_cell::{ConstStaticCell, StaticCell};
 

@@ -19,14 +19,13 @@ use embassy_stm32::eth::{Ethernet, GenericPhy, InterruptHandler, PacketQueue, Sm
 use embassy_stm32::gpio::{Input, Pull};
 use embassy_stm32::peripherals::{ETH, ETH_SMA, RNG};
 use embassy_stm32::rng::{self, Rng};
-use embassy_stm32::{Config, bind_interrupts, rcc, time::mhz, uid};
+use embassy_stm32::{bind_interrupts, rcc, time::mhz, uid};
 use embassy_time::Timer;
-use firmware_example::logs::Logs;
-use firmware_example::net::{Counted, EmbassyClock, Frames, Tcp};
-use firmware_example::{
-    Clock, Machine, Plan, Queue, Session, SessionMemory, Stop, run_session, uplink,
-};
-use framing_core::session::Device;
+use firmware_example::{Machine, Plan, run_session};
+use framing_defmt::{DefmtFrames, FRAME_MAX};
+use framing_uplink::embassy::{Counted, EmbassyClock, Frames, Tcp};
+use framing_uplink::logs::Logs;
+use framing_uplink::{Clock, Config, Device, Full, Ring, Session, SessionMemory, Stop, run_series};
 use heapless::String;
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -38,7 +37,7 @@ const LOGS: SocketAddrV4 = SocketAddrV4::new(SERVER, 1061);
 type Driver = Counted<'static, Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>>;
 
 static FRAMES: Frames = Frames::new();
-static QUEUE: Queue<4> = Queue::new();
+static RING: Ring<512> = Ring::new(Full::DropOldest);
 static STOP: Stop = Stop::new();
 static STOP_LOGS: Stop = Stop::new();
 
@@ -116,11 +115,10 @@ async fn logs(stack: Stack<'static>, seed: u32) {
     static RECEIVE: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
     static SEND: ConstStaticCell<[u8; 2048]> = ConstStaticCell::new([0; 2048]);
 
-    let mut server = Tcp::new(stack, &FRAMES, LOGS, RECEIVE.take(), SEND.take());
-    let mut logs = Logs::new(&STOP_LOGS);
-    let plan = Plan::default();
-    uplink(
-        plan,
+    let mut server = Tcp::new(stack, LOGS, RECEIVE.take(), SEND.take()).with_frames(&FRAMES);
+    let mut logs = Logs::<_, FRAME_MAX>::new(DefmtFrames, &STOP_LOGS);
+    run_series(
+        &Config::new(),
         &mut logs,
         &STOP_LOGS,
         &EmbassyClock,
@@ -135,16 +133,16 @@ async fn application(stack: Stack<'static>, seed: u32) {
     static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
     static SEND: ConstStaticCell<[u8; 4096]> = ConstStaticCell::new([0; 4096]);
 
-    let mut server = Tcp::new(stack, &FRAMES, TELEMETRY, RECEIVE.take(), SEND.take());
+    let mut server = Tcp::new(stack, TELEMETRY, RECEIVE.take(), SEND.take()).with_frames(&FRAMES);
     let id = device_id();
     let device = Device::new(&id).expect("letters, digits and a hyphen");
     // SAFETY: used only here, by the one task; its type says that any bytes are valid, and it is made of integers and bytes
     // without padding.
     let memory = unsafe { machine::retained(&raw mut MEMORY) };
-    let mut session = Session::new(device, memory, seed);
+    let mut session = Session::new(device, memory, Full::DropOldest, seed);
     let report = run_session(
         Plan::default(),
-        &QUEUE,
+        &RING,
         &mut session,
         &STOP,
         &mut Board,
@@ -173,8 +171,8 @@ impl Machine for Board {
 }
 
 /// 168 MHz from the 8 MHz of the on-board debugger, and 48 MHz for the random number generator.
-fn clocks() -> Config {
-    let mut config = Config::default();
+fn clocks() -> embassy_stm32::Config {
+    let mut config = embassy_stm32::Config::default();
     config.rcc.hse = Some(rcc::Hse {
         freq: mhz(8),
         mode: rcc::HseMode::Bypass,

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use crate::delivery::assert_honest;
 use crate::support::{Bench, Ending, Fate, Server, Time, blocks, decode};
 use firmware_example::{
-    BLOCK_MAX, Backoff, Clock, KEYS, Plan, Queue, Report, Sample, Samples, Source, Stop,
-    pressure_simulated_hpa, run, sample, temperature_simulated_c,
+    BLOCK_MAX, KEYS, Plan, Sample, pressure_simulated_hpa, run, sample, temperature_simulated_c,
 };
+use framing_uplink::{
+    Backoff, BackoffBounds, Clock, Full, Ring, RingSource, SeriesReport, Source, Stop,
+};
+
+pub(crate) const BOUNDS: BackoffBounds = BackoffBounds::new();
 
 pub(crate) const PLAN: Plan = Plan {
     period_ms: 10,
@@ -20,50 +24,19 @@ pub(crate) fn application<const N: usize>(
     time: &Time,
     plan: Plan,
     mut server: &Server<'_>,
-) -> Report {
-    let (queue, stop) = (Queue::<N>::new(), Stop::new());
+) -> SeriesReport {
+    let (ring, stop) = (Ring::<N>::new(Full::DropOldest), Stop::new());
     let mut bench = Bench::default();
-    time.run(run(plan, &queue, &stop, &mut bench, time, &mut server, 7))
+    time.run(run(plan, &ring, &stop, &mut bench, time, &mut server, 7))
 }
 
-/// Asserts for every sample that all earlier samples arrived or are counted in it as lost.
+/// Asserts that samples arrive in order, and that each counts no earlier sample as lost that arrived.
 fn assert_accounted(samples: &[BTreeMap<String, f64>]) {
+    assert!(samples.is_sorted_by(|one, next| one["n"] < next["n"]));
     for (before, sample) in samples.iter().enumerate() {
-        assert_eq!(sample["n"], before as f64 + sample["lost"], "{sample:?}");
+        let missing = sample["n"] - before as f64;
+        assert!(sample["lost"] <= missing, "{sample:?}");
     }
-}
-
-#[test]
-fn a_full_queue_drops_its_oldest_sample_and_the_next_one_reports_the_count() {
-    let queue = Queue::<4>::new();
-    let mut samples = Samples::new(&queue);
-    let mut sent = Vec::new();
-    for number in 0..10 {
-        queue.push(Sample {
-            number,
-            ..Sample::default()
-        });
-        if number == 6 {
-            sent.push(decode(samples.peek().unwrap()));
-            samples.sent();
-        }
-    }
-    queue.close();
-    assert_eq!((queue.len(), queue.lost()), (4, 5));
-    while let Some(block) = samples.peek() {
-        sent.push(decode(block));
-        samples.sent();
-    }
-    let seen: Vec<_> = sent
-        .iter()
-        .map(|sample| (sample["n"], sample["lost"]))
-        .collect();
-    assert_eq!(
-        seen,
-        [(3.0, 3.0), (6.0, 5.0), (7.0, 5.0), (8.0, 5.0), (9.0, 5.0)]
-    );
-    assert_accounted(&sent);
-    assert!(samples.is_ended());
 }
 
 #[test]
@@ -77,10 +50,12 @@ fn a_block_is_a_map_of_the_documented_keys() {
         frames_received: 70_000,
         frames_sent: 80_000,
         queued: 3,
+        lost: 5,
+        time_ms: None,
         temperature_simulated_c: temperature_simulated_c(7),
         pressure_simulated_hpa: pressure_simulated_hpa(7),
     };
-    let block = sample.encode(5);
+    let block = sample.encode();
     assert_eq!(block[..6], *b"\xab\x61t\x19\x30\x39");
     let values = [
         12_345.0, 7.0, 21.0, 300.0, 2_000.0, 70_000.0, 80_000.0, 3.0, 5.0, 20.4375, 1_000.875,
@@ -100,12 +75,14 @@ fn the_longest_sample_fits_and_the_simulated_sensors_are_periodic() {
         frames_received: u32::MAX,
         frames_sent: u32::MAX,
         queued: u32::MAX,
+        lost: u32::MAX,
+        time_ms: Some(u64::MAX),
         temperature_simulated_c: 1.0,
         pressure_simulated_hpa: 1.0,
     };
-    let block = most.encode(u32::MAX);
+    let block = most.encode();
     assert!(block.len() <= BLOCK_MAX);
-    assert_eq!(decode(&block).len(), KEYS.len());
+    assert_eq!(decode(&block).len(), KEYS.len() + 1);
     assert_eq!(
         [0, 64, 128].map(temperature_simulated_c),
         [20.0, 24.0, 20.0]
@@ -120,19 +97,19 @@ fn the_longest_sample_fits_and_the_simulated_sensors_are_periodic() {
 fn back_off_doubles_up_to_its_bound_and_differs_by_seed() {
     let mut firsts = std::collections::BTreeSet::new();
     for seed in 0..1_000 {
-        let mut backoff = Backoff::new(seed);
+        let mut backoff = Backoff::new(BOUNDS, seed);
         for round in 0..2 {
-            let mut most_ms = Backoff::FIRST_MS;
+            let mut most_ms = BOUNDS.first_ms;
             for _ in 0..12 {
                 let wait_ms = backoff.wait_ms();
                 assert!(
                     (most_ms / 2..=most_ms).contains(&wait_ms),
                     "{wait_ms} of {most_ms}"
                 );
-                if round == 0 && most_ms == Backoff::LAST_MS {
+                if round == 0 && most_ms == BOUNDS.last_ms {
                     firsts.insert(wait_ms);
                 }
-                most_ms = (most_ms * 2).min(Backoff::LAST_MS);
+                most_ms = (most_ms * 2).min(BOUNDS.last_ms);
             }
             backoff.reset();
         }
@@ -144,11 +121,11 @@ fn back_off_doubles_up_to_its_bound_and_differs_by_seed() {
 fn an_undisturbed_series_arrives_at_its_pace_and_ends() {
     let time = Time::default();
     let server = Server::new(&time, &[], Fate::Lives).with_receipts();
-    let report = application::<4>(&time, PLAN, &server);
+    let report = application::<448>(&time, PLAN, &server);
     let (samples, endings) = server.received();
     assert_eq!(
         report,
-        Report {
+        SeriesReport {
             delivered: 8,
             in_doubt: 0,
             lost: 0,
@@ -172,7 +149,7 @@ fn an_undisturbed_series_arrives_at_its_pace_and_ends() {
 fn stopping_sends_all_samples_and_ends_the_series() {
     let time = Time::default();
     let server = Server::new(&time, &[Fate::Refused; 3], Fate::Lives);
-    let (queue, stop) = (Queue::<64>::new(), Stop::new());
+    let (ring, stop) = (Ring::<7168>::new(Full::DropOldest), Stop::new());
     let plan = Plan {
         period_ms: 60_000,
         samples: None,
@@ -181,7 +158,7 @@ fn stopping_sends_all_samples_and_ends_the_series() {
     let mut bench = Bench::default();
     let report = time.run(async {
         let (report, ()) = embassy_futures::join::join(
-            run(plan, &queue, &stop, &mut bench, &time, &mut &server, 7),
+            run(plan, &ring, &stop, &mut bench, &time, &mut &server, 7),
             async {
                 time.sleep_ms(150_000).await;
                 stop.request();
@@ -194,7 +171,7 @@ fn stopping_sends_all_samples_and_ends_the_series() {
     assert_eq!(time.now_ms(), 150_000);
     assert_eq!(
         report,
-        Report {
+        SeriesReport {
             delivered: 0,
             in_doubt: 3,
             lost: 0,
@@ -211,13 +188,13 @@ fn stopping_sends_all_samples_and_ends_the_series() {
 fn every_sample_arrives_once_wherever_a_connection_fails() {
     let time = Time::default();
     let whole = Server::new(&time, &[], Fate::Lives);
-    application::<8>(&time, PLAN, &whole);
+    application::<896>(&time, PLAN, &whole);
     let wire_len = whole.wires.borrow()[0].len();
     for at in 0..wire_len - 4 {
         let time = Time::default();
         let server = Server::new(&time, &[Fate::Dies(at), Fate::Dies(at / 2)], Fate::Lives);
         let server = server.with_receipts();
-        let report = application::<64>(&time, PLAN, &server);
+        let report = application::<7168>(&time, PLAN, &server);
         let (samples, endings) = server.received();
         assert_eq!((report.lost, report.ended), (0, true), "fails at {at}");
         assert_eq!(samples.len(), 8, "fails at {at}");
@@ -234,15 +211,15 @@ fn every_sample_arrives_once_wherever_a_connection_fails() {
 fn a_connection_that_fails_within_the_end_mark_is_not_reported_as_ended() {
     let time = Time::default();
     let whole = Server::new(&time, &[], Fate::Lives);
-    application::<8>(&time, PLAN, &whole);
+    application::<896>(&time, PLAN, &whole);
     let wire_len = whole.wires.borrow()[0].len();
     for at in wire_len - 4..wire_len {
         let time = Time::default();
         let server = Server::new(&time, &[Fate::Dies(at)], Fate::Lives);
-        let report = application::<8>(&time, PLAN, &server);
+        let report = application::<896>(&time, PLAN, &server);
         assert_eq!(
             report,
-            Report {
+            SeriesReport {
                 delivered: 0,
                 in_doubt: 8,
                 lost: 0,
@@ -266,7 +243,7 @@ fn samples_that_a_small_queue_drops_in_an_outage_are_counted_in_the_next_ones() 
             samples: Some(6_000),
             ..PLAN
         };
-        let report = application::<4>(&time, plan, &server);
+        let report = application::<448>(&time, plan, &server);
         let (samples, _) = server.received();
         assert!(report.lost > 0 && report.ended, "{report:?}");
         assert_honest(report, 6_000, samples.len());
@@ -280,12 +257,16 @@ fn samples_that_a_small_queue_drops_in_an_outage_are_counted_in_the_next_ones() 
 fn sampling_continues_while_a_connection_stalls() {
     let time = Time::default();
     let server = Server::new(&time, &[], Fate::Stalls(350));
-    let (queue, stop, mut bench) = (Queue::<4>::new(), Stop::new(), Bench::default());
+    let (ring, stop, mut bench) = (
+        Ring::<448>::new(Full::DropOldest),
+        Stop::new(),
+        Bench::default(),
+    );
     let plan = Plan {
         samples: Some(100),
         ..PLAN
     };
-    let report = time.run(run(plan, &queue, &stop, &mut bench, &time, &mut &server, 7));
+    let report = time.run(run(plan, &ring, &stop, &mut bench, &time, &mut &server, 7));
     assert_eq!(bench.asked, 100);
     // The last sample, and the time limit for the rest of the series.
     assert_eq!(time.now_ms(), 990 + u64::from(PLAN.stop_ms));
@@ -303,24 +284,24 @@ fn without_a_server_the_retries_and_the_stop_are_bounded() {
         samples: Some(120),
         ..PLAN
     };
-    let report = application::<4>(&time, plan, &server);
+    let report = application::<448>(&time, plan, &server);
     assert_eq!(
         report,
-        Report {
+        SeriesReport {
             lost: 120,
-            ..Report::default()
+            ..SeriesReport::default()
         }
     );
     assert_eq!(time.now_ms(), 119_000 + u64::from(PLAN.stop_ms));
     let attempts_ms = server.attempts_ms.borrow();
-    let mut most_ms = u64::from(Backoff::FIRST_MS);
+    let mut most_ms = u64::from(BOUNDS.first_ms);
     for pair in attempts_ms.windows(2) {
         let wait_ms = pair[1] - pair[0];
         assert!(
             (most_ms / 2..=most_ms).contains(&wait_ms),
             "{wait_ms} of {most_ms}"
         );
-        most_ms = (most_ms * 2).min(u64::from(Backoff::LAST_MS));
+        most_ms = (most_ms * 2).min(u64::from(BOUNDS.last_ms));
     }
     assert!(attempts_ms.len() > 15);
 }
@@ -334,11 +315,11 @@ fn connections_that_fail_at_once_do_not_reset_the_back_off() {
         samples: Some(60),
         ..PLAN
     };
-    application::<64>(&time, plan, &server);
+    application::<7168>(&time, plan, &server);
     let attempts_ms = server.attempts_ms.borrow();
     let last_ms = attempts_ms.windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(
-        last_ms >= Some(u64::from(Backoff::LAST_MS) / 2),
+        last_ms >= Some(u64::from(BOUNDS.last_ms) / 2),
         "{attempts_ms:?}"
     );
 }
@@ -353,13 +334,13 @@ fn a_server_that_never_answers_is_tried_less_and_less_often() {
             samples: Some(300),
             ..PLAN
         };
-        let report = application::<4>(&time, plan, &server);
+        let report = application::<448>(&time, plan, &server);
         assert_eq!((report.delivered, report.ended), (0, false));
         let attempts_ms = server.attempts_ms.borrow();
         // An attempt lasts 10 s, and a connection the time until its buffer is full too; the rest is the back-off.
         let last = attempts_ms.windows(2).rev().take(5);
         let waits: Vec<_> = last.map(|pair| pair[1] - pair[0]).collect();
-        let least_ms = 10_000 + u64::from(Backoff::LAST_MS) / 2;
+        let least_ms = 10_000 + u64::from(BOUNDS.last_ms) / 2;
         assert!(
             waits.iter().all(|&wait_ms| least_ms <= wait_ms),
             "{waits:?}"
@@ -379,14 +360,14 @@ fn a_connection_that_lasted_resets_the_back_off() {
         ..PLAN
     };
     // A short queue, so that the connection must wait for samples.
-    application::<4>(&time, plan, &server);
+    application::<448>(&time, plan, &server);
     let attempts_ms = server.attempts_ms.borrow();
     assert_eq!(attempts_ms.len(), 10);
     let (samples, _) = server.received();
     let died_ms = samples.iter().map(|sample| sample["t"] as u64);
     let died_ms = died_ms.filter(|&at_ms| at_ms <= attempts_ms[9]).max();
     let wait_ms = attempts_ms[9] - died_ms.unwrap();
-    assert!(wait_ms <= u64::from(Backoff::FIRST_MS), "{wait_ms}");
+    assert!(wait_ms <= u64::from(BOUNDS.first_ms), "{wait_ms}");
 }
 
 #[test]
@@ -394,7 +375,7 @@ fn a_reply_that_is_not_a_series_does_not_count() {
     for answer in [&b""[..], b"\0\0\0\x02ok", b"\0\0\0\x09trunc", &[0xff; 8]] {
         let time = Time::default();
         let server = Server::new(&time, &[], Fate::Lives).answering(answer);
-        let report = application::<4>(&time, PLAN, &server);
+        let report = application::<448>(&time, PLAN, &server);
         assert!(report.ended && !report.answered, "{answer:?}");
         assert_eq!((report.delivered, report.in_doubt + report.lost), (0, 8));
     }
@@ -414,9 +395,9 @@ fn a_late_loop_is_measured_and_the_missed_periods_are_skipped() {
         }
     }
     let time = Time::default();
-    let queue = Queue::<8>::new();
-    time.run(sample(PLAN, &queue, &mut Bench::default(), &Slow(&time)));
-    let mut samples = Samples::new(&queue);
+    let ring = Ring::<896>::new(Full::DropOldest);
+    time.run(sample(PLAN, &ring, &mut Bench::default(), &Slow(&time)));
+    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring);
     let mut seen = Vec::new();
     while let Some(block) = samples.peek() {
         let sample = decode(block);

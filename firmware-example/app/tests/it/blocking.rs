@@ -5,10 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use embedded_io::{ErrorKind, ErrorType};
-use firmware_example::{Queue, Sample, Samples, blocking};
-use framing_core::SendError;
+use firmware_example::BLOCK_MAX;
+use framing_core::{Blocks, SendError};
+use framing_uplink::{Full, Ring, RingSource, blocking};
 
-use crate::support::{Ending, blocks, decode};
+use crate::support::{Ending, blocks, decode, push};
 
 /// A transport that takes this many bytes, and then fails.
 struct Wire {
@@ -39,49 +40,43 @@ impl embedded_io::Write for Wire {
 #[test]
 fn the_blocking_sender_never_sleeps_with_a_sample_queued() {
     // Room for all, since the thread may add several at once.
-    let queue = Queue::<32>::new();
-    let mut samples = Samples::new(&queue);
+    let ring = Ring::<3584>::new(Full::DropOldest);
+    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring);
     let (sleeps, sleeping) = mpsc::channel();
     thread::scope(|scope| {
-        let queue = &queue;
+        let ring = &ring;
         // Simulates an interrupt that comes between the check of the queue and the sleep, and then the last one.
         scope.spawn(move || {
             for number in 0..20 {
                 if sleeping.recv().is_err() {
                     return;
                 }
-                queue.push(Sample {
-                    number,
-                    ..Sample::default()
-                });
+                push(ring, number);
             }
-            queue.close();
+            ring.close();
         });
         let sleep = || {
-            assert!(queue.is_empty(), "it sleeps with a sample queued");
+            assert!(ring.is_empty(), "it sleeps with a sample queued");
             sleeps.send(()).expect("the queue is not closed");
             thread::sleep(Duration::from_millis(10));
-            assert!(queue.is_empty(), "a sample was added during the sleep");
+            assert!(ring.is_empty(), "a sample was added during the sleep");
         };
-        let sent = blocking::stream(Vec::new(), &mut samples, sleep);
+        let sent = blocking::stream(Vec::new(), Blocks, &mut samples, sleep);
         assert_eq!(sent, Ok(20));
     });
 }
 
 #[test]
 fn the_blocking_sender_continues_on_the_next_transport() {
-    let queue = Queue::<8>::new();
-    let mut samples = Samples::new(&queue);
+    let ring = Ring::<896>::new(Full::DropOldest);
+    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring);
     let mut number = 0;
     // Simulates an interrupt that adds samples while the sender sleeps.
     let mut idle = || {
-        queue.push(Sample {
-            number,
-            ..Sample::default()
-        });
+        push(&ring, number);
         number += 1;
         if number == 5 {
-            queue.close();
+            ring.close();
         }
     };
     let mut first = Wire {
@@ -92,10 +87,10 @@ fn the_blocking_sender_continues_on_the_next_transport() {
         bytes: Vec::new(),
         limit: usize::MAX,
     };
-    let failed = blocking::stream(&mut first, &mut samples, &mut idle);
+    let failed = blocking::stream(&mut first, Blocks, &mut samples, &mut idle);
     assert_eq!(failed, Err(SendError::Io(ErrorKind::ConnectionReset)));
     let of_first = samples.taken();
-    let sent = blocking::stream(&mut second, &mut samples, &mut idle).unwrap();
+    let sent = blocking::stream(&mut second, Blocks, &mut samples, &mut idle).unwrap();
     let (mut all, cut) = blocks(&first.bytes);
     let (rest, ending) = blocks(&second.bytes);
     assert_eq!(
@@ -103,7 +98,7 @@ fn the_blocking_sender_continues_on_the_next_transport() {
         (Ending::Truncated, Ending::Mark, rest.len())
     );
     assert_eq!(of_first as usize, all.len());
-    assert_eq!((samples.taken(), samples.left(), queue.lost()), (5, 0, 0));
+    assert_eq!((samples.taken(), samples.left(), ring.lost()), (5, 0, 0));
     all.extend(rest);
     let numbers: Vec<_> = all.iter().map(|block| decode(block)["n"]).collect();
     assert_eq!(numbers, [0.0, 1.0, 2.0, 3.0, 4.0]);
@@ -116,24 +111,21 @@ fn wherever_the_transport_fails_the_counts_agree_with_what_it_took() {
     let mut whole_len = usize::MAX;
     let mut limit = 0;
     while limit <= whole_len {
-        let queue = Queue::<8>::new();
+        let ring = Ring::<896>::new(Full::DropOldest);
         for number in 0..COUNT as u32 {
-            queue.push(Sample {
-                number,
-                ..Sample::default()
-            });
+            push(&ring, number);
         }
-        queue.close();
-        let mut samples = Samples::new(&queue);
+        ring.close();
+        let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring);
         let mut wire = Wire {
             bytes: Vec::new(),
             limit,
         };
-        let result = blocking::stream(&mut wire, &mut samples, || unreachable!("queued"));
+        let result = blocking::stream(&mut wire, Blocks, &mut samples, || unreachable!("queued"));
         let (taken, ending) = blocks(&wire.bytes);
         assert_eq!(samples.taken() as usize, taken.len(), "{limit}");
         assert_eq!(samples.left() as usize, COUNT - taken.len(), "{limit}");
-        assert_eq!(queue.lost(), 0, "{limit}");
+        assert_eq!(ring.lost(), 0, "{limit}");
         // Only the complete end mark ends the series.
         if ending == Ending::Mark {
             assert_eq!(result, Ok(COUNT as u32), "{limit}");

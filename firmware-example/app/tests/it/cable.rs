@@ -10,7 +10,7 @@ use std::task::{Context, Wake, Waker};
 use embassy_net::{Config, Ipv4Address, Ipv4Cidr, Runner, Stack, StackResources, StaticConfigV4};
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_time::{Duration, Instant, MockDriver};
-use firmware_example::net::{Counted, Frames};
+use framing_uplink::embassy::{Counted, Frames};
 
 /// Number of rounds without a pause after which tasks count as waking each other without end.
 const ROUNDS_MAX: u32 = 10_000;

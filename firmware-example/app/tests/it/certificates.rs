@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use firmware_example::tls::CertificateDer;
+use framing_uplink::tls::CertificateDer;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,

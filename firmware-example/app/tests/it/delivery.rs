@@ -2,13 +2,14 @@
 
 use crate::application::{PLAN, application};
 use crate::support::{Ending, Fate, Server, Time};
-use firmware_example::{Plan, Report};
+use firmware_example::Plan;
+use framing_uplink::SeriesReport;
 
 /// Asserts that every planned sample is counted exactly once, and that the number that arrived is between `delivered`
 /// and `delivered + in_doubt`.
 #[track_caller]
-pub(crate) fn assert_honest(report: Report, planned: u32, arrived: usize) {
-    let Report {
+pub(crate) fn assert_honest(report: SeriesReport, planned: u32, arrived: usize) {
+    let SeriesReport {
         delivered,
         in_doubt,
         lost,
@@ -26,7 +27,7 @@ pub(crate) fn assert_honest(report: Report, planned: u32, arrived: usize) {
 fn wherever_the_server_closes_the_report_agrees_with_what_arrived() {
     let time = Time::default();
     let whole = Server::new(&time, &[], Fate::Lives);
-    application::<8>(&time, PLAN, &whole);
+    application::<896>(&time, PLAN, &whole);
     let wire_len = whole.wires.borrow()[0].len();
     // More than two connections that close within eight blocks.
     let plan = Plan {
@@ -38,7 +39,7 @@ fn wherever_the_server_closes_the_report_agrees_with_what_arrived() {
             let time = Time::default();
             let closes = Fate::Closes { arrive, unseen };
             let server = Server::new(&time, &[closes; 2], Fate::Lives).with_receipts();
-            let report = application::<64>(&time, plan, &server);
+            let report = application::<7168>(&time, plan, &server);
             let (samples, endings) = server.received();
             let context = format!("{report:?}, closed after {arrive} bytes, {unseen} unseen");
             assert_honest(report, 30, samples.len());
@@ -69,7 +70,7 @@ fn a_close_is_noticed_before_the_next_block_even_with_samples_queued() {
         stop_ms: 60_000,
         ..PLAN
     };
-    let report = application::<64>(&time, plan, &server);
+    let report = application::<7168>(&time, plan, &server);
     let (samples, _) = server.received();
     assert_honest(report, 8, samples.len());
     // Each of the three connections delivers one block, and loses the one that it cut.
@@ -96,8 +97,8 @@ fn a_receipt_is_compared_with_the_data_that_was_sent() {
         let time = Time::default();
         let answer = [&[0, 0, 0, text.len() as u8], text, &[0; 4]].concat();
         let server = Server::new(&time, &[], Fate::Lives).answering(&answer);
-        let report = application::<16>(&time, PLAN, &server);
-        let wanted = Report {
+        let report = application::<1792>(&time, PLAN, &server);
+        let wanted = SeriesReport {
             delivered,
             in_doubt,
             lost,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::support::{Bench, Ending, blocks, decode};
 use embedded_io::ErrorKind;
 use embedded_io_adapters::tokio_1::FromTokio;
-use firmware_example::{Clock, Connect, Plan, Queue, Report, Stop, run};
+use firmware_example::{Plan, run};
+use framing_uplink::{Clock, Connect, Full, Ring, SeriesReport, Stop};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -57,7 +58,7 @@ async fn a_series_over_tcp() {
         listener.accept().unwrap().0.read_to_end(&mut wire).unwrap();
         wire
     });
-    let (queue, stop) = (Queue::<16>::new(), Stop::new());
+    let (ring, stop) = (Ring::<1792>::new(Full::DropOldest), Stop::new());
     let plan = Plan {
         period_ms: 1,
         samples: Some(50),
@@ -66,7 +67,7 @@ async fn a_series_over_tcp() {
     let clock = TokioClock(Instant::now());
     let report = run(
         plan,
-        &queue,
+        &ring,
         &stop,
         &mut Bench::default(),
         &clock,
@@ -76,7 +77,7 @@ async fn a_series_over_tcp() {
     .await;
     assert_eq!(
         report,
-        Report {
+        SeriesReport {
             delivered: 0,
             in_doubt: 50,
             lost: 0,

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use embassy_net::tcp::TcpSocket;
 use embassy_time::{Duration, Instant, Timer};
-use firmware_example::{Plan, Report};
+use firmware_example::Plan;
+use framing_uplink::SeriesReport;
 
 use crate::cable::{Cable, address};
 use crate::delivery::assert_honest;
@@ -160,7 +161,7 @@ async fn fail<'a>(
 
 /// Runs a series whose first connection fails. Returns the report and the number of samples of each connection.
 #[track_caller]
-fn run(state: State, failure: Failure) -> (Report, Vec<usize>) {
+fn run(state: State, failure: Failure) -> (SeriesReport, Vec<usize>) {
     let mut world = World::new(address(1));
     let mut buffer_len = 1_024;
     if state == State::WithinMessage {
@@ -180,7 +181,7 @@ fn run(state: State, failure: Failure) -> (Report, Vec<usize>) {
 
 /// Runs the application to its end, and compares its report with what the server received.
 #[track_caller]
-fn finish(mut world: World, context: &str) -> (Report, Vec<usize>) {
+fn finish(mut world: World, context: &str) -> (SeriesReport, Vec<usize>) {
     let (report, arrived) = world.report(PLAN_30);
     let received: Vec<_> = world
         .wires
@@ -211,8 +212,8 @@ fn finish(mut world: World, context: &str) -> (Report, Vec<usize>) {
 }
 
 /// The report of a series that a receipt ended, after these connections.
-fn answered(connections: u32, delivered: u32) -> Report {
-    Report {
+fn answered(connections: u32, delivered: u32) -> SeriesReport {
+    SeriesReport {
         delivered,
         in_doubt: SAMPLES - delivered,
         lost: 0,
@@ -223,8 +224,8 @@ fn answered(connections: u32, delivered: u32) -> Report {
 }
 
 /// The report of a series that one connection took completely, and that no receipt ended.
-fn in_doubt(ended: bool) -> Report {
-    Report {
+fn in_doubt(ended: bool) -> SeriesReport {
+    SeriesReport {
         delivered: 0,
         in_doubt: SAMPLES,
         lost: 0,
@@ -252,9 +253,9 @@ fn a_failure_while_connecting_costs_nothing() {
         world.cable.set_carries(is_refused);
         serve(&mut world, 100_000, None, 1_024);
         let (report, _) = finish(world, &format!("refused for ever: {is_refused}"));
-        let wanted = Report {
+        let wanted = SeriesReport {
             lost: SAMPLES,
-            ..Report::default()
+            ..SeriesReport::default()
         };
         assert_eq!(report, wanted);
     }

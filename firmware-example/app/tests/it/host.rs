@@ -10,8 +10,8 @@ use std::task::Poll;
 
 use embassy_futures::select::{Either, select};
 use embedded_io::{ErrorKind, ErrorType};
-use firmware_example::{Clock, Connect, Split};
 use framing_core::session::wire::ClosingCode;
+use framing_uplink::{Clock, Connect, Split};
 
 use crate::support::Time;
 

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use embassy_net::tcp::TcpSocket;
 use embassy_net::{Config, ConfigV4};
 use embassy_time::{Duration, Instant, Timer};
-use firmware_example::net::{EmbassyClock, Tcp};
-use firmware_example::{Plan, Queue, Report, Stop, run};
+use firmware_example::{Plan, run};
+use framing_uplink::embassy::{EmbassyClock, Tcp};
+use framing_uplink::{Full, Ring, SeriesReport, Stop};
 
 use crate::application::PLAN;
 use crate::cable::{Cable, Lab, Machine, address};
@@ -76,17 +77,21 @@ impl World {
     }
 
     /// Starts the application.
-    fn start(&mut self, plan: Plan) -> Rc<Cell<Option<Report>>> {
+    fn start(&mut self, plan: Plan) -> Rc<Cell<Option<SeriesReport>>> {
         let reported = Rc::new(Cell::new(None));
         let (device, send_len) = (self.device, self.send_len);
         let result = Rc::clone(&reported);
         self.lab.spawn(async move {
-            let (queue, stop, mut bench) = (Queue::<32>::new(), Stop::new(), Bench::default());
+            let (ring, stop, mut bench) = (
+                Ring::<3584>::new(Full::DropOldest),
+                Stop::new(),
+                Bench::default(),
+            );
             let (mut receive, mut send) = ([0; 128], vec![0; send_len]);
             let Machine { stack, frames } = device;
-            let mut tcp = Tcp::new(stack, frames, SERVER, &mut receive, &mut send);
+            let mut tcp = Tcp::new(stack, SERVER, &mut receive, &mut send).with_frames(frames);
             let clock = EmbassyClock;
-            let report = run(plan, &queue, &stop, &mut bench, &clock, &mut tcp, 7).await;
+            let report = run(plan, &ring, &stop, &mut bench, &clock, &mut tcp, 7).await;
             result.set(Some(report));
         });
         reported
@@ -101,7 +106,7 @@ impl World {
     }
 
     /// Runs the application to its end. Returns its report, and the number of samples that arrived.
-    pub(crate) fn report(&mut self, plan: Plan) -> (Report, usize) {
+    pub(crate) fn report(&mut self, plan: Plan) -> (SeriesReport, usize) {
         let reported = self.start(plan);
         self.lab
             .run(Duration::from_secs(1_000), || reported.get().is_some());

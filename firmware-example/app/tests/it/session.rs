@@ -4,13 +4,12 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use firmware_example::{
-    Backoff, Plan, Queue, Session, SessionMemory, SessionReport, Stop, run_session,
-};
+use firmware_example::{Plan, run_session};
 use framing_core::session::Device;
 use framing_core::session::wire::ClosingCode;
+use framing_uplink::{Full, Ring, Session, SessionMemory, SessionReport, Stop};
 
-use crate::application::PLAN;
+use crate::application::{BOUNDS, PLAN};
 use crate::host::{Course, Failure, HEARTBEAT_S, Host, START_MS};
 use crate::support::{Bench, Time};
 
@@ -40,13 +39,17 @@ fn application_until_reset<const R: usize>(
     mut host: &Host<'_>,
     polls: usize,
 ) -> (Option<SessionReport>, u32) {
-    let (queue, stop, mut bench) = (Queue::<4>::new(), Stop::new(), Bench::default());
+    let (ring, stop, mut bench) = (
+        Ring::<448>::new(Full::DropOldest),
+        Stop::new(),
+        Bench::default(),
+    );
     let device = Device::new("boiler-7").unwrap();
-    let mut session = Session::new(device, memory, 7);
+    let mut session = Session::new(device, memory, Full::DropOldest, 7);
     let report = {
         let running = run_session(
             plan,
-            &queue,
+            &ring,
             &mut session,
             &stop,
             &mut bench,
@@ -183,8 +186,8 @@ fn wherever_a_connection_fails_every_sample_is_recorded_once() {
 
 #[test]
 fn a_host_that_refuses_is_tried_after_its_delay() {
-    const LONG: (u64, u64) = (Backoff::LONG_MS as u64 / 2, Backoff::LONG_MS as u64);
-    const FIRST: (u64, u64) = (Backoff::FIRST_MS as u64 / 2, Backoff::FIRST_MS as u64);
+    const LONG: (u64, u64) = (BOUNDS.long_ms as u64 / 2, BOUNDS.long_ms as u64);
+    const FIRST: (u64, u64) = (BOUNDS.first_ms as u64 / 2, BOUNDS.first_ms as u64);
     for (code, retry_s, (least_ms, most_ms)) in [
         (ClosingCode::Version as u8, 0, LONG),
         (ClosingCode::BadHello as u8, 0, LONG),
@@ -237,7 +240,7 @@ fn a_host_whose_sync_failed_is_tried_at_once_unless_it_acknowledges_nothing() {
     let [_, second_ms, third_ms, fourth_ms] = waits_ms[..] else {
         panic!("five attempts");
     };
-    let least_ms = u64::from(Backoff::FIRST_MS) / 2;
+    let least_ms = u64::from(BOUNDS.first_ms) / 2;
     assert!(least_ms <= second_ms, "{waits_ms:?}");
     assert!(least_ms <= third_ms, "{waits_ms:?}");
     assert!(fourth_ms <= 40, "{waits_ms:?}");
@@ -258,7 +261,7 @@ fn a_short_connection_that_acknowledges_messages_resets_the_back_off() {
     let attempts_ms = host.attempts_ms.borrow();
     // A connection, and the wait after it.
     let mut waits_ms = attempts_ms.windows(2).map(|it| it[1] - it[0]);
-    let most_ms = u64::from(Backoff::FIRST_MS) + 400;
+    let most_ms = u64::from(BOUNDS.first_ms) + 400;
     assert!(
         waits_ms.all(|wait_ms| wait_ms <= most_ms),
         "{attempts_ms:?}"
@@ -287,7 +290,7 @@ fn a_host_without_sessions_is_tried_less_often_and_the_samples_stay() {
         let waits_ms = attempts_ms.windows(2).map(|pair| pair[1] - pair[0]);
         // The answer to the first HELLO can have been lost.
         let long_ms: Vec<_> = waits_ms.skip(usize::from(attempt_ms != 0)).collect();
-        let least_ms = attempt_ms + u64::from(Backoff::LONG_MS) / 2;
+        let least_ms = attempt_ms + u64::from(BOUNDS.long_ms) / 2;
         assert!(long_ms.len() >= 3, "{attempts_ms:?}");
         assert!(
             long_ms.iter().all(|&wait_ms| least_ms <= wait_ms),
@@ -419,7 +422,11 @@ fn memory_whose_state_is_not_that_of_its_ring_begins_a_new_session() {
     let mut memory = Memory::new();
     assert_eq!(application(&time, PLAN, &mut memory, &host).left, 8);
     let device = Device::new("boiler-7").unwrap();
-    let restored = |memory: &mut Memory| Session::new(device, memory, 7).report().restored;
+    let restored = |memory: &mut Memory| {
+        Session::new(device, memory, Full::DropOldest, 7)
+            .report()
+            .restored
+    };
     assert_eq!(restored(&mut memory), 8);
     assert_eq!(restored(&mut Memory::new()), 0);
 }

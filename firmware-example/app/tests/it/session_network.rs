@@ -6,9 +6,10 @@ use std::rc::Rc;
 use embassy_futures::select::{Either, select};
 use embassy_net::tcp::TcpSocket;
 use embassy_time::{Duration, Instant, Timer};
-use firmware_example::net::{EmbassyClock, Tcp};
-use firmware_example::{Plan, Queue, Session, SessionMemory, SessionReport, Stop, run_session};
+use firmware_example::{Plan, run_session};
 use framing_core::session::Device;
+use framing_uplink::embassy::{EmbassyClock, Tcp};
+use framing_uplink::{Full, Ring, Session, SessionMemory, SessionReport, Stop};
 
 use crate::application::PLAN;
 use crate::cable::{Cable, Lab, Machine, address};
@@ -82,14 +83,19 @@ impl World {
         let reported = Rc::new(Cell::new(None));
         let (Machine { stack, frames }, result) = (self.device, Rc::clone(&reported));
         self.lab.spawn(async move {
-            let (queue, stop, mut bench) = (Queue::<4>::new(), Stop::new(), Bench::default());
+            let (ring, stop, mut bench) = (
+                Ring::<448>::new(Full::DropOldest),
+                Stop::new(),
+                Bench::default(),
+            );
             let (mut receive, mut send) = ([0; 128], [0; 512]);
-            let mut tcp = Tcp::new(stack, frames, SERVER, &mut receive, &mut send);
+            let mut tcp = Tcp::new(stack, SERVER, &mut receive, &mut send).with_frames(frames);
             let mut memory = SessionMemory::<4096>::new();
-            let mut session = Session::new(Device::new("d").unwrap(), &mut memory, 7);
+            let mut session =
+                Session::new(Device::new("d").unwrap(), &mut memory, Full::DropOldest, 7);
             let running = run_session(
                 PLAN_40,
-                &queue,
+                &ring,
                 &mut session,
                 &stop,
                 &mut bench,

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use embedded_io::{ErrorKind, ErrorType};
-use firmware_example::{Clock, Connect, Machine};
+use firmware_example::{Machine, Sample};
 use framing_core::blocking::Reader;
 use framing_core::{Blocks, Fault, ReceiveError, Received};
+use framing_uplink::{Clock, Connect, Ring};
 use minicbor::Decoder;
 use minicbor::data::Type;
 
@@ -296,6 +297,15 @@ impl embedded_io_async::Write for Link<'_> {
     async fn flush(&mut self) -> Result<(), ErrorKind> {
         Ok(())
     }
+}
+
+/// Puts a sample with this number into a ring.
+pub(crate) fn push<const N: usize>(ring: &Ring<N>, number: u32) {
+    let sample = Sample {
+        number,
+        ..Sample::default()
+    };
+    ring.push(&sample.encode()).expect("it is short");
 }
 
 /// A machine with constant values.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use embedded_io::{ErrorKind, ErrorType};
 use embedded_io_async::{Read, Write};
-use firmware_example::tls::{Credentials, Entropy, Tls, TlsBuffers};
-use firmware_example::{
-    Connect, Plan, Queue, Session, SessionMemory, SessionReport, Split, Stop, run_session,
-};
+use firmware_example::{Plan, run_session};
 use framing_core::session::Device;
+use framing_uplink::tls::{Credentials, Entropy, Tls, TlsBuffers};
+use framing_uplink::{Connect, Full, Ring, Session, SessionMemory, SessionReport, Split, Stop};
 use rustls::ServerConfig;
 
 use crate::application::PLAN;
@@ -55,10 +54,19 @@ pub(crate) fn application(
 
 /// Runs the application over a transport until it ends.
 fn over(time: &Time, plan: Plan, connect: &mut impl Split) -> SessionReport {
-    let (queue, stop, mut bench) = (Queue::<4>::new(), Stop::new(), Bench::default());
+    let (ring, stop, mut bench) = (
+        Ring::<448>::new(Full::DropOldest),
+        Stop::new(),
+        Bench::default(),
+    );
     let mut memory = SessionMemory::<4096>::new();
-    let mut session = Session::new(Device::new("boiler-7").unwrap(), &mut memory, 7);
-    let running = run_session(plan, &queue, &mut session, &stop, &mut bench, time, connect);
+    let mut session = Session::new(
+        Device::new("boiler-7").unwrap(),
+        &mut memory,
+        Full::DropOldest,
+        7,
+    );
+    let running = run_session(plan, &ring, &mut session, &stop, &mut bench, time, connect);
     time.run(running)
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use embassy_futures::select::{Either, select};
 use embedded_io::{ErrorKind, ErrorType};
 use embedded_io_async::{Read, Write};
-use firmware_example::{Clock, Connect, Split};
+use framing_uplink::{Clock, Connect, Split};
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::host::{HEARTBEAT_S, START_MS, State};

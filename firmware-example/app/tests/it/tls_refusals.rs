@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use firmware_example::SessionReport;
-use firmware_example::tls::{CertificateDer, Credentials, CredentialsError};
+use framing_uplink::SessionReport;
+use framing_uplink::tls::{CertificateDer, Credentials, CredentialsError};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::ServerConfig;
 

@@ -11,12 +11,12 @@ use embedded_tls::{
 };
 use heapless::Vec;
 use p256::ecdsa::signature::Verifier as _;
+use p256::ecdsa::signature::digest::Digest;
 use p256::ecdsa::{DerSignature, VerifyingKey};
 use rustls_pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName,
     SignatureVerificationAlgorithm, TrustAnchor, UnixTime, alg_id,
 };
-use sha2::Digest;
 use webpki::{EndEntityCert, Error, KeyUsage};
 
 /// Number of certificates beside its own that a server can send.

@@ -1,16 +1,16 @@
-//! The application over embassy-net and embassy-time. Start with [`Tcp`].
+//! TCP by embassy-net, and the clock of embassy-time. Start with [`Tcp`].
 
 use core::net::SocketAddrV4;
 
 use embassy_futures::select::{Either, select};
-use embassy_net::Stack;
 use embassy_net::tcp::{Error, State, TcpSocket};
+use embassy_net::{IpAddress, Stack};
 use embassy_time::{Duration, Instant, Timer};
 use embedded_io::{Error as _, ErrorKind, ErrorType};
 use embedded_io_async::{Read, Write};
 
+use crate::connect::{Clock, Connect, Split};
 pub use crate::frames::{Counted, CountedReceive, CountedSend, Frames};
-use crate::{Clock, Connect, Split};
 
 /// Interval of the checks whether there is an address.
 const ADDRESS_POLL: Duration = Duration::from_millis(100);
@@ -48,35 +48,96 @@ pub async fn wait_for_address(stack: Stack<'_>) {
     }
 }
 
+/// Where a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Server {
+    /// At this address.
+    Address(SocketAddrV4),
+    /// At the first address of this name, which is resolved for each connection, and at this port.
+    #[cfg(feature = "dns")]
+    Name(&'static str, u16),
+}
+
+impl From<SocketAddrV4> for Server {
+    fn from(address: SocketAddrV4) -> Self {
+        Self::Address(address)
+    }
+}
+
 /// TCP to one server.
+///
+/// Several of them may share a stack: each takes one socket of its `StackResources`, DHCP another one, and so do names.
+///
+/// ```no_run
+/// use framing_uplink::embassy::{EmbassyClock, Tcp};
+/// use framing_uplink::{Config, Device, Full, Ring, Session, SessionMemory, Stop};
+///
+/// static RING: Ring<512> = Ring::new(Full::DropOldest);
+/// static STOP: Stop = Stop::new();
+///
+/// // The stack is that of the board, and `seed` a random number.
+/// async fn uplink(stack: embassy_net::Stack<'static>, seed: u32) {
+///     let mut memory = SessionMemory::<4096>::new();
+///     let device = Device::new("boiler-7").expect("a device id");
+///     let mut session = Session::new(device, &mut memory, Full::DropOldest, seed);
+///     let (mut receive, mut send) = ([0; 128], [0; 1024]);
+///     let server = core::net::SocketAddrV4::new([192, 168, 1, 2].into(), 1060);
+///     let mut connect = Tcp::new(stack, server, &mut receive, &mut send);
+///     session.run(&Config::new(), &RING, &STOP, &EmbassyClock, &mut connect).await;
+/// }
+/// ```
 #[expect(
     missing_debug_implementations,
     reason = "the network stack does not implement it either"
 )]
 pub struct Tcp<'a> {
     stack: Stack<'a>,
-    frames: &'a Frames,
-    server: SocketAddrV4,
+    server: Server,
+    frames: Option<&'a Frames>,
     receive: &'a mut [u8],
     send: &'a mut [u8],
 }
 
 impl<'a> Tcp<'a> {
-    /// Connects to `server`, with these buffers. `frames` belongs to the driver of this stack ([`Counted`]). A short
-    /// receive buffer is enough. A connection that fails may lose the contents of the send buffer.
-    pub const fn new(
+    /// Connects to `server`, with these buffers, in bytes. A receive buffer of 128 is enough. A send buffer takes what the
+    /// server has not acknowledged yet; a connection of a plain series that fails may lose its content.
+    pub fn new(
         stack: Stack<'a>,
-        frames: &'a Frames,
-        server: SocketAddrV4,
+        server: impl Into<Server>,
         receive: &'a mut [u8],
         send: &'a mut [u8],
     ) -> Self {
         Self {
             stack,
-            frames,
-            server,
+            server: server.into(),
+            frames: None,
             receive,
             send,
+        }
+    }
+
+    /// Waits for a server that accepts no data while it answers, by the frames of the driver of this stack ([`Counted`]).
+    /// Without them, 10 s of an unread send buffer end the connection of a plain series.
+    #[must_use]
+    pub const fn with_frames(mut self, frames: &'a Frames) -> Self {
+        self.frames = Some(frames);
+        self
+    }
+}
+
+impl Server {
+    /// Its address now.
+    async fn address(self, _stack: Stack<'_>) -> Result<(IpAddress, u16), ErrorKind> {
+        match self {
+            Self::Address(address) => Ok((IpAddress::Ipv4(*address.ip()), address.port())),
+            #[cfg(feature = "dns")]
+            Self::Name(name, port) => {
+                let query = _stack.dns_query(name, embassy_net::dns::DnsQueryType::A);
+                let addresses = query.await.map_err(|_| ErrorKind::AddrNotAvailable)?;
+                let first = addresses.first().ok_or(ErrorKind::AddrNotAvailable)?;
+                Ok((*first, port))
+            }
         }
     }
 }
@@ -89,18 +150,25 @@ impl Connect for Tcp<'_> {
 
     /// Waits for an address without a time limit, since nothing was tried yet; then connects.
     async fn connect(&mut self) -> Result<Connection<'_>, ErrorKind> {
-        wait_for_address(self.stack).await;
-        let mut socket = TcpSocket::new(self.stack, self.receive, self.send);
+        let (stack, server) = (self.stack, self.server);
+        wait_for_address(stack).await;
+        let mut socket = TcpSocket::new(stack, self.receive, self.send);
         socket.set_timeout(Some(SILENCE_MAX));
         socket.set_keep_alive(Some(KEEP_ALIVE));
-        match select(socket.connect(self.server), Timer::after(CONNECT_MAX)).await {
+        let connecting = async {
+            let address = server.address(stack).await?;
+            let connected = socket.connect(address).await;
+            connected.map_err(|error| error.kind())
+        };
+        let connected = select(connecting, Timer::after(CONNECT_MAX)).await;
+        match connected {
             Either::First(Ok(())) => Ok(Connection {
                 socket,
                 frames: self.frames,
                 unacknowledged: 0,
                 has_progress: false,
             }),
-            Either::First(Err(error)) => Err(error.kind()),
+            Either::First(Err(kind)) => Err(kind),
             Either::Second(()) => Err(ErrorKind::TimedOut),
         }
     }
@@ -177,7 +245,7 @@ impl Split for Tcp<'_> {
 )]
 pub struct Connection<'a> {
     socket: TcpSocket<'a>,
-    frames: &'a Frames,
+    frames: Option<&'a Frames>,
     /// Bytes in the send buffer at the last look.
     unacknowledged: usize,
     /// Whether the peer has acknowledged data.
@@ -190,7 +258,8 @@ impl<'a> Connection<'a> {
     /// Operations of embassy-net keep no state in their futures, so they can be started again.
     async fn watched<R>(&mut self, mut operation: impl AsyncFnMut(&mut TcpSocket<'a>) -> R) -> R {
         loop {
-            let limit = if self.frames.had_zero_window(SILENCE_MAX_ZERO_WINDOW) {
+            let has_zero_window = |frames: &Frames| frames.had_zero_window(SILENCE_MAX_ZERO_WINDOW);
+            let limit = if self.frames.is_some_and(has_zero_window) {
                 SILENCE_MAX_ZERO_WINDOW
             } else {
                 SILENCE_MAX

@@ -1,5 +1,5 @@
 //! The uplink over an acknowledged session: one connection after the other, until the host has every message on its disk.
-//! Start with [`run_session`].
+//! Start with [`Session`].
 
 mod memory;
 mod outbox;
@@ -10,52 +10,25 @@ use core::future::pending;
 use core::mem::replace;
 use core::pin::{Pin, pin};
 
-use embassy_futures::join::join;
 use embassy_futures::select::{Either, Either3, select, select3};
 use embedded_io_async::{ErrorType, Read, Write};
 use framing_core::asynch::Link;
 use framing_core::session::wire::{ClosingCode, time_ns};
-use framing_core::session::{Device, Heard};
+use framing_core::session::{Device, Full, Heard};
 
 use self::memory::Sender;
 use self::outbox::Outbox;
 use self::report::session_error;
+use crate::backoff::{Backoff, BackoffBounds};
+use crate::config::Config;
+use crate::connect::{Clock, Split, us};
 use crate::log::{info, warning};
-use crate::queue::Queue;
-use crate::sampler::{Machine, sample};
-use crate::uplink::{ABORT_MS, HELD_US};
-use crate::{Backoff, Clock, Connect, Plan, Stop};
+use crate::ring::Ring;
+use crate::series::ABORT_MS;
+use crate::stop::Stop;
 
 pub use self::memory::SessionMemory;
 pub use self::report::{SessionError, SessionReport};
-
-/// Time limit for the WELCOME.
-const WELCOME_US: u64 = 10_000_000;
-/// A transport whose directions can be used at the same time, as a session does.
-#[allow(
-    async_fn_in_trait,
-    reason = "for a single-threaded executor, as in embedded-io-async"
-)]
-pub trait Split: Connect {
-    /// The error of both directions.
-    type Error: embedded_io_async::Error;
-
-    /// Splits a connection into its two directions, for as long as the session uses it.
-    fn split<'s, 'a>(
-        connection: &'s mut Self::Connection<'a>,
-    ) -> (
-        impl Read<Error = Self::Error>,
-        impl Write<Error = Self::Error>,
-    )
-    where
-        Self: 'a,
-        'a: 's;
-
-    /// Ends a connection: with a FIN if `is_graceful`, otherwise with a reset. Waits until the peer knows, if that is possible.
-    async fn end<'a>(connection: &mut Self::Connection<'a>, is_graceful: bool)
-    where
-        Self: 'a;
-}
 
 /// A session of one device, in the memory that keeps its messages until they are acknowledged.
 #[derive(Debug)]
@@ -69,24 +42,26 @@ pub struct Session<'m> {
 }
 
 impl<'m> Session<'m> {
-    /// Continues the session in this memory, or begins one. `seed` makes the back-off of devices differ.
+    /// Continues the session in this memory, or begins one. `full` says what it does with a message when the memory is full:
+    /// it gives up its oldest messages, or leaves new ones in the [`Ring`]. `seed` makes the back-off of devices differ.
     ///
     /// The host gives a session to one device id; no two devices have the same one.
     #[must_use]
     pub fn new<const N: usize>(
         device: Device<'m>,
         memory: &'m mut SessionMemory<N>,
+        full: Full,
         seed: u32,
     ) -> Self {
-        let (sender, states) = memory.open();
+        let (sender, states) = memory.open(full);
         let restored = sender.unacknowledged().blocks;
         info!("{=u32} messages are left of an earlier run", restored);
         Self {
             device: device.with_time(),
             sender,
-            outbox: Outbox::new(states, restored),
+            outbox: Outbox::new(states, full, restored),
             is_unanswered: false,
-            backoff: Backoff::new(seed),
+            backoff: Backoff::new(BackoffBounds::new(), seed),
         }
     }
 
@@ -99,22 +74,48 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// Sends samples until the queue is closed and everything is acknowledged, over as many connections as necessary.
+    /// Sends the messages of a ring until it is closed and everything is acknowledged, over as many connections as necessary.
+    /// After a request to stop it returns within [`Config::stop_ms`].
+    ///
+    /// What is left then is in the memory of the session: the next run sends it.
+    ///
+    /// # Cancel-safety
+    /// Dropping the future drops the connection. No message is lost: run it again.
+    pub async fn run<C: Split, const N: usize>(
+        &mut self,
+        config: &Config,
+        ring: &Ring<N>,
+        stop: &Stop,
+        clock: &impl Clock,
+        connect: &mut C,
+    ) -> SessionReport {
+        self.backoff.set_bounds(config.backoff);
+        self.send(config, ring, stop, clock, connect).await;
+        self.outbox.take_all(&mut self.sender, ring);
+        let report = self.report();
+        let counts = ring.counts();
+        SessionReport {
+            refused: (report.refused.saturating_add(counts.dropped)).saturating_add(counts.refused),
+            left: report.left.saturating_add(counts.waiting),
+            ..report
+        }
+    }
+
     async fn send<C: Split, const N: usize>(
         &mut self,
-        plan: Plan,
-        queue: &Queue<N>,
+        config: &Config,
+        ring: &Ring<N>,
         stop: &Stop,
         clock: &impl Clock,
         connect: &mut C,
     ) {
         let mut deadline = pin!(async {
             stop.requested().await;
-            clock.sleep_ms(plan.stop_ms).await;
+            clock.sleep_ms(config.stop_ms).await;
         });
         let mut wait_ms = 0;
-        while !(queue.is_ended() && self.sender.is_settled()) {
-            let result = self.connection(queue, clock, connect, wait_ms, deadline.as_mut());
+        while !(ring.is_ended() && self.sender.is_settled()) {
+            let result = self.connection(config, ring, clock, connect, wait_ms, deadline.as_mut());
             let Err(error) = result.await else { break };
             let is_refused = C::VERIFIES && error.is_refusal();
             wait_ms = self.wait_ms(error, is_refused);
@@ -134,7 +135,8 @@ impl<'m> Session<'m> {
     /// Waits, then runs one connection. Returns when everything is acknowledged, and the queue has ended.
     async fn connection<C: Split, const N: usize>(
         &mut self,
-        queue: &Queue<N>,
+        config: &Config,
+        ring: &Ring<N>,
         clock: &impl Clock,
         connect: &mut C,
         wait_ms: u32,
@@ -155,7 +157,7 @@ impl<'m> Session<'m> {
             clock.sleep_ms(wait_ms).await;
             connect.connect().await
         };
-        let keeping = keep(queue, sender, outbox);
+        let keeping = keep(ring, sender, outbox);
         let mut connection = match select3(connecting, keeping, deadline.as_mut()).await {
             Either3::First(result) => result.map_err(SessionError::Connect)?,
             Either3::Second(()) | Either3::Third(()) => return Err(SessionError::GaveUp),
@@ -163,11 +165,11 @@ impl<'m> Session<'m> {
         outbox.report.connections += 1;
         (outbox.is_welcome, outbox.has_progress) = (false, false);
         let begun_us = clock.now_us();
-        let watch = Watch(Cell::new(begun_us.saturating_add(WELCOME_US)));
+        let watch = Watch(Cell::new(begun_us.saturating_add(us(config.welcome_ms))));
         let result = {
             let (read, write) = C::split(&mut connection);
             let whole = pin!(converse(
-                device, sender, outbox, queue, clock, &watch, read, write
+                config, device, sender, outbox, ring, clock, &watch, read, write
             ));
             match select3(whole, watch.expired(clock), deadline).await {
                 Either3::First(result) => result,
@@ -178,7 +180,9 @@ impl<'m> Session<'m> {
         sender.closed();
         if !outbox.is_welcome {
             outbox.report.unwelcome += 1;
-        } else if outbox.has_progress || HELD_US <= clock.now_us().saturating_sub(begun_us) {
+        } else if outbox.has_progress
+            || us(config.held_ms) <= clock.now_us().saturating_sub(begun_us)
+        {
             backoff.reset();
         }
         // Graceful if the host may still read the bytes on their way to it.
@@ -222,40 +226,14 @@ impl<'m> Session<'m> {
     }
 }
 
-/// Runs the whole application over a session until it is stopped: samples, and sends until everything is acknowledged.
-pub async fn run_session<const N: usize>(
-    plan: Plan,
-    queue: &Queue<N>,
-    session: &mut Session<'_>,
-    stop: &Stop,
-    machine: &mut impl Machine,
-    clock: &impl Clock,
-    connect: &mut impl Split,
-) -> SessionReport {
-    {
-        // Pinned in place: moving a future would take stack for a second copy of it.
-        let sampling = pin!(async {
-            select(sample(plan, queue, machine, clock), stop.requested()).await;
-            stop.request();
-            queue.close();
-        });
-        let sending = pin!(session.send(plan, queue, stop, clock, connect));
-        join(sampling, sending).await;
+/// Moves messages from the ring to the session while there is no connection.
+async fn keep<const N: usize>(ring: &Ring<N>, sender: &mut Sender<'_>, outbox: &mut Outbox<'_>) {
+    while ring.ready().await {
+        if !outbox.take_all(sender, ring) {
+            break;
+        }
     }
-    while let Some((sample, lost)) = queue.pop() {
-        session.outbox.take(&mut session.sender, sample, lost);
-    }
-    let report = &mut session.outbox.report;
-    report.refused = report.refused.saturating_add(queue.lost());
-    session.report()
-}
-
-/// Moves samples from the queue to the ring while there is no connection.
-async fn keep<const N: usize>(queue: &Queue<N>, sender: &mut Sender<'_>, outbox: &mut Outbox<'_>) {
-    while let Some((sample, lost)) = queue.next().await {
-        outbox.take(sender, sample, lost);
-    }
-    pending().await
+    pending::<()>().await;
 }
 
 /// When a silent connection is over, in µs.
@@ -270,16 +248,17 @@ impl Watch {
     }
 }
 
-/// The session on one connection: opens it, moves samples to the ring, and writes and hears frames at the same time.
+/// The session on one connection: opens it, moves messages from the ring to the session, and writes and hears frames at the same time.
 #[expect(
     clippy::too_many_arguments,
     reason = "parts of one state, borrowed apart"
 )]
 async fn converse<R, W, const N: usize>(
+    config: &Config,
     device: &Device<'_>,
     sender: &mut Sender<'_>,
     outbox: &mut Outbox<'_>,
-    queue: &Queue<N>,
+    ring: &Ring<N>,
     clock: &impl Clock,
     watch: &Watch,
     read: R,
@@ -291,16 +270,18 @@ where
 {
     let opening = Link::open(sender, read, write, device, clock.now_us());
     let mut link = opening.await.map_err(session_error)?;
-    let mut silent_us = WELCOME_US;
+    let mut silent_us = us(config.welcome_ms);
+    // Whether the session has no room for the oldest message of the ring, and keeps those that it has.
+    let mut is_full = false;
     let mut is_ended = false;
     while !(is_ended && link.sender().is_settled()) {
         let held = link.sender().unacknowledged().blocks;
         let mut time = None;
         let next = async {
-            if is_ended {
-                pending().await
+            if is_ended || is_full {
+                pending::<()>().await;
             }
-            queue.next().await
+            ring.ready().await
         };
         let driving = link.drive_with(|| clock.now_us(), |frame| time = time_ns(frame));
         match select(driving, next).await {
@@ -315,10 +296,12 @@ where
                 }
                 let left = link.sender().unacknowledged().blocks;
                 outbox.heard(held.saturating_sub(left), time, now_us);
+                outbox.note(link.sender(), ring);
+                is_full = false;
                 watch.0.set(now_us.saturating_add(silent_us));
             }
-            Either::Second(Some((sample, lost))) => outbox.take(link.sender(), sample, lost),
-            Either::Second(None) => {
+            Either::Second(true) => is_full = !outbox.take_all(link.sender(), ring),
+            Either::Second(false) => {
                 link.sender().end();
                 is_ended = true;
             }

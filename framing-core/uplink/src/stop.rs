@@ -1,4 +1,4 @@
-//! The request to stop: from a button, a command, or the last planned sample.
+//! The request to stop: from a button, a command, or a plan that is done.
 
 use core::fmt;
 use core::future::poll_fn;

@@ -1,13 +1,14 @@
 //! The cryptography of one handshake, as embedded-tls asks for it: [`Provider`].
 
+use embedded_tls::Sha256;
 use embedded_tls::{
     Aes128GcmSha256, Certificate, CryptoProvider, CryptoRngCore, SignatureScheme, TlsError,
     TlsVerifier,
 };
 use p256::ecdsa::signature::SignerMut;
+use p256::ecdsa::signature::digest::Digest;
 use p256::ecdsa::{DerSignature, SigningKey};
 use rand_core::{CryptoRng, RngCore};
-use sha2::{Digest, Sha256};
 
 use super::credentials::Credentials;
 use super::verifier::ServerVerifier;
@@ -123,7 +124,7 @@ mod tests {
 
     #[expect(unreachable_pub, reason = "written for any module")]
     mod device {
-        include!("../../../test-certificates/device.inc");
+        include!("../../../../firmware-example/test-certificates/device.inc");
     }
 
     #[test]

@@ -63,19 +63,21 @@ impl<const N: usize> Ring<N> {
         self.begin();
     }
 
-    /// Takes the oldest frame; returns its length.
-    pub fn take(&mut self, frame: &mut [u8; FRAME_MAX]) -> Option<usize> {
+    /// Takes the oldest frame; returns its length. Of a frame that is longer than the buffer, nothing is left.
+    pub fn take(&mut self, frame: &mut [u8]) -> Option<usize> {
         if self.len == 0 {
             return None;
         }
         let mut header = [0; HEADER_LEN];
         self.get(0, &mut header);
         let frame_len = usize::from(u16::from_le_bytes(header)).min(FRAME_MAX);
-        self.get(HEADER_LEN, frame.get_mut(..frame_len)?);
+        if let Some(frame) = frame.get_mut(..frame_len) {
+            self.get(HEADER_LEN, frame);
+        }
         let taken = HEADER_LEN + frame_len;
         self.start = (self.start + taken) % N;
         self.len -= taken;
-        Some(frame_len)
+        (frame_len <= frame.len()).then_some(frame_len)
     }
 
     /// Whether the ring has no complete frame.

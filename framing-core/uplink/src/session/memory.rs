@@ -3,9 +3,9 @@
 use core::fmt;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use framing_core::session::{Full, PushError, Retained, Saved, SessionSender};
+use framing_core::session::{Full, Retained, Saved, SessionSender};
 
-/// The sender of the application's session.
+/// The sender of a session.
 pub(super) type Sender<'m> = SessionSender<&'m mut [u8], Retained>;
 
 /// The ring of a session and its state. Any bytes are valid: bytes that are not the state of this ring begin a new session.
@@ -41,16 +41,16 @@ impl<const N: usize> SessionMemory<N> {
     }
 
     /// The sender of the session that was saved last, or of a new one.
-    pub(super) fn open(&mut self) -> (Sender<'_>, &mut States) {
+    pub(super) fn open(&mut self, full: Full) -> (Sender<'_>, &mut States) {
         let saved = self.states.newest();
         // A failed restore does not return the ring, so this one is only a check.
-        let is_sound = Sender::restore(&mut self.ring, Full::DropOldest, &saved).is_some();
+        let is_sound = Sender::restore(&mut self.ring, full, &saved).is_some();
         let restored = if is_sound {
-            Sender::restore(&mut self.ring, Full::DropOldest, &saved)
+            Sender::restore(&mut self.ring, full, &saved)
         } else {
-            Some(Sender::new(&mut self.ring, Full::DropOldest))
+            Some(Sender::new(&mut self.ring, full))
         };
-        let sender = restored.unwrap_or_else(|| Sender::new(&mut [], Full::DropOldest));
+        let sender = restored.unwrap_or_else(|| Sender::new(&mut [], full));
         (sender, &mut self.states)
     }
 }
@@ -82,20 +82,6 @@ impl States {
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Appends a message to the ring, and saves. Returns the number of messages that were dropped for it.
-    pub(super) fn push(
-        &mut self,
-        sender: &mut Sender<'_>,
-        message: &[u8],
-    ) -> Result<u32, PushError> {
-        let dropped = sender.make_room(message.len())?;
-        // The push writes over messages that the last state may count.
-        self.save(sender);
-        sender.push(message)?;
-        self.save(sender);
-        Ok(dropped)
-    }
-
     fn newest(&self) -> Saved {
         let saved = self.saved.get(index(self.newest)).copied();
         Saved::from_bytes(saved.unwrap_or([0; Saved::LEN]))
@@ -108,13 +94,28 @@ const fn index(newest: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use framing_core::session::PushError;
+
     use super::*;
+
+    /// As the session does it.
+    fn push(
+        sender: &mut Sender<'_>,
+        states: &mut States,
+        message: &[u8],
+    ) -> Result<u32, PushError> {
+        let dropped = sender.make_room(message.len())?;
+        states.save(sender);
+        sender.push(message)?;
+        states.save(sender);
+        Ok(dropped)
+    }
 
     /// Memory whose last save was reset after `written` bytes of the state.
     fn reset_within_save(written: usize) -> SessionMemory<64> {
         let mut memory = SessionMemory::<64>::new();
-        let (mut sender, states) = memory.open();
-        assert_eq!(states.push(&mut sender, b"one"), Ok(0));
+        let (mut sender, states) = memory.open(Full::DropOldest);
+        assert_eq!(push(&mut sender, states, b"one"), Ok(0));
         let before = (states.newest, states.saved);
         assert_eq!(sender.push(b"two"), Ok(0));
         states.save(&sender);
@@ -133,7 +134,7 @@ mod tests {
     fn a_reset_within_a_save_leaves_the_state_before_it() {
         for written in 0..=Saved::LEN {
             let mut memory = reset_within_save(written);
-            let (sender, _) = memory.open();
+            let (sender, _) = memory.open(Full::DropOldest);
             assert_eq!(sender.unacknowledged().blocks, 1, "{written} bytes");
         }
     }
@@ -141,13 +142,13 @@ mod tests {
     #[test]
     fn a_push_saves_before_it_writes_over_messages() {
         let mut memory = SessionMemory::<32>::new();
-        let (mut sender, states) = memory.open();
+        let (mut sender, states) = memory.open(Full::DropOldest);
         for dropped in [0, 0, 1] {
-            assert_eq!(states.push(&mut sender, b"0123456789"), Ok(dropped));
+            assert_eq!(push(&mut sender, states, b"0123456789"), Ok(dropped));
         }
         // A reset before the last save, and after the message was written.
         states.newest = states.newest.wrapping_sub(1);
-        let (sender, _) = memory.open();
+        let (sender, _) = memory.open(Full::DropOldest);
         let held = sender.unacknowledged();
         assert_eq!((held.first, held.blocks, held.lost), (1, 1, 1));
     }
@@ -161,7 +162,7 @@ mod tests {
             if let Some(byte) = bytes.nth(damaged) {
                 *byte ^= 1;
             }
-            let (sender, _) = memory.open();
+            let (sender, _) = memory.open(Full::DropOldest);
             assert_eq!(sender.unacknowledged().blocks, 0, "byte {damaged}");
         }
     }

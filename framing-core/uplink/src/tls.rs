@@ -20,9 +20,9 @@ use self::connection::{Peer, drive};
 use self::provider::{Provider, SEED_LEN};
 use self::verifier::{Now, ServerVerifier};
 use self::wire::{Wire, WireError};
+use crate::connect::{Clock, Connect, Split};
 use crate::log::{info, warning};
-use crate::uplink::ABORT_MS;
-use crate::{Clock, Connect, Split};
+use crate::series::ABORT_MS;
 
 pub use self::connection::Connection;
 pub use self::credentials::{Credentials, CredentialsError};

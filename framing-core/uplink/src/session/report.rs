@@ -4,7 +4,8 @@ use embedded_io_async::ErrorKind;
 use framing_core::session::{HeardError, LinkError};
 
 /// The outcome of the messages of a session. Each is counted exactly once:
-/// `acknowledged + given_up + refused + left` is the number of samples, and of the messages that a reset left in the ring.
+/// `acknowledged + given_up + refused + left` is the number of messages
+/// that were pushed to the ring, and of those that a reset left in the memory.
 ///
 /// The host has recorded all acknowledged messages, and none twice. It may have recorded others, if its acknowledgement did
 /// not arrive.
@@ -13,15 +14,16 @@ use framing_core::session::{HeardError, LinkError};
 pub struct SessionReport {
     /// Messages that are durable at the host.
     pub acknowledged: u32,
-    /// Messages that the full ring dropped before an acknowledgement.
+    /// Messages that the full memory dropped before an acknowledgement.
     pub given_up: u32,
     /// Runs of consecutive messages that were given up: the host records each as a gap, unless it has the messages.
     pub gaps: u32,
-    /// Samples that did not enter the ring: its oldest message could not be dropped, because a part of it was sent.
+    /// Messages that did not enter the memory: the [`Ring`](crate::Ring) dropped or refused them, the host takes no message of
+    /// this length, or the oldest message in the memory could not be dropped, because a part of it was sent.
     pub refused: u32,
-    /// Messages in the ring, which a next run in the same memory sends.
+    /// Messages that wait: in the memory, whose next run sends them, and in the ring.
     pub left: u32,
-    /// Messages that were in the ring at the start.
+    /// Messages that were in the memory at the start.
     pub restored: u32,
     /// Connections that were established.
     pub connections: u32,

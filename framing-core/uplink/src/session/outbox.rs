@@ -1,12 +1,12 @@
-//! The samples of a session on their way into its ring, with the host's time: [`Outbox`].
+//! The messages of a session on their way from the ring, and the time of the host: [`Outbox`].
 
-use framing_core::session::HostClock;
 use framing_core::session::wire::SYNCED;
+use framing_core::session::{Full, HostClock, PushError};
 
 use super::memory::{Sender, States};
 use super::report::SessionReport;
 use crate::log::info;
-use crate::sample::Sample;
+use crate::ring::{Beyond, Front, Ring};
 
 /// Age of an estimate of the host's time after which it begins anew: a clock that is wrong by 50 ppm is late by 30 ms then.
 const ESTIMATE_US: u64 = 600_000_000;
@@ -15,6 +15,8 @@ const ESTIMATE_US: u64 = 600_000_000;
 #[derive(Debug)]
 pub(super) struct Outbox<'m> {
     states: &'m mut States,
+    /// Whether the session keeps its messages rather than take new ones.
+    keeps: bool,
     host: HostClock,
     /// When the estimate of the host's time began.
     estimated_us: u64,
@@ -30,9 +32,10 @@ pub(super) struct Outbox<'m> {
 }
 
 impl<'m> Outbox<'m> {
-    pub(super) fn new(states: &'m mut States, restored: u32) -> Self {
+    pub(super) fn new(states: &'m mut States, full: Full, restored: u32) -> Self {
         Self {
             states,
+            keeps: full == Full::Refuse,
             host: HostClock::new(),
             estimated_us: 0,
             is_certain: false,
@@ -46,30 +49,66 @@ impl<'m> Outbox<'m> {
         }
     }
 
-    /// Puts a sample into the ring, with the host's time of it if that is known. The queue has dropped `lost` samples so far.
-    pub(super) fn take(&mut self, sender: &mut Sender<'_>, sample: Sample, lost: u32) {
-        let held = sender.unacknowledged();
-        let report = &mut self.report;
-        let time_ns = self.host.at(sample.uptime_ms.saturating_mul(1_000));
-        let block = Sample {
-            queued: held.blocks,
-            ..sample
+    /// Moves all messages from the ring to the session. Returns whether it could: not if the session keeps what it has, and has
+    /// no room.
+    pub(super) fn take_all<const N: usize>(
+        &mut self,
+        sender: &mut Sender<'_>,
+        ring: &Ring<N>,
+    ) -> bool {
+        let mut has_room = true;
+        while let Some(front) = ring.front()
+            && has_room
+        {
+            has_room = self.take(sender, ring, front);
         }
-        .encode_with_time(
-            lost.saturating_add(report.given_up)
-                .saturating_add(report.refused),
-            time_ns.map(|ns| ns / 1_000_000),
-        );
-        match self.states.push(sender, &block) {
+        self.note(sender, ring);
+        has_room
+    }
+
+    fn take<const N: usize>(
+        &mut self,
+        sender: &mut Sender<'_>,
+        ring: &Ring<N>,
+        front: Front,
+    ) -> bool {
+        let was_whole = sender.unacknowledged().lost == 0;
+        let report = &mut self.report;
+        match sender.make_room(front.len) {
             Ok(0) => {}
             Ok(dropped) => {
                 // Otherwise the message before was given up, too.
-                report.gaps = report.gaps.saturating_add(u32::from(held.lost == 0));
+                report.gaps = report.gaps.saturating_add(u32::from(was_whole));
                 report.given_up = report.given_up.saturating_add(dropped);
             }
-            // The oldest message is partly sent, or the sample is longer than the host takes.
-            Err(_) => report.refused = report.refused.saturating_add(1),
+            Err(PushError::Full { .. }) if self.keeps => return false,
+            // The oldest message is partly sent, or this one is longer than the host takes.
+            Err(_) => {
+                if ring.take(front, |_| ()).is_some() {
+                    report.refused = report.refused.saturating_add(1);
+                }
+                return true;
+            }
         }
+        // The push writes over messages that the last state may count.
+        self.states.save(sender);
+        match ring.take(front, |parts| sender.push_parts(&parts)) {
+            Some(Ok(_)) => self.states.save(sender),
+            // Cannot be: there is room.
+            Some(Err(_)) => report.refused = report.refused.saturating_add(1),
+            // It was dropped from the ring just now.
+            None => {}
+        }
+        true
+    }
+
+    /// Tells the producers of the ring how the session is.
+    pub(super) fn note<const N: usize>(&self, sender: &Sender<'_>, ring: &Ring<N>) {
+        ring.note(Beyond {
+            host: self.host,
+            held: sender.unacknowledged().blocks,
+            lost: self.report.given_up.saturating_add(self.report.refused),
+        });
     }
 
     /// The host continues the session. Its clock may be another one, so the estimate of its time begins anew.

@@ -8,9 +8,10 @@ use core::task::Poll;
 use critical_section::RestoreState;
 use defmt::Encoder;
 use embassy_sync::waitqueue::AtomicWaker;
+use framing_uplink::logs::LogFrames;
 
 use crate::RING_LEN;
-use crate::ring::{FRAME_MAX, Ring};
+use crate::ring::Ring;
 
 unsafe extern "C" {
     // Defined by build-id.x.
@@ -18,40 +19,42 @@ unsafe extern "C" {
     static __build_id_end: u8;
 }
 
-/// The section `.note.gnu.build-id` of the running image, byte for byte; empty if the linker did not make one.
-pub fn build_id() -> &'static [u8] {
-    let start = addr_of!(__build_id_start);
-    let len = addr_of!(__build_id_end).addr() - start.addr();
-    // SAFETY: the whole section lies between the two symbols, in flash.
-    unsafe { core::slice::from_raw_parts(start, len) }
-}
+/// The frames of the logger of this image.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DefmtFrames;
 
-/// Takes the oldest frame; returns its length.
-pub fn take(frame: &mut [u8; FRAME_MAX]) -> Option<usize> {
-    with(|ring| ring.take(frame))
-}
+impl LogFrames for DefmtFrames {
+    fn take(&self, frame: &mut [u8]) -> Option<usize> {
+        with(|ring| ring.take(frame))
+    }
 
-/// Whether the ring has no complete frame.
-pub fn is_empty() -> bool {
-    with(|ring| ring.is_empty())
-}
+    fn is_empty(&self) -> bool {
+        with(|ring| ring.is_empty())
+    }
 
-/// Number of frames that were dropped because they did not fit.
-pub fn lost() -> u32 {
-    with(|ring| ring.lost())
-}
+    fn lost(&self) -> u32 {
+        with(|ring| ring.lost())
+    }
 
-/// Waits for a frame. Only one task may wait.
-pub async fn ready() {
-    poll_fn(|cx| {
-        WAITING.register(cx.waker());
-        if is_empty() {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
-    })
-    .await;
+    /// Only one task may wait.
+    async fn ready(&self) {
+        poll_fn(|context| {
+            WAITING.register(context.waker());
+            if self.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+    }
+
+    fn build_id(&self) -> &[u8] {
+        let start = addr_of!(__build_id_start);
+        let len = addr_of!(__build_id_end).addr() - start.addr();
+        // SAFETY: the whole section lies between the two symbols, in flash.
+        unsafe { core::slice::from_raw_parts(start, len) }
+    }
 }
 
 /// The waker of the task that waits for a frame.
