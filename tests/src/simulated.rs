@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use blocksd_engine::EngineHandle;
 use blocksd_engine::reason::CloseReason;
-use firmware_example::Report;
+use framing_uplink::SeriesReport;
 use tokio_util::sync::CancellationToken;
 use turmoil::{Builder, Sim};
 
@@ -85,7 +85,7 @@ struct Known {
     chance: u64,
     /// Open connections, by device; the system gives up a connection that is cancelled.
     links: Vec<Vec<CancellationToken>>,
-    reports: BTreeMap<usize, Report>,
+    reports: BTreeMap<usize, SeriesReport>,
 }
 
 type World = Arc<Mutex<Known>>;
@@ -96,7 +96,7 @@ pub struct Outcome {
     /// The daemon's events.
     pub story: Story,
     /// The report of each device.
-    pub reports: Vec<Report>,
+    pub reports: Vec<SeriesReport>,
     /// Number of starts of the daemon.
     pub lives: u64,
     /// Number of blocks in the daemon's events.

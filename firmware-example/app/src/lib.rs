@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Sampling never waits for the network: a full ring drops its oldest sample, and samples carry the number of those that were
-//! dropped before them.
+//! dropped before them: see [`tail`].
 
 #![no_std]
 #![deny(
@@ -32,7 +32,7 @@ use framing_uplink::{
     run_series,
 };
 
-pub use self::sample::{BLOCK_MAX, Block, KEYS, Sample, TIME_KEY};
+pub use self::sample::{BLOCK_MAX, Block, KEYS, Sample, TIME_KEY, tail};
 pub use self::sampler::{Machine, pressure_simulated_hpa, sample, temperature_simulated_c};
 
 /// When to sample and how long to wait at the end.
@@ -81,14 +81,18 @@ pub async fn run<const N: usize>(
     connect: &mut impl Connect,
     seed: u32,
 ) -> SeriesReport {
-    let (config, mut source) = (plan.config(), RingSource::<N, BLOCK_MAX>::new(ring));
+    let (config, mut source) = (
+        plan.config(),
+        RingSource::<N, BLOCK_MAX>::new(ring).with_tail(tail),
+    );
     // Pinned in place: moving a future would take stack for a second copy of it.
     let sampling = pin!(sample_until(plan, ring, stop, machine, clock));
     let sending = pin!(run_series(&config, &mut source, stop, clock, connect, seed));
     join(sampling, sending).await.1
 }
 
-/// Samples, and sends over a session until it is stopped, and until everything is acknowledged.
+/// Samples, and sends over a session until it is stopped, and until everything is acknowledged. The session needs the
+/// [`tail`] of the samples.
 pub async fn run_session<const N: usize>(
     plan: Plan,
     ring: &Ring<N>,

@@ -2,10 +2,11 @@
 
 use core::convert::Infallible;
 
+use framing_uplink::TAIL_MAX;
 use minicbor::Encoder;
 use minicbor::encode::Write;
 
-/// The keys of the map, in the order in which they are sent. The README documents them.
+/// The keys of the map, in the order in which they are sent. The README documents them. [`TIME_KEY`] may come before the last.
 pub const KEYS: [&str; 11] = [
     "t",
     "n",
@@ -15,25 +16,18 @@ pub const KEYS: [&str; 11] = [
     "rx",
     "tx",
     "queue",
-    "lost",
     "temp_sim",
     "press_sim",
+    "lost",
 ];
 
-/// The key of the host's time, after [`KEYS`], in samples that are sent over a session.
+/// The key of the host's time.
 pub const TIME_KEY: &str = "time";
 
-const KEYS_WITH_TIME: [&str; KEYS.len() + 1] = {
-    let mut keys = [TIME_KEY; KEYS.len() + 1];
-    let (untimed, _) = keys.split_at_mut(KEYS.len());
-    untimed.copy_from_slice(&KEYS);
-    keys
-};
-
-/// Length of the longest encoded sample, in bytes.
+/// Length of the longest encoded sample, in bytes, with its tail.
 pub const BLOCK_MAX: usize = block_max();
 
-/// An encoded sample.
+/// An encoded sample, without its [`tail`].
 pub type Block = heapless::Vec<u8, BLOCK_MAX>;
 
 /// The state of a machine at one moment.
@@ -56,8 +50,6 @@ pub struct Sample {
     pub frames_sent: u32,
     /// `queue`: number of samples that waited when this one was added, without it.
     pub queued: u32,
-    /// `lost`: number of earlier samples that were dropped before this one was added.
-    pub lost: u32,
     /// `temp_sim`: a simulated temperature, in degrees Celsius.
     pub temperature_simulated_c: f32,
     /// `press_sim`: a simulated air pressure, in hectopascals.
@@ -72,7 +64,7 @@ enum Value {
 }
 
 impl Sample {
-    /// Encodes the sample.
+    /// Encodes the sample as a map that its [`tail`] ends.
     #[must_use]
     pub fn encode(&self) -> Block {
         let mut block = Block::new();
@@ -82,20 +74,21 @@ impl Sample {
     }
 
     fn write(&self, out: &mut Encoder<Sink<'_>>) -> Result<(), Error> {
-        let values = self.values();
-        let count = KEYS.len() + usize::from(self.time_ms.is_some());
-        out.map(count as u64)?;
-        for (key, value) in KEYS_WITH_TIME.iter().zip(values).take(count) {
+        out.begin_map()?;
+        for (key, value) in KEYS.iter().zip(self.values()) {
             out.str(key)?;
             match value {
                 Value::Count(count) => out.u64(count)?,
                 Value::Real(real) => out.f32(real)?,
             };
         }
+        if let Some(time_ms) = self.time_ms {
+            out.str(TIME_KEY)?.u64(time_ms)?;
+        }
         Ok(())
     }
 
-    fn values(&self) -> [Value; KEYS_WITH_TIME.len()] {
+    fn values(&self) -> [Value; KEYS.len() - 1] {
         [
             Value::Count(self.uptime_ms),
             Value::Count(self.number.into()),
@@ -105,12 +98,21 @@ impl Sample {
             Value::Count(self.frames_received.into()),
             Value::Count(self.frames_sent.into()),
             Value::Count(self.queued.into()),
-            Value::Count(self.lost.into()),
             Value::Real(self.temperature_simulated_c),
             Value::Real(self.pressure_simulated_hpa),
-            Value::Count(self.time_ms.unwrap_or_default()),
         ]
     }
+}
+
+/// Ends the map of a sample with the number of samples that were lost before it, for a [`Tail`](framing_uplink::Tail).
+pub fn tail(lost: u32, tail: &mut [u8; TAIL_MAX]) -> usize {
+    let mut rest = &mut tail[..];
+    let mut out = Encoder::new(&mut rest);
+    let written = out.str("lost").and_then(|out| out.u32(lost));
+    // Cannot fail: it takes 11 bytes.
+    let _ = written.and_then(|out| out.end());
+    let left = rest.len();
+    TAIL_MAX.saturating_sub(left)
 }
 
 type Error = minicbor::encode::Error<Infallible>;
@@ -127,9 +129,9 @@ impl Write for Sink<'_> {
     }
 }
 
-/// The map header and each key's header take one byte, the longest number nine.
+/// The header and the end of the map and the header of each key take one byte, the longest number nine.
 const fn block_max() -> usize {
-    let mut len = 1 + 1 + TIME_KEY.len() + 9;
+    let mut len = 2 + 1 + TIME_KEY.len() + 9;
     let mut keys: &[&str] = &KEYS;
     while let [key, rest @ ..] = keys {
         len += 1 + key.len() + 9;

@@ -38,7 +38,6 @@ pub async fn sample<const N: usize>(
             frames_received: machine.frames_received(),
             frames_sent: machine.frames_sent(),
             queued: ring.unsent(),
-            lost: ring.lost(),
             temperature_simulated_c: temperature_simulated_c(number),
             pressure_simulated_hpa: pressure_simulated_hpa(number),
             time_ms: ring.host_time_ns(now_us).map(|ns| ns / 1_000_000),

@@ -103,7 +103,7 @@ async fn network(mut runner: Runner<'static, Driver>) -> ! {
 /// Samples and sends until the plan is done, and ends the emulator.
 #[embassy_executor::task]
 async fn application(stack: Stack<'static>, arguments: &'static Arguments) {
-    static RECEIVE: ConstStaticCell<[u8; 128]> = ConstStaticCell::new([0; 128]);
+    static RECEIVE: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
     static SEND: ConstStaticCell<[u8; SEND_LEN]> = ConstStaticCell::new([0; SEND_LEN]);
 
     #[cfg_attr(feature = "tls", expect(unused_mut, reason = "TLS takes it"))]

@@ -6,8 +6,8 @@ use framing_uplink::{Full, Ring};
 
 use crate::{Board, STOP, arguments};
 
-/// Length of the ring for samples while there is no connection: about 32 of them.
-const RING_LEN: usize = 3584;
+/// Length of the ring for samples while there is no connection: about 24 of them.
+const RING_LEN: usize = 2560;
 
 static RING: Ring<RING_LEN> = Ring::new(Full::DropOldest);
 

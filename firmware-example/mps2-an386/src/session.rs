@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use firmware_example::{Plan, run_session};
+use firmware_example::{Plan, run_session, tail};
 use framing_uplink::embassy::EmbassyClock;
 use framing_uplink::{Device, Full, Ring, Session, SessionMemory, Split};
 
@@ -11,7 +11,7 @@ use crate::{Board, STOP, arguments};
 /// Length of the memory of the session: the messages that are kept until the host has them on its disk.
 const MEMORY_LEN: usize = 4096;
 /// Length of the ring: samples are in it until the session takes them.
-const RING_LEN: usize = 512;
+const RING_LEN: usize = 256;
 
 static RING: Ring<RING_LEN> = Ring::new(Full::DropOldest);
 
@@ -24,7 +24,8 @@ pub async fn run(plan: Plan, device: Device<'static>, server: &mut impl Split) -
     // SAFETY: used only here, by the one task that calls this once; its type says that any bytes are valid, and it is made
     // of integers and bytes without padding.
     let memory = unsafe { machine::retained(&raw mut MEMORY) };
-    let mut session = Session::new(device, memory, Full::DropOldest, arguments::seed() as u32);
+    let mut session =
+        Session::new(device, memory, Full::DropOldest, arguments::seed() as u32).with_tail(tail);
     let report = run_session(
         plan,
         &RING,

@@ -21,7 +21,7 @@ use embassy_stm32::peripherals::{ETH, ETH_SMA, RNG};
 use embassy_stm32::rng::{self, Rng};
 use embassy_stm32::{bind_interrupts, rcc, time::mhz, uid};
 use embassy_time::Timer;
-use firmware_example::{Machine, Plan, run_session};
+use firmware_example::{Machine, Plan, run_session, tail};
 use framing_defmt::{DefmtFrames, FRAME_MAX};
 use framing_uplink::embassy::{Counted, EmbassyClock, Frames, Tcp};
 use framing_uplink::logs::Logs;
@@ -139,7 +139,7 @@ async fn application(stack: Stack<'static>, seed: u32) {
     // SAFETY: used only here, by the one task; its type says that any bytes are valid, and it is made of integers and bytes
     // without padding.
     let memory = unsafe { machine::retained(&raw mut MEMORY) };
-    let mut session = Session::new(device, memory, Full::DropOldest, seed);
+    let mut session = Session::new(device, memory, Full::DropOldest, seed).with_tail(tail);
     let report = run_session(
         Plan::default(),
         &RING,

@@ -54,5 +54,5 @@ pub use self::connect::{Clock, Connect, Split};
 pub use self::ring::{Ring, RingCounts};
 pub use self::series::{SeriesError, SeriesReport, run_series};
 pub use self::session::{Session, SessionError, SessionMemory, SessionReport};
-pub use self::source::{RingSource, Source};
+pub use self::source::{RingSource, Source, TAIL_MAX, Tail};
 pub use self::stop::Stop;

@@ -166,12 +166,14 @@ impl<const N: usize> Ring<N> {
     /// Number of messages that will not arrive, or only perhaps: dropped or refused by the ring, or given up by the session
     /// that empties it.
     pub fn lost(&self) -> u32 {
-        self.with(|state| {
-            let RingCounts {
-                dropped, refused, ..
-            } = state.counts;
-            (dropped.saturating_add(refused)).saturating_add(state.beyond.lost)
-        })
+        let beyond = self.with(|state| state.beyond.lost);
+        self.own_lost().saturating_add(beyond)
+    }
+
+    /// Number of messages that the ring has dropped or refused.
+    pub(crate) fn own_lost(&self) -> u32 {
+        let counts = self.counts();
+        counts.dropped.saturating_add(counts.refused)
     }
 
     /// The host's time at `uptime_us` of the device, in ns since 1970; `None` until the host of a session has said it.

@@ -25,6 +25,7 @@ use crate::connect::{Clock, Split, us};
 use crate::log::{info, warning};
 use crate::ring::Ring;
 use crate::series::ABORT_MS;
+use crate::source::Tail;
 use crate::stop::Stop;
 
 pub use self::memory::SessionMemory;
@@ -63,6 +64,13 @@ impl<'m> Session<'m> {
             is_unanswered: false,
             backoff: Backoff::new(BackoffBounds::new(), seed),
         }
+    }
+
+    /// Appends this to each message when it is taken from the ring.
+    #[must_use]
+    pub fn with_tail(mut self, tail: Tail) -> Self {
+        self.outbox.set_tail(tail);
+        self
     }
 
     /// The report so far.

@@ -34,9 +34,33 @@ pub trait Source {
     }
 }
 
+/// Longest tail of a message, in bytes.
+pub const TAIL_MAX: usize = 16;
+
+/// Writes what is appended to a message when it is taken from a ring; returns its length. `lost` is the number of messages that were
+/// lost before this one: it is known only then, since a full ring drops its oldest messages.
+///
+/// ```
+/// use framing_uplink::{Full, Ring, RingSource, TAIL_MAX};
+///
+/// fn tail(lost: u32, tail: &mut [u8; TAIL_MAX]) -> usize {
+///     tail[0] = b',';
+///     tail[1] = b'0' + lost as u8;
+///     2
+/// }
+///
+/// let ring = Ring::<16>::new(Full::DropOldest);
+/// let mut source = RingSource::<16, 8>::new(&ring).with_tail(tail);
+/// for message in [b"20.5", b"21.0", b"21.5"] {
+///     ring.push(message).unwrap();
+/// }
+/// assert_eq!(source.peek(), Some(&b"21.0,1"[..]));
+/// ```
+pub type Tail = fn(lost: u32, tail: &mut [u8; TAIL_MAX]) -> usize;
+
 /// The messages of a ring, for a plain series. Keeps each message until a connection has taken it completely.
 ///
-/// `M` is the longest message, in bytes. A longer one in the ring is counted as refused, and is not sent.
+/// `M` is the longest message, in bytes, with its tail. A longer one in the ring is counted as refused, and is not sent.
 #[derive(Debug)]
 pub struct RingSource<'r, const N: usize, const M: usize> {
     ring: &'r Ring<N>,
@@ -44,6 +68,7 @@ pub struct RingSource<'r, const N: usize, const M: usize> {
     /// Length of the message that is being sent, or 0.
     len: usize,
     taken: u32,
+    tail: Option<Tail>,
 }
 
 impl<'r, const N: usize, const M: usize> RingSource<'r, N, M> {
@@ -55,7 +80,15 @@ impl<'r, const N: usize, const M: usize> RingSource<'r, N, M> {
             message: [0; M],
             len: 0,
             taken: 0,
+            tail: None,
         }
+    }
+
+    /// Appends this to each message when it is taken from the ring.
+    #[must_use]
+    pub fn with_tail(mut self, tail: Tail) -> Self {
+        self.tail = Some(tail);
+        self
     }
 
     /// Returns the next message, the same one until [`sent`](Source::sent); `None` if the ring is empty.
@@ -63,14 +96,17 @@ impl<'r, const N: usize, const M: usize> RingSource<'r, N, M> {
         while self.len == 0 {
             let front = self.ring.front()?;
             let message = &mut self.message;
-            let taken = self.ring.take(front, |parts| {
-                let bytes = parts.into_iter().flatten();
+            let mut tail = [0; TAIL_MAX];
+            let tail = tail_of(self.tail, self.ring.lost(), &mut tail);
+            let len = front.len.saturating_add(tail.len());
+            let taken = self.ring.take(front, |[start, end]| {
+                let bytes = [start, end, tail].into_iter().flatten();
                 for (place, byte) in message.iter_mut().zip(bytes) {
                     *place = *byte;
                 }
             });
             match taken {
-                Some(()) if front.len <= M => self.len = front.len,
+                Some(()) if len <= M => self.len = len,
                 Some(()) => self.ring.refuse(),
                 // Another one is the oldest now.
                 None => {}
@@ -129,4 +165,10 @@ impl<const N: usize, const M: usize> Source for RingSource<'_, N, M> {
     fn unsent(&self) -> u32 {
         self.ring.lost().saturating_add(self.left())
     }
+}
+
+/// The tail of a message; empty if there is none.
+pub(crate) fn tail_of(tail: Option<Tail>, lost: u32, bytes: &mut [u8; TAIL_MAX]) -> &[u8] {
+    let len = tail.map_or(0, |tail| tail(lost, bytes));
+    bytes.get(..len).unwrap_or_default()
 }

@@ -10,9 +10,9 @@ use blocksd_tests::process::Server;
 use embedded_io::ErrorKind;
 use embedded_io_adapters::std::FromStd;
 use embedded_io_adapters::tokio_1::FromTokio;
-use firmware_example::{
-    Clock, Connect, Machine, Plan, Queue, Report, Sample, Samples, Stop, blocking, run,
-};
+use firmware_example::{BLOCK_MAX, Machine, Plan, Sample, run, tail};
+use framing_core::Blocks;
+use framing_uplink::{Clock, Connect, Full, Ring, RingSource, SeriesReport, Stop, blocking};
 use tokio::io::AsyncWriteExt;
 
 struct Desktop;
@@ -66,15 +66,15 @@ fn kind(error: std::io::Error) -> ErrorKind {
 }
 
 /// Runs the application until everything is sent.
-fn application(addr: SocketAddr, plan: Plan) -> Report {
+fn application(addr: SocketAddr, plan: Plan) -> SeriesReport {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let (queue, stop) = (Queue::<16>::new(), Stop::new());
+    let (ring, stop) = (Ring::<1600>::new(Full::DropOldest), Stop::new());
     let clock = TokioClock(Instant::now());
     runtime.expect("a runtime").block_on(run(
         plan,
-        &queue,
+        &ring,
         &stop,
         &mut Desktop,
         &clock,
@@ -115,7 +115,7 @@ fn the_application_over_tokio_survives_restarts_and_accounts_for_every_sample() 
             panic!("the daemon was never restarted");
         };
         let (delivered, in_doubt) = (last.len(), before.concat().len() + taken as usize);
-        let wanted = Report {
+        let wanted = SeriesReport {
             delivered: delivered as u32,
             in_doubt: in_doubt as u32,
             lost: SAMPLES - (delivered + in_doubt) as u32,
@@ -131,22 +131,23 @@ fn the_application_over_tokio_survives_restarts_and_accounts_for_every_sample() 
 #[test]
 fn the_blocking_sender_over_std_ends_its_series() {
     let mut server = Server::start(&["--decode", "cbor"]);
-    let queue = Queue::<32>::new();
-    let mut samples = Samples::new(&queue);
+    let ring = Ring::<3200>::new(Full::DropOldest);
+    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring).with_tail(tail);
     let mut number = 0;
     // Simulates an interrupt.
     let idle = || {
-        queue.push(Sample {
+        let sample = Sample {
             number,
             ..Sample::default()
-        });
+        };
+        ring.push(&sample.encode()).expect("it is short");
         number += 1;
         if number == 20 {
-            queue.close();
+            ring.close();
         }
     };
     let io = FromStd::new(TcpStream::connect(server.addr()).expect("it listens"));
-    let sent = blocking::stream(io, &mut samples, idle);
+    let sent = blocking::stream(io, Blocks, &mut samples, idle);
     assert_eq!(sent.expect("the daemon reads"), 20);
     server.wait_for("close", 1);
     let (ended, events) = server.stop();

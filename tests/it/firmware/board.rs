@@ -229,7 +229,7 @@ fn the_log_arrives_after_the_build_id_with_level_time_and_place() {
         before = seconds;
     }
     // On a slow machine, the connection of the log comes up after the application has ended.
-    let words = "the application has ended: Report { delivered: 0, in_doubt: 3, lost: 0,";
+    let words = "the application has ended: SeriesReport { delivered: 0, in_doubt: 3, lost: 0,";
     let is_report = |line: &&Value| line["message"].as_str().unwrap().starts_with(words);
     assert!(lines.iter().any(is_report), "{lines:?}");
     assert_eq!(end["blocks"], 1 + lines.len());

@@ -4,7 +4,7 @@ use blocksd_engine::reason::CloseReason;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use firmware_example::Report;
+use framing_uplink::SeriesReport;
 use serde_json::json;
 
 use super::{Observed, Outcome, World, known};
@@ -79,7 +79,7 @@ fn connection(observed: &Observed, is_now: bool) {
 }
 
 /// Checks that all samples of a device are accounted for. Returns the number in flight when a connection failed.
-fn device(connections: &[&Observed], planned: u64, report: &Report) -> u64 {
+fn device(connections: &[&Observed], planned: u64, report: &SeriesReport) -> u64 {
     // The first connection may have failed before any event.
     let mut values = vec![Vec::new()];
     for observed in connections {

@@ -14,8 +14,9 @@ use blocksd_engine::sink::{Delivery, Events, Interest};
 use blocksd_engine::{Engine, Error};
 use embedded_io::ErrorKind;
 use embedded_io_adapters::tokio_1::FromTokio;
-use firmware_example::{Clock, Connect, Machine, Plan, Queue, Stop, run};
+use firmware_example::{Machine, Plan, run};
 use framing_core::{AnyFraming, Blocks, Limits};
+use framing_uplink::{Clock, Connect, Full, Ring, Stop};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -251,13 +252,13 @@ pub(super) async fn device(
         stop_ms: 20_000,
         answer_ms: 10_000,
     };
-    let (queue, stop) = (Queue::<16>::new(), Stop::new());
+    let (ring, stop) = (Ring::<1600>::new(Full::DropOldest), Stop::new());
     let clock = SimulatedClock(Instant::now());
     let mut link = Link {
         world: Arc::clone(&world),
         device,
     };
-    let report = run(plan, &queue, &stop, &mut Simple, &clock, &mut link, seed).await;
+    let report = run(plan, &ring, &stop, &mut Simple, &clock, &mut link, seed).await;
     known(&world).reports.insert(device, report);
     Ok(())
 }

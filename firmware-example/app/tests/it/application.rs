@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::delivery::assert_honest;
-use crate::support::{Bench, Ending, Fate, Server, Time, blocks, decode};
+use crate::support::{Bench, Ending, Fate, Server, Time, blocks, decode, push, whole};
 use firmware_example::{
-    BLOCK_MAX, KEYS, Plan, Sample, pressure_simulated_hpa, run, sample, temperature_simulated_c,
+    BLOCK_MAX, KEYS, Plan, Sample, pressure_simulated_hpa, run, sample, tail,
+    temperature_simulated_c,
 };
 use framing_uplink::{
     Backoff, BackoffBounds, Clock, Full, Ring, RingSource, SeriesReport, Source, Stop,
@@ -30,13 +31,42 @@ pub(crate) fn application<const N: usize>(
     time.run(run(plan, &ring, &stop, &mut bench, time, &mut server, 7))
 }
 
-/// Asserts that samples arrive in order, and that each counts no earlier sample as lost that arrived.
+/// Asserts for every sample that all earlier samples arrived or are counted in it as lost.
 fn assert_accounted(samples: &[BTreeMap<String, f64>]) {
-    assert!(samples.is_sorted_by(|one, next| one["n"] < next["n"]));
     for (before, sample) in samples.iter().enumerate() {
-        let missing = sample["n"] - before as f64;
-        assert!(sample["lost"] <= missing, "{sample:?}");
+        assert_eq!(sample["n"], before as f64 + sample["lost"], "{sample:?}");
     }
+}
+
+#[test]
+fn a_full_ring_drops_its_oldest_sample_and_the_next_one_reports_the_count() {
+    // Room for four.
+    let ring = Ring::<400>::new(Full::DropOldest);
+    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring).with_tail(tail);
+    let mut sent = Vec::new();
+    for number in 0..10 {
+        push(&ring, number);
+        if number == 6 {
+            sent.push(decode(samples.peek().unwrap()));
+            samples.sent();
+        }
+    }
+    ring.close();
+    assert_eq!((ring.len(), ring.lost()), (4, 5));
+    while let Some(block) = samples.peek() {
+        sent.push(decode(block));
+        samples.sent();
+    }
+    let seen: Vec<_> = sent
+        .iter()
+        .map(|sample| (sample["n"], sample["lost"]))
+        .collect();
+    assert_eq!(
+        seen,
+        [(3.0, 3.0), (6.0, 5.0), (7.0, 5.0), (8.0, 5.0), (9.0, 5.0)]
+    );
+    assert_accounted(&sent);
+    assert!(samples.is_ended());
 }
 
 #[test]
@@ -50,15 +80,14 @@ fn a_block_is_a_map_of_the_documented_keys() {
         frames_received: 70_000,
         frames_sent: 80_000,
         queued: 3,
-        lost: 5,
         time_ms: None,
         temperature_simulated_c: temperature_simulated_c(7),
         pressure_simulated_hpa: pressure_simulated_hpa(7),
     };
-    let block = sample.encode();
-    assert_eq!(block[..6], *b"\xab\x61t\x19\x30\x39");
+    let block = whole(&sample, 5);
+    assert_eq!(block[..6], *b"\xbf\x61t\x19\x30\x39");
     let values = [
-        12_345.0, 7.0, 21.0, 300.0, 2_000.0, 70_000.0, 80_000.0, 3.0, 5.0, 20.4375, 1_000.875,
+        12_345.0, 7.0, 21.0, 300.0, 2_000.0, 70_000.0, 80_000.0, 3.0, 20.4375, 1_000.875, 5.0,
     ];
     let keys = KEYS.map(str::to_owned);
     assert_eq!(decode(&block), keys.into_iter().zip(values).collect());
@@ -75,12 +104,11 @@ fn the_longest_sample_fits_and_the_simulated_sensors_are_periodic() {
         frames_received: u32::MAX,
         frames_sent: u32::MAX,
         queued: u32::MAX,
-        lost: u32::MAX,
         time_ms: Some(u64::MAX),
         temperature_simulated_c: 1.0,
         pressure_simulated_hpa: 1.0,
     };
-    let block = most.encode();
+    let block = whole(&most, u32::MAX);
     assert!(block.len() <= BLOCK_MAX);
     assert_eq!(decode(&block).len(), KEYS.len() + 1);
     assert_eq!(
@@ -397,7 +425,7 @@ fn a_late_loop_is_measured_and_the_missed_periods_are_skipped() {
     let time = Time::default();
     let ring = Ring::<896>::new(Full::DropOldest);
     time.run(sample(PLAN, &ring, &mut Bench::default(), &Slow(&time)));
-    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring);
+    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring).with_tail(tail);
     let mut seen = Vec::new();
     while let Some(block) = samples.peek() {
         let sample = decode(block);

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use embedded_io::{ErrorKind, ErrorType};
-use firmware_example::BLOCK_MAX;
+use firmware_example::{BLOCK_MAX, tail};
 use framing_core::{Blocks, SendError};
 use framing_uplink::{Full, Ring, RingSource, blocking};
 
@@ -41,7 +41,7 @@ impl embedded_io::Write for Wire {
 fn the_blocking_sender_never_sleeps_with_a_sample_queued() {
     // Room for all, since the thread may add several at once.
     let ring = Ring::<3584>::new(Full::DropOldest);
-    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring);
+    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring).with_tail(tail);
     let (sleeps, sleeping) = mpsc::channel();
     thread::scope(|scope| {
         let ring = &ring;
@@ -69,7 +69,7 @@ fn the_blocking_sender_never_sleeps_with_a_sample_queued() {
 #[test]
 fn the_blocking_sender_continues_on_the_next_transport() {
     let ring = Ring::<896>::new(Full::DropOldest);
-    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring);
+    let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring).with_tail(tail);
     let mut number = 0;
     // Simulates an interrupt that adds samples while the sender sleeps.
     let mut idle = || {
@@ -116,7 +116,7 @@ fn wherever_the_transport_fails_the_counts_agree_with_what_it_took() {
             push(&ring, number);
         }
         ring.close();
-        let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring);
+        let mut samples = RingSource::<_, BLOCK_MAX>::new(&ring).with_tail(tail);
         let mut wire = Wire {
             bytes: Vec::new(),
             limit,

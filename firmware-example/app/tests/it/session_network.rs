@@ -6,7 +6,7 @@ use std::rc::Rc;
 use embassy_futures::select::{Either, select};
 use embassy_net::tcp::TcpSocket;
 use embassy_time::{Duration, Instant, Timer};
-use firmware_example::{Plan, run_session};
+use firmware_example::{Plan, run_session, tail};
 use framing_core::session::Device;
 use framing_uplink::embassy::{EmbassyClock, Tcp};
 use framing_uplink::{Full, Ring, Session, SessionMemory, SessionReport, Stop};
@@ -92,7 +92,8 @@ impl World {
             let mut tcp = Tcp::new(stack, SERVER, &mut receive, &mut send).with_frames(frames);
             let mut memory = SessionMemory::<4096>::new();
             let mut session =
-                Session::new(Device::new("d").unwrap(), &mut memory, Full::DropOldest, 7);
+                Session::new(Device::new("d").unwrap(), &mut memory, Full::DropOldest, 7)
+                    .with_tail(tail);
             let running = run_session(
                 PLAN_40,
                 &ring,

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use embedded_io::{ErrorKind, ErrorType};
-use firmware_example::{Machine, Sample};
+use firmware_example::{Machine, Sample, tail};
 use framing_core::blocking::Reader;
 use framing_core::{Blocks, Fault, ReceiveError, Received};
-use framing_uplink::{Clock, Connect, Ring};
+use framing_uplink::{Clock, Connect, Ring, TAIL_MAX};
 use minicbor::Decoder;
 use minicbor::data::Type;
 
@@ -299,6 +299,13 @@ impl embedded_io_async::Write for Link<'_> {
     }
 }
 
+/// A sample as it is sent.
+pub(crate) fn whole(sample: &Sample, lost: u32) -> Vec<u8> {
+    let mut end = [0; TAIL_MAX];
+    let len = tail(lost, &mut end);
+    [&sample.encode()[..], &end[..len]].concat()
+}
+
 /// Puts a sample with this number into a ring.
 pub(crate) fn push<const N: usize>(ring: &Ring<N>, number: u32) {
     let sample = Sample {
@@ -355,9 +362,9 @@ pub(crate) fn blocks(wire: &[u8]) -> (Vec<Vec<u8>>, Ending) {
 /// Decodes a map of text to numbers, with no bytes after it.
 pub(crate) fn decode(block: &[u8]) -> BTreeMap<String, f64> {
     let mut decoder = Decoder::new(block);
-    let len = decoder.map().unwrap().expect("a map of known length");
+    assert_eq!(decoder.map().unwrap(), None, "a map that an end follows");
     let mut map = BTreeMap::new();
-    for _ in 0..len {
+    while decoder.datatype().unwrap() != Type::Break {
         let key = decoder.str().unwrap().to_owned();
         let value = match decoder.datatype().unwrap() {
             Type::F32 => f64::from(decoder.f32().unwrap()),
@@ -365,6 +372,6 @@ pub(crate) fn decode(block: &[u8]) -> BTreeMap<String, f64> {
         };
         assert_eq!(map.insert(key, value), None, "duplicate key");
     }
-    assert_eq!(decoder.position(), block.len());
+    assert_eq!(decoder.position(), block.len() - 1);
     map
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use embedded_io::{ErrorKind, ErrorType};
 use embedded_io_async::{Read, Write};
-use firmware_example::{Plan, run_session};
+use firmware_example::{Plan, run_session, tail};
 use framing_core::session::Device;
 use framing_uplink::tls::{Credentials, Entropy, Tls, TlsBuffers};
 use framing_uplink::{Connect, Full, Ring, Session, SessionMemory, SessionReport, Split, Stop};
@@ -65,7 +65,8 @@ fn over(time: &Time, plan: Plan, connect: &mut impl Split) -> SessionReport {
         &mut memory,
         Full::DropOldest,
         7,
-    );
+    )
+    .with_tail(tail);
     let running = run_session(plan, &ring, &mut session, &stop, &mut bench, time, connect);
     time.run(running)
 }

@@ -7,6 +7,7 @@ use super::memory::{Sender, States};
 use super::report::SessionReport;
 use crate::log::info;
 use crate::ring::{Beyond, Front, Ring};
+use crate::source::{TAIL_MAX, Tail, tail_of};
 
 /// Age of an estimate of the host's time after which it begins anew: a clock that is wrong by 50 ppm is late by 30 ms then.
 const ESTIMATE_US: u64 = 600_000_000;
@@ -17,6 +18,7 @@ pub(super) struct Outbox<'m> {
     states: &'m mut States,
     /// Whether the session keeps its messages rather than take new ones.
     keeps: bool,
+    tail: Option<Tail>,
     host: HostClock,
     /// When the estimate of the host's time began.
     estimated_us: u64,
@@ -36,6 +38,7 @@ impl<'m> Outbox<'m> {
         Self {
             states,
             keeps: full == Full::Refuse,
+            tail: None,
             host: HostClock::new(),
             estimated_us: 0,
             is_certain: false,
@@ -47,6 +50,10 @@ impl<'m> Outbox<'m> {
                 ..SessionReport::default()
             },
         }
+    }
+
+    pub(super) fn set_tail(&mut self, tail: Tail) {
+        self.tail = Some(tail);
     }
 
     /// Moves all messages from the ring to the session. Returns whether it could: not if the session keeps what it has, and has
@@ -74,7 +81,10 @@ impl<'m> Outbox<'m> {
     ) -> bool {
         let was_whole = sender.unacknowledged().lost == 0;
         let report = &mut self.report;
-        match sender.make_room(front.len) {
+        let mut tail = [0; TAIL_MAX];
+        let own = report.given_up.saturating_add(report.refused);
+        let tail = tail_of(self.tail, ring.own_lost().saturating_add(own), &mut tail);
+        match sender.make_room(front.len.saturating_add(tail.len())) {
             Ok(0) => {}
             Ok(dropped) => {
                 // Otherwise the message before was given up, too.
@@ -92,7 +102,7 @@ impl<'m> Outbox<'m> {
         }
         // The push writes over messages that the last state may count.
         self.states.save(sender);
-        match ring.take(front, |parts| sender.push_parts(&parts)) {
+        match ring.take(front, |[start, end]| sender.push_parts(&[start, end, tail])) {
             Some(Ok(_)) => self.states.save(sender),
             // Cannot be: there is room.
             Some(Err(_)) => report.refused = report.refused.saturating_add(1),
