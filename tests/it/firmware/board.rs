@@ -320,7 +320,7 @@ fn the_text_output_shows_fields_levels_places_and_a_foreign_build() {
         let printed = ended.stdout_text();
         let wanted = [
             ": t=",
-            "temp_sim=20.125 press_sim=1000.25\n",
+            "temp_sim=20.125 press_sim=1000.25 lost=0\n",
             "series of 3 blocks ended",
         ];
         let address = " address [10, 0, 2, 15] (";
