@@ -207,6 +207,8 @@ pub enum Refusal {
         /// Bytes that are left of the message.
         left: u32,
     },
+    /// The framing sends whole messages only. For [`Cobs`](crate::Cobs), use [`CobsPieces`](crate::CobsPieces).
+    NoPieces,
     /// The output buffer of [`encode`](crate::encode()) is too small, or an own [`Prefix`](crate::Prefix) returned this.
     NoRoom {
         /// Length of the buffer, in bytes.
@@ -243,6 +245,7 @@ impl fmt::Display for Refusal {
             Self::Overrun { len, left } => {
                 write!(f, "{len} bytes given, but {left} are left of the message")
             }
+            Self::NoPieces => f.write_str("this framing sends whole messages only, not in pieces"),
             Self::NoRoom { len } => write!(f, "message does not fit the buffer of {len} bytes"),
         }
     }

@@ -15,7 +15,7 @@ use core::ops::Range;
 use core::str::FromStr;
 
 pub use self::blocks::Blocks;
-pub use self::cobs::{Cobs, CobsDecoder, CobsEncoder};
+pub use self::cobs::{Cobs, CobsDecoder, CobsEncoder, CobsPieces, CobsPiecesEncoder};
 pub use self::counted::{CountedDecoder, CountedEncoder};
 pub use self::decimal::{Netstring, OctetCounted};
 pub use self::delimited::{Delimited, DelimitedDecoder, DelimitedEncoder, Lines};
@@ -94,9 +94,19 @@ impl fmt::Display for SpecError {
 
 impl core::error::Error for SpecError {}
 
+/// The framing whose encoder is used: the second one, if there is one.
+macro_rules! sending {
+    ($framing:ty) => {
+        $framing
+    };
+    ($framing:ty, $sending:ty) => {
+        $sending
+    };
+}
+
 /// Generates the run-time choice from the list of framings.
 macro_rules! framings {
-    ($dollar:tt $($name:ident: $framing:ty,)*) => {
+    ($dollar:tt $($name:ident: $framing:ty $(, sent by $sending:ty)?;)*) => {
         /// Calls a macro with the list of framings, after some tokens: `callback! { tokens Blocks: Blocks, ... }`.
         /// For the tests of this repository.
         #[doc(hidden)]
@@ -141,7 +151,7 @@ macro_rules! framings {
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
         pub enum AnyEncoder {
-            $(#[doc = concat!("`", stringify!($framing), "`")] $name(<$framing as Framing>::Encoder),)*
+            $(#[doc = concat!("`", stringify!($framing), "`")] $name(<sending!($framing $(, $sending)?) as Framing>::Encoder),)*
         }
 
         impl AnyFraming {
@@ -183,7 +193,12 @@ macro_rules! framings {
             }
 
             fn encoder(&self) -> AnyEncoder {
-                match self { $(Self::$name(framing) => AnyEncoder::$name(framing.encoder()),)* }
+                match *self {
+                    $(Self::$name(framing) => {
+                        let sending: sending!($framing $(, $sending)?) = framing.into();
+                        AnyEncoder::$name(sending.encoder())
+                    })*
+                }
             }
         }
 
@@ -275,21 +290,21 @@ macro_rules! framings {
     };
 }
 
-// To add a framing: its file, and its line here.
+// To add a framing: its file, and its line here. `AnyFraming` sends messages in pieces too, so it may use another encoder.
 framings! {
     $
-    Blocks: Blocks,
-    Stream: Stream,
-    Fixed: Fixed,
-    Lines: Lines,
-    Delimited: Delimited,
-    Cobs: Cobs,
-    LengthU8: Length<U8>,
-    LengthU16: Length<U16>,
-    LengthU16Le: Length<U16Le>,
-    LengthU32: Length<U32>,
-    LengthU32Le: Length<U32Le>,
-    LengthVarint: Varint,
-    Netstring: Netstring,
-    OctetCounted: OctetCounted,
+    Blocks: Blocks;
+    Stream: Stream;
+    Fixed: Fixed;
+    Lines: Lines;
+    Delimited: Delimited;
+    Cobs: Cobs, sent by CobsPieces;
+    LengthU8: Length<U8>;
+    LengthU16: Length<U16>;
+    LengthU16Le: Length<U16Le>;
+    LengthU32: Length<U32>;
+    LengthU32Le: Length<U32Le>;
+    LengthVarint: Varint;
+    Netstring: Netstring;
+    OctetCounted: OctetCounted;
 }

@@ -90,7 +90,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
     #[inline]
     fn scan_run<const STREAMING: bool>(
         &mut self,
-        window: &[u8],
+        window: &mut [u8],
         limits: &Limits,
         mut each: impl FnMut(usize, Step) -> bool,
     ) -> (usize, bool) {
@@ -98,6 +98,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
             return (0, true);
         }
         let block_max = size_usize(limits.block_max).unwrap_or(usize::MAX);
+        let window = &*window;
         let mut rest = window;
         let mut goes_on = true;
         // Length of the previous message on the wire.

@@ -20,7 +20,9 @@ fn the_next_message_arrives_wherever_a_message_was_abandoned() {
                 let (concrete, any) = concrete!(parse(spec), framing => {
                     (abandoned(framing, &first, at), abandoned(parse(spec), &first, at))
                 });
-                assert_eq!(concrete, any, "{spec} at {at}");
+                // `AnyFraming` stages more of an escaped message.
+                assert!(concrete == any || spec == "cobs", "{spec} at {at}");
+                check(spec, &first, at, &any);
                 cut += usize::from(check(spec, &first, at, &concrete));
             }
             // All of a short escaped message is staged at once, so it is completed.

@@ -11,7 +11,7 @@ use framing_core_testing::link::{Sink, Source};
 use framing_core_testing::messages::{carries_empty, message, parts, specs_of};
 use framing_core_testing::samples::{Event, Give, sendable};
 use framing_core_testing::sizes::{buffer_len, wire_len};
-use framing_core_testing::{concrete, cuts};
+use framing_core_testing::{concrete, concrete_in_pieces, cuts};
 
 #[test]
 fn a_writer_produces_the_wire_of_the_samples() {
@@ -170,7 +170,7 @@ fn pieces_of_a_declared_total_are_sent_as_one_message() {
         for cuts in cuts::all(payload.len()) {
             let pieces = split(&payload, &cuts);
             let total = u32::try_from(payload.len()).expect("a short message");
-            concrete!(parse(&spec), framing => {
+            concrete_in_pieces!(parse(&spec), framing => {
                 let mut writer = blocking::Writer::new(Sink::new(100), framing);
                 writer.begin(total).expect("a good length");
                 assert_eq!(writer.io_mut().calls(), 0, "nothing is written yet");
