@@ -77,7 +77,8 @@ impl Window for SlidingWindow {
     }
 
     fn filled(&mut self, len: usize, capacity: usize) {
-        self.end = self.end.saturating_add(len).min(capacity);
+        // `end` never exceeds the capacity; a caller of `Receiver::filled` may claim too much.
+        self.end += len.min(capacity.wrapping_sub(self.end));
     }
 
     fn compact(&mut self, buffer: &mut [u8]) {

@@ -58,17 +58,17 @@ impl Decode for CobsDecoder {
         if CobsState::Skip <= self.at {
             return self.skip(window, limits);
         }
-        let limit = Self::end_max::<STREAMING>(limits);
+        let limit = Self::limit::<STREAMING>(limits);
         while let Some(&byte) = window.get(self.read) {
             if byte == 0 {
                 return self.delimiter::<STREAMING>();
             }
-            if self.end == limit && (self.left != 0 || self.zero) {
+            if (self.left != 0 || self.zero) && limit < self.end {
                 self.at = CobsState::SkipRefused;
                 return too_long(limits, false, 0);
             }
             if self.left != 0 {
-                let most = usize::from(self.left).min(limit - self.end);
+                let most = usize::from(self.left).min(limit - self.end + 1);
                 let len = shift_until(window, self.read, self.end, most, 0);
                 self.left -= size_u32(len).to_le_bytes()[0];
                 self.read += len;
@@ -147,7 +147,7 @@ impl Decode for CobsDecoder {
     fn block_max(&self, len: usize) -> u32 {
         // The inverse of `Cobs::wire_len`: a code, the delimiter, and a code after each full group.
         let len = len.saturating_sub(2);
-        size_u32(len.saturating_sub(len.saturating_add(1) / (GROUP + 1)))
+        size_u32(len.wrapping_sub(len.saturating_add(1) / (GROUP + 1)))
     }
 }
 
@@ -168,12 +168,13 @@ impl CobsDecoder {
         usize::from(self.done == 0)
     }
 
-    /// Largest value of `end`. Of a message that is delivered whole, `start` is 1.
-    pub(super) fn end_max<const STREAMING: bool>(limits: &Limits) -> usize {
+    /// Longest message, in bytes; `end` is at most one more. With streaming, in which `start` may be 0, less than the
+    /// largest number.
+    pub(super) fn limit<const STREAMING: bool>(limits: &Limits) -> usize {
         if STREAMING {
-            return usize::MAX;
+            return usize::MAX - 1;
         }
-        size_usize(limits.block_max).map_or(usize::MAX, |len| len.saturating_add(1))
+        size_usize(limits.block_max).unwrap_or(usize::MAX)
     }
 
     /// At a zero: the end of a message, or an extra zero.
@@ -182,7 +183,6 @@ impl CobsDecoder {
             read,
             end,
             done,
-            at,
             left,
             ..
         } = *self;
@@ -190,7 +190,8 @@ impl CobsDecoder {
         let first = !STREAMING || done == 0;
         let take = read + 1;
         self.restart();
-        if at == CobsState::Start {
+        if first && read == 0 {
+            // Between messages.
             let want = usize::MAX;
             return Step::Skip { take, want };
         }

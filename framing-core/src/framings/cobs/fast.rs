@@ -16,7 +16,7 @@ impl CobsDecoder {
         limits: &Limits,
         mut each: impl FnMut(usize, Step) -> bool,
     ) -> (usize, bool) {
-        let limit = Self::end_max::<STREAMING>(limits);
+        let limit = Self::limit::<STREAMING>(limits).saturating_add(1);
         let mut used = 0;
         while self.at <= CobsState::Message
             && (STREAMING || self.done == 0)
