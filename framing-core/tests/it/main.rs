@@ -18,5 +18,6 @@ mod session;
 mod splits;
 mod transport;
 mod truncated;
+mod two_ways;
 mod vectors;
 mod writing;
