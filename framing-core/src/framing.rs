@@ -2,7 +2,7 @@
 //!
 //! A [`Framing`] is a small description, such as [`Blocks`](crate::Blocks) or [`Lines`](crate::Lines). It makes the
 //! state of each direction of a connection. Decoders and encoders are plain values: they do no I/O, store no payload
-//! (except the group that `cobs` is escaping), and read no clock.
+//! (except the group that `CobsPieces` is escaping), and read no clock.
 
 use core::fmt::Debug;
 use core::ops::Range;
