@@ -89,6 +89,10 @@ pub(crate) fn escaped(
             Err(no_room)
         }
     })?;
+    let checksum = encoder.checksum_len();
+    if checksum != 0 && encoder.escape_checksum(0, out) != (checksum, 0) {
+        return Err(no_room);
+    }
     encoder.trailer(out)
 }
 

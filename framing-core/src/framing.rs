@@ -452,6 +452,19 @@ pub trait Encode: Sealed {
         (0, 0)
     }
 
+    /// Length of the checksum that is escaped after the payload, in bytes; 0 if the framing has none.
+    #[doc(hidden)]
+    fn checksum_len(&self) -> usize {
+        0
+    }
+
+    /// Escapes the rest of the checksum, of which `done` bytes were escaped. Returns as [`escape`](Self::escape).
+    #[doc(hidden)]
+    fn escape_checksum(&mut self, done: usize, stage: &mut [u8]) -> (usize, usize) {
+        let _ = (done, stage);
+        (0, 0)
+    }
+
     /// Writes the end of a message; returns how many bytes at the front of the stage to send.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The list of framings, and the choice of one at run time: [`AnyFraming`].
 
 mod blocks;
+mod checked;
 mod cobs;
 mod counted;
 mod decimal;
@@ -15,6 +16,10 @@ use core::ops::Range;
 use core::str::FromStr;
 
 pub use self::blocks::Blocks;
+pub use self::checked::{
+    CheckedDecoder, CheckedEncoder, CheckedPiecesEncoder, Checksum, CobsCrc16, CobsCrc16Pieces,
+    CobsCrc32, CobsCrc32Pieces, Crc16, Crc32,
+};
 pub use self::cobs::{Cobs, CobsDecoder, CobsEncoder, CobsPieces, CobsPiecesEncoder};
 pub use self::counted::{CountedDecoder, CountedEncoder};
 pub use self::decimal::{Netstring, OctetCounted};
@@ -275,6 +280,14 @@ macro_rules! framings {
                 match self { $(Self::$name(encoder) => encoder.escape(piece, stage),)* }
             }
 
+            fn checksum_len(&self) -> usize {
+                match self { $(Self::$name(encoder) => encoder.checksum_len(),)* }
+            }
+
+            fn escape_checksum(&mut self, done: usize, stage: &mut [u8]) -> (usize, usize) {
+                match self { $(Self::$name(encoder) => encoder.escape_checksum(done, stage),)* }
+            }
+
             fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
                 match self { $(Self::$name(encoder) => encoder.trailer(stage),)* }
             }
@@ -299,6 +312,8 @@ framings! {
     Lines: Lines;
     Delimited: Delimited;
     Cobs: Cobs, sent by CobsPieces;
+    CobsCrc16: CobsCrc16, sent by CobsCrc16Pieces;
+    CobsCrc32: CobsCrc32, sent by CobsCrc32Pieces;
     LengthU8: Length<U8>;
     LengthU16: Length<U16>;
     LengthU16Le: Length<U16Le>;

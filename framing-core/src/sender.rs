@@ -48,8 +48,8 @@ pub struct Sender<F: Framing> {
     stage: <F::Encoder as Encode>::Stage,
     /// Payload bytes of the current call: of a message, or of a piece.
     len: usize,
-    /// Bytes of the call that are written, with header and trailer. Of escaped payload: payload bytes that were put into
-    /// the stage. Of payload in groups: also those that were written from the payload.
+    /// Bytes of the call that are written, with header and trailer. Of escaped payload: bytes of the payload, and then of
+    /// its checksum, that were put into the stage. Of payload in groups: also those that were written from the payload.
     done: usize,
     /// Payload bytes of the message that belong to later calls.
     left: u32,

@@ -26,8 +26,11 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
             // Not the payload that was begun. The end of a shorter one would be taken for the end of a group.
             return &[];
         }
-        if let Some(&mut left @ 1..) = self.encoder.group_left() {
-            let rest = payload.rest(self.done);
+        let rest = payload.rest(self.done);
+        // After the payload, the encoder stages the rest of the group: a checksum.
+        if !rest.is_empty()
+            && let Some(&mut left @ 1..) = self.encoder.group_left()
+        {
             return rest.get(..usize::from(left)).unwrap_or(rest);
         }
         if self.encoder.group(payload, &mut self.done, &mut self.stage) {

@@ -25,6 +25,14 @@ macro_rules! concrete_in_pieces {
                 let $framing = ::framing_core::CobsPieces;
                 $do
             }
+            ::framing_core::AnyFraming::CobsCrc16(_) => {
+                let $framing = ::framing_core::CobsCrc16Pieces;
+                $do
+            }
+            ::framing_core::AnyFraming::CobsCrc32(_) => {
+                let $framing = ::framing_core::CobsCrc32Pieces;
+                $do
+            }
             any => $crate::concrete!(any, $framing => $do),
         }
     };

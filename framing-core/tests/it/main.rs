@@ -3,6 +3,7 @@
 mod abandon;
 mod boundaries;
 mod cancel;
+mod checked;
 mod corpus;
 mod differential;
 mod duplex;

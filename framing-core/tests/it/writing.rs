@@ -117,7 +117,7 @@ fn payloads_know_their_length() {
 fn the_payload_of_a_large_message_is_not_copied() {
     for spec in specs_of(3000) {
         let payload = message(&spec, 3000);
-        if spec == "cobs" || payload.len() < 3000 {
+        if spec.starts_with("cobs") || payload.len() < 3000 {
             continue;
         }
         concrete!(parse(&spec), framing => {
@@ -192,6 +192,8 @@ fn an_empty_message_may_be_one_empty_piece() {
         "length:varint",
         "netstring",
         "cobs",
+        "cobs-crc16",
+        "cobs-crc32",
         "lines",
         "delimited:6161",
     ] {
@@ -272,7 +274,7 @@ fn a_buffer_of_buffer_len_receives_the_whole_message() {
             let framing = parse(&spec);
             let mut payloads = vec![message(&spec, len)];
             // Without zeros `cobs` is longest, and some encoders add an empty group.
-            if spec == "cobs" {
+            if spec.starts_with("cobs") {
                 payloads.push(vec![1; len]);
             }
             for payload in payloads {
