@@ -52,6 +52,7 @@ mod config {
 mod engine {
     pub(crate) mod admission;
     mod chaos;
+    mod checked;
     mod ends;
     mod exhaustion;
     mod hostile;

@@ -364,6 +364,12 @@ fn brief_sample(event: &Event, seq: &mut usize, in_series: &mut usize) -> Option
             format!("fault bad_ending want={want} found={found}")
         }
         Event::Fault(Fault::EarlyEnd { missing }) => format!("fault bad_ending missing={missing}"),
+        Event::Fault(Fault::BadChecksum { want, found }) => {
+            let found = found
+                .map(|found| format!(" found={found}"))
+                .unwrap_or_default();
+            format!("fault bad_checksum want={want}{found}")
+        }
         Event::Fault(Fault::Truncated { part, have, want }) => {
             let part = match part {
                 Part::Header => "header",

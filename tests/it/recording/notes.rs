@@ -131,6 +131,15 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
         fault(Fault::EarlyEnd { missing: 3 }),
         of_kind("bad_ending", r#","missing":3"#)
     );
+    let bad_checksum = |found| Fault::BadChecksum { want: 12739, found };
+    assert_eq!(
+        fault(bad_checksum(Some(1))),
+        of_kind("bad_checksum", r#","want":12739,"found":1"#)
+    );
+    assert_eq!(
+        fault(bad_checksum(None)),
+        of_kind("bad_checksum", r#","want":12739"#)
+    );
     for (part, word) in [
         (Part::Header, "header"),
         (Part::Payload, "payload"),
@@ -213,6 +222,7 @@ fn action() -> impl Strategy<Value = Action> {
         any::<(u8, u8)>().prop_map(|(found, offset)| Fault::BadLength { found, offset }),
         any::<(u8, u8)>().prop_map(|(want, found)| Fault::BadEnding { want, found }),
         any::<u8>().prop_map(|missing| Fault::EarlyEnd { missing }),
+        any::<(u32, Option<u32>)>().prop_map(|(want, found)| Fault::BadChecksum { want, found }),
         (part, any::<u32>(), any::<u32>()).prop_map(|(part, have, want)| Fault::Truncated {
             part,
             have,
