@@ -134,6 +134,9 @@ impl<C: Checksum> Decode for CheckedDecoder<C> {
     fn scan<const STREAMING: bool>(&mut self, window: &mut [u8], limits: &Limits) -> Step {
         if !STREAMING || !self.cobs.is_mid_block() {
             self.long = false;
+        } else if C::LEN < self.cobs.unfinished(window.len()).len() {
+            // Whole messages were requested before, and the message is longer than a checksum.
+            self.long = true;
         }
         let with_checksum = |block_max| Self::with_checksum(limits, block_max);
         let step = if STREAMING && !self.long {
