@@ -104,7 +104,8 @@ pub fn table() -> String {
     text.push_str("\n|---|");
     text.push_str(&"---:|".repeat(2 * ways.len()));
     for spec in AnyFraming::SPECS.iter().filter(|&&spec| spec != "stream") {
-        write!(text, "\n| `{spec}` |").expect("memory");
+        let title = spec.replace("HEX", "0d0a");
+        write!(text, "\n| `{title}` |").expect("memory");
         for (noise, len) in &ways {
             let of = specs(&[*len], &["0d0a"]);
             let spec = of

@@ -106,7 +106,8 @@ fn a_wrong_checksum_is_a_fault_everywhere() {
         let folder = tempfile::tempdir().unwrap();
         let record = folder.path().to_str().unwrap();
         let (local, args) = ("127.0.0.1:0", ["--framing", spec, "--record", record]);
-        let mut server = Server::start(&[&args[..], &["--http", local]].concat());
+        let mut server =
+            Server::start(&[&args[..], &["--http", local, "--metrics", local]].concat());
         let mut device = server.connect();
         let mut wire = encoded(framing, b"good");
         let bad = wire.len();
@@ -117,9 +118,8 @@ fn a_wrong_checksum_is_a_fault_everywhere() {
         device.write_all(&wire).unwrap();
         server.wait_for("block", 2);
         let counted = "blocksd_faults_total{fault=\"bad_checksum\"}";
-        let page = scrape::get(scrape::http_addr(&server), "/metrics").body;
-        assert_eq!(scrape::samples(&page)[counted], 2.0, "{spec}");
-        let devices = scrape::api(scrape::http_addr(&server), "/api/v1/devices");
+        scrape::wait_for(&server, counted, |count| count == 2.0);
+        let devices = scrape::api(scrape::http_addr(&server), "devices");
         assert_eq!(
             devices["devices"][0]["faults"]["bad_checksum"], 2,
             "{devices}"

@@ -157,7 +157,7 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     let mut sums = Suppressed::since(imu.time);
     sums.seq = Some(4);
     sums.empty = 6;
-    sums.faults = [1, 2, 3, 4, 5, 6];
+    sums.faults = [1, 2, 3, 4, 5, 6, 7];
     let kinds = FaultKind::ALL.map(|kind| format!(r#","{kind}":{}"#, sums.faults[kind as usize]));
     let since =
         r#""time":"2025-11-27T11:15:47.551061046Z","since":"2025-11-27T11:15:47.551061046Z""#;
@@ -388,12 +388,12 @@ proptest! {
     }
 
     #[test]
-    fn counts_are_read_as_they_were_written(counts in any::<[u64; 10]>(), seq in any::<Option<u64>>()) {
+    fn counts_are_read_as_they_were_written(counts in any::<[u64; 11]>(), seq in any::<Option<u64>>()) {
         let mut sums = Suppressed::since(UNIX_EPOCH + Duration::from_nanos(counts[0] >> 1));
         sums.seq = seq;
         [sums.connections, sums.empty, sums.ends] = [counts[0], counts[1], counts[2]];
         sums.after_end = counts[8];
-        sums.faults = [counts[3], counts[4], counts[5], counts[6], counts[7], counts[9]];
+        sums.faults = [counts[3], counts[4], counts[5], counts[6], counts[7], counts[9], counts[10]];
         let event = event(0, "imu", EventKind::Suppressed(Box::new(sums.clone())));
         let read = serde_json::from_str(&json(&Note::suppressed(&event, &sums))).unwrap();
         let Note::Suppressed { head, counts } = read else { panic!("{read:?}") };
