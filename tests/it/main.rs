@@ -80,6 +80,7 @@ mod firmware {
     mod session_outages;
     mod sessions;
     mod tls;
+    mod uart;
 }
 
 /// Payloads: their decoding, and the bounds on hostile ones.
