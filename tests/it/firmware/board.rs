@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use blocksd_tests::board::{Board, QUEUE_LEN, Report, figure, firmware, image, ports, values};
 use blocksd_tests::process::Server;
 use firmware_example::{KEYS, pressure_simulated_hpa, temperature_simulated_c};
+use object::{Object, ObjectSection};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::engine::serve::payload;
 
 const BUILD_ID: &str = ".note.gnu.build-id";
 
