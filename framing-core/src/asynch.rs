@@ -282,7 +282,7 @@ impl<W: Write, F: Framing> Writer<W, F> {
 
     /// Sends a message. A message of up to 64 bytes on the wire is passed to the transport in one write; in `lines` and
     /// `delimited`, one of up to 56 bytes of payload. Of a longer one, the first write has the header and the first bytes of
-    /// the payload, 16 bytes together; the rest is not copied. `cobs` escapes the payload in a buffer of 512 bytes.
+    /// the payload, 16 bytes together; the rest is not copied. `cobs` does so for each long group.
     ///
     /// # Errors
     /// [`SendError::Refused`] before a byte is written. After [`SendError::Io`] or [`SendError::WriteZero`] the message may
@@ -315,7 +315,8 @@ impl<W: Write, F: Framing> Writer<W, F> {
     /// Begins a message of `total` bytes, which [`send_piece`](Self::send_piece) sends. Writes nothing yet. Example: [`blocking::Writer::begin`](crate::blocking::Writer::begin).
     ///
     /// # Errors
-    /// [`SendError::Refused`] if the framing has no messages of this length, or an earlier message was sent in part.
+    /// [`SendError::Refused`] if the framing has no messages of this length or does not send pieces
+    /// ([`Refusal::NoPieces`]), or an earlier message was sent in part.
     pub fn begin(&mut self, total: u32) -> Result<(), SendError<W::Error>> {
         Ok(self.sender.begin(total)?)
     }

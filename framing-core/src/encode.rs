@@ -30,6 +30,8 @@ pub fn encode<E: Encode>(
 ) -> Result<usize, Refusal> {
     if encoder.is_passthrough() {
         copied(encoder, payload, out).ok_or_else(|| why_not(encoder, payload, out))
+    } else if E::GROUPS {
+        encoder.encode_groups(payload, out)
     } else {
         escaped(encoder, payload, out)
     }
@@ -72,7 +74,7 @@ fn why_not(
 }
 
 /// [`encode`] for payload that is escaped.
-fn escaped(
+pub(crate) fn escaped(
     encoder: &mut impl Encode,
     payload: &(impl Payload + ?Sized),
     out: &mut [u8],
@@ -87,6 +89,10 @@ fn escaped(
             Err(no_room)
         }
     })?;
+    let checksum = encoder.checksum_len();
+    if checksum != 0 && encoder.escape_checksum(0, out) != (checksum, 0) {
+        return Err(no_room);
+    }
     encoder.trailer(out)
 }
 

@@ -55,6 +55,14 @@ pub enum Fault {
         /// How many bytes of the group are missing.
         missing: u8,
     },
+    /// The checksum of a message does not match (`cobs-crc16`, `cobs-crc32`): bytes of the message were lost or damaged,
+    /// or the peer computes another checksum. The next message is intact.
+    BadChecksum {
+        /// The checksum of the payload that was received; of no bytes, if `found` is `None`.
+        want: u32,
+        /// The checksum that was received; `None` if the message is shorter than a checksum.
+        found: Option<u32>,
+    },
     /// The stream ended inside a message, or before the mark that ends a series. A reader can keep the bytes of the message
     /// that were received: [`Reader::truncated`](crate::blocking::Reader::truncated).
     Truncated {
@@ -143,6 +151,10 @@ impl fmt::Display for Fault {
             Self::EarlyEnd { missing } => {
                 write!(f, "delimiter {missing} bytes before the end of a group")
             }
+            Self::BadChecksum { want, found } => match found {
+                Some(found) => write!(f, "checksum 0x{found:x} of a message, not 0x{want:x}"),
+                None => f.write_str("message is shorter than its checksum"),
+            },
             Self::Truncated { part, have, want } => {
                 let part = match part {
                     Part::Header => "header",
@@ -207,6 +219,9 @@ pub enum Refusal {
         /// Bytes that are left of the message.
         left: u32,
     },
+    /// The framing sends whole messages only. For [`Cobs`](crate::Cobs), use [`CobsPieces`](crate::CobsPieces); for
+    /// [`CobsCrc32`](crate::CobsCrc32), [`CobsCrc32Pieces`](crate::CobsCrc32Pieces).
+    NoPieces,
     /// The output buffer of [`encode`](crate::encode()) is too small, or an own [`Prefix`](crate::Prefix) returned this.
     NoRoom {
         /// Length of the buffer, in bytes.
@@ -243,6 +258,7 @@ impl fmt::Display for Refusal {
             Self::Overrun { len, left } => {
                 write!(f, "{len} bytes given, but {left} are left of the message")
             }
+            Self::NoPieces => f.write_str("this framing sends whole messages only, not in pieces"),
             Self::NoRoom { len } => write!(f, "message does not fit the buffer of {len} bytes"),
         }
     }

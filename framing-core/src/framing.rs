@@ -2,12 +2,13 @@
 //!
 //! A [`Framing`] is a small description, such as [`Blocks`](crate::Blocks) or [`Lines`](crate::Lines). It makes the
 //! state of each direction of a connection. Decoders and encoders are plain values: they do no I/O, store no payload
-//! (except the group that `cobs` is escaping), and read no clock.
+//! (except the group that `CobsPieces` is escaping), and read no clock.
 
 use core::fmt::Debug;
 use core::ops::Range;
 
 use crate::fault::{Fault, Refusal};
+use crate::payload::Payload;
 use crate::sealed::Sealed;
 use crate::stage::Stage;
 use crate::window::Window;
@@ -266,14 +267,15 @@ pub trait Decode: Sealed {
         true
     }
 
-    /// Hands out the whole messages that a window begins with, until [`scan`](Self::scan) is needed: the same steps in
-    /// fewer instructions. Returns the number of bytes used, and whether `each` wants more.
+    /// Hands out the messages that end in a window, until [`scan`](Self::scan) is needed: the same steps in fewer
+    /// instructions, and more code. Returns the number of bytes used, and whether `each` wants more.
     ///
-    /// For [`scan_all`](Self::scan_all). A framing without a shorter way hands out nothing.
+    /// For [`scan_all`](Self::scan_all), and only for it, so firmware that receives whole messages does not contain it. A
+    /// framing without a faster way hands out nothing.
     #[doc(hidden)]
     fn scan_run<const STREAMING: bool>(
         &mut self,
-        window: &[u8],
+        window: &mut [u8],
         limits: &Limits,
         each: impl FnMut(usize, Step) -> bool,
     ) -> (usize, bool) {
@@ -294,7 +296,7 @@ pub trait Decode: Sealed {
         let mut used = 0;
         let mut ended = false;
         loop {
-            let rest = window.get(used..).unwrap_or_default();
+            let rest = window.get_mut(used..).unwrap_or_default();
             let (run, goes_on) =
                 self.scan_run::<STREAMING>(rest, limits, |at, step| each(used + at, step));
             used += run;
@@ -394,13 +396,72 @@ pub trait Encode: Sealed {
         0
     }
 
-    /// Begins a message whose payload goes through [`escape`](Self::escape).
+    /// Begins a message whose payload goes through [`escape`](Self::escape), or is sent in groups.
     fn begin(&mut self) {}
+
+    /// Whether payload is sent in groups, which begin with a code: through [`group`](Self::group), and never through
+    /// [`escape`](Self::escape). Such an encoder sends whole messages only.
+    #[doc(hidden)]
+    const GROUPS: bool = false;
+
+    /// Stages the next bytes of a message, of which `done` bytes of payload were staged or sent: codes and payload, until
+    /// the stage is full, or a long group begins. Returns whether the end of the message is staged.
+    #[doc(hidden)]
+    fn group<P: Payload + ?Sized>(
+        &mut self,
+        payload: &P,
+        done: &mut usize,
+        stage: &mut Self::Stage,
+    ) -> bool {
+        let _ = (payload, done, stage);
+        true
+    }
+
+    /// Payload bytes of the current group to send as they are, after those in the stage. `None` without groups.
+    #[doc(hidden)]
+    fn group_left(&mut self) -> Option<&mut u8> {
+        None
+    }
+
+    /// Writes a whole message to the front of `out`; returns its length on the wire.
+    ///
+    /// # Errors
+    /// As [`encode`](crate::encode()).
+    #[doc(hidden)]
+    fn encode_groups<P: Payload + ?Sized>(
+        &self,
+        payload: &P,
+        out: &mut [u8],
+    ) -> Result<usize, Refusal> {
+        let _ = payload;
+        Err(Refusal::NoRoom { len: out.len() })
+    }
+
+    /// Bytes that end a message sent in part, so the receiver does not take it for a whole one. The first `sent` bytes of
+    /// those in the stage were sent.
+    #[doc(hidden)]
+    fn abandon_group(&self, staged: &[u8], sent: usize) -> &'static [u8] {
+        let _ = (staged, sent);
+        &[]
+    }
 
     /// Escapes payload into the stage. Returns how many bytes of payload were taken, and how many bytes at the front of
     /// the stage to send before the next call (0: none yet).
     fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
         let _ = (piece, stage);
+        (0, 0)
+    }
+
+    /// Length of the checksum that is escaped after the payload, in bytes; 0 if the framing has none.
+    #[doc(hidden)]
+    fn checksum_len(&self) -> usize {
+        0
+    }
+
+    /// Escapes the rest of the checksum, of which `done` bytes were escaped. Returns as [`escape`](Self::escape).
+    #[doc(hidden)]
+    fn escape_checksum(&mut self, done: usize, stage: &mut [u8]) -> (usize, usize) {
+        let _ = (done, stage);
         (0, 0)
     }
 

@@ -1,6 +1,7 @@
 //! The list of framings, and the choice of one at run time: [`AnyFraming`].
 
 mod blocks;
+mod checked;
 mod cobs;
 mod counted;
 mod decimal;
@@ -15,7 +16,11 @@ use core::ops::Range;
 use core::str::FromStr;
 
 pub use self::blocks::Blocks;
-pub use self::cobs::{Cobs, CobsDecoder, CobsEncoder};
+pub use self::checked::{
+    CheckedDecoder, CheckedEncoder, CheckedPiecesEncoder, Checksum, CobsCrc16, CobsCrc16Pieces,
+    CobsCrc32, CobsCrc32Pieces, Crc16, Crc32,
+};
+pub use self::cobs::{Cobs, CobsDecoder, CobsEncoder, CobsPieces, CobsPiecesEncoder};
 pub use self::counted::{CountedDecoder, CountedEncoder};
 pub use self::decimal::{Netstring, OctetCounted};
 pub use self::delimited::{Delimited, DelimitedDecoder, DelimitedEncoder, Lines};
@@ -94,9 +99,19 @@ impl fmt::Display for SpecError {
 
 impl core::error::Error for SpecError {}
 
+/// The framing whose encoder is used: the second one, if there is one.
+macro_rules! sending {
+    ($framing:ty) => {
+        $framing
+    };
+    ($framing:ty, $sending:ty) => {
+        $sending
+    };
+}
+
 /// Generates the run-time choice from the list of framings.
 macro_rules! framings {
-    ($dollar:tt $($name:ident: $framing:ty,)*) => {
+    ($dollar:tt $($name:ident: $framing:ty $(, sent by $sending:ty)?;)*) => {
         /// Calls a macro with the list of framings, after some tokens: `callback! { tokens Blocks: Blocks, ... }`.
         /// For the tests of this repository.
         #[doc(hidden)]
@@ -141,7 +156,7 @@ macro_rules! framings {
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
         pub enum AnyEncoder {
-            $(#[doc = concat!("`", stringify!($framing), "`")] $name(<$framing as Framing>::Encoder),)*
+            $(#[doc = concat!("`", stringify!($framing), "`")] $name(<sending!($framing $(, $sending)?) as Framing>::Encoder),)*
         }
 
         impl AnyFraming {
@@ -183,7 +198,12 @@ macro_rules! framings {
             }
 
             fn encoder(&self) -> AnyEncoder {
-                match self { $(Self::$name(framing) => AnyEncoder::$name(framing.encoder()),)* }
+                match *self {
+                    $(Self::$name(framing) => {
+                        let sending: sending!($framing $(, $sending)?) = framing.into();
+                        AnyEncoder::$name(sending.encoder())
+                    })*
+                }
             }
         }
 
@@ -260,6 +280,14 @@ macro_rules! framings {
                 match self { $(Self::$name(encoder) => encoder.escape(piece, stage),)* }
             }
 
+            fn checksum_len(&self) -> usize {
+                match self { $(Self::$name(encoder) => encoder.checksum_len(),)* }
+            }
+
+            fn escape_checksum(&mut self, done: usize, stage: &mut [u8]) -> (usize, usize) {
+                match self { $(Self::$name(encoder) => encoder.escape_checksum(done, stage),)* }
+            }
+
             fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
                 match self { $(Self::$name(encoder) => encoder.trailer(stage),)* }
             }
@@ -275,21 +303,23 @@ macro_rules! framings {
     };
 }
 
-// To add a framing: its file, and its line here.
+// To add a framing: its file, and its line here. `AnyFraming` sends messages in pieces too, so it may use another encoder.
 framings! {
     $
-    Blocks: Blocks,
-    Stream: Stream,
-    Fixed: Fixed,
-    Lines: Lines,
-    Delimited: Delimited,
-    Cobs: Cobs,
-    LengthU8: Length<U8>,
-    LengthU16: Length<U16>,
-    LengthU16Le: Length<U16Le>,
-    LengthU32: Length<U32>,
-    LengthU32Le: Length<U32Le>,
-    LengthVarint: Varint,
-    Netstring: Netstring,
-    OctetCounted: OctetCounted,
+    Blocks: Blocks;
+    Stream: Stream;
+    Fixed: Fixed;
+    Lines: Lines;
+    Delimited: Delimited;
+    Cobs: Cobs, sent by CobsPieces;
+    CobsCrc16: CobsCrc16, sent by CobsCrc16Pieces;
+    CobsCrc32: CobsCrc32, sent by CobsCrc32Pieces;
+    LengthU8: Length<U8>;
+    LengthU16: Length<U16>;
+    LengthU16Le: Length<U16Le>;
+    LengthU32: Length<U32>;
+    LengthU32Le: Length<U32Le>;
+    LengthVarint: Varint;
+    Netstring: Netstring;
+    OctetCounted: OctetCounted;
 }

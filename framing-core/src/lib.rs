@@ -35,8 +35,9 @@ pub use self::encode::encode;
 pub use self::fault::{Fault, Part, ReceiveError, Refusal, SendError};
 pub use self::framing::{Decode, Encode, Framing, Limits, Scanned, Step, UnitFraming};
 pub use self::framings::{
-    AnyFraming, Blocks, Cobs, Delimited, Fixed, Length, Lines, Netstring, OctetCounted, Parsed,
-    Prefix, SpecError, Stream, U8, U16, U16Le, U32, U32Le, Varint, Width,
+    AnyFraming, Blocks, Cobs, CobsCrc16, CobsCrc16Pieces, CobsCrc32, CobsCrc32Pieces, CobsPieces,
+    Delimited, Fixed, Length, Lines, Netstring, OctetCounted, Parsed, Prefix, SpecError, Stream,
+    U8, U16, U16Le, U32, U32Le, Varint, Width,
 };
 pub use self::payload::Payload;
 pub use self::received::{Received, ReceivedPiece};
@@ -46,7 +47,8 @@ pub use self::sender::Sender;
 // Types that occur in signatures, and that programs do not name.
 #[doc(hidden)]
 pub use self::framings::{
-    AnyDecoder, AnyEncoder, CobsDecoder, CobsEncoder, CountedDecoder, CountedEncoder,
+    AnyDecoder, AnyEncoder, CheckedDecoder, CheckedEncoder, CheckedPiecesEncoder, Checksum,
+    CobsDecoder, CobsEncoder, CobsPiecesEncoder, CountedDecoder, CountedEncoder, Crc16, Crc32,
     DelimitedDecoder, DelimitedEncoder, StreamDecoder, StreamEncoder,
 };
 #[doc(hidden)]

@@ -10,6 +10,7 @@ use crate::stage::Stage;
 mod abandon;
 mod chunk;
 mod fmt;
+mod groups;
 
 /// Longest header or trailer, in bytes.
 pub(crate) const OWN_MAX: usize = 12;
@@ -47,12 +48,13 @@ pub struct Sender<F: Framing> {
     stage: <F::Encoder as Encode>::Stage,
     /// Payload bytes of the current call: of a message, or of a piece.
     len: usize,
-    /// Bytes of the call that are written, with header and trailer. Of escaped payload: payload bytes that were put into
-    /// the stage.
+    /// Bytes of the call that are written, with header and trailer. Of escaped payload: bytes of the payload, and then of
+    /// its checksum, that were put into the stage. Of payload in groups: also those that were written from the payload.
     done: usize,
     /// Payload bytes of the message that belong to later calls.
     left: u32,
-    /// Bytes before the payload of the current call: a header, the end mark, or [`BEFORE`].
+    /// Bytes before the payload of the current call: a header, the end mark, or [`BEFORE`]. Of payload in groups: bytes
+    /// of the stage that are written.
     header: u8,
     at: Phase,
     /// Of escaped payload: a byte was sent, or put into the stage by an earlier call.
@@ -153,11 +155,14 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::Empty`], [`Refusal::TooLong`], [`Refusal::WrongLength`] or [`Refusal::Unfinished`]. The sender is then
-    /// unchanged.
+    /// [`Refusal::Empty`], [`Refusal::TooLong`], [`Refusal::WrongLength`], [`Refusal::NoPieces`] or
+    /// [`Refusal::Unfinished`]. The sender is then unchanged.
     pub fn begin(&mut self, total: u32) -> Result<(), Refusal> {
         if self.is_mid_block() {
             return Err(self.unfinished());
+        }
+        if E::GROUPS {
+            return Err(Refusal::NoPieces);
         }
         self.start(total)
     }
@@ -251,6 +256,8 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
     ) -> &'a [u8] {
         if self.is_passthrough() {
             self.chunk_passthrough::<WHOLE, P>(payload)
+        } else if E::GROUPS {
+            self.chunk_groups::<WHOLE, P>(payload)
         } else {
             self.chunk_escaped(payload)
         }
@@ -258,7 +265,9 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
 
     /// Reports that the first `len` bytes of the [`chunk`](Self::chunk) were written.
     pub fn advance(&mut self, len: usize) {
-        self.wrote(len);
+        if len != 0 {
+            self.wrote(len);
+        }
         if self.at != Phase::Begun && self.is_written() {
             self.complete(self.call());
         }
@@ -269,6 +278,8 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
     pub(crate) fn wrote(&mut self, len: usize) {
         if self.is_passthrough() {
             self.done += len;
+        } else if E::GROUPS {
+            self.wrote_groups(len);
         } else {
             self.torn |= len != 0;
             self.stage.sent(len);
@@ -346,6 +357,9 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
 
     /// Whether all of the call is written.
     fn is_written(&mut self) -> bool {
+        if E::GROUPS {
+            return self.is_written_in_groups();
+        }
         if !self.is_passthrough() {
             return self.stage.staged().is_empty()
                 && self.done == self.len
@@ -390,7 +404,8 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
             return 0;
         }
         // Escaped payload has no header.
-        let used = self.done.saturating_sub(usize::from(self.header));
+        let header = if E::GROUPS { 0 } else { self.header };
+        let used = self.done.saturating_sub(usize::from(header));
         let unused = size_u32(self.len.saturating_sub(used));
         self.left.saturating_add(unused)
     }

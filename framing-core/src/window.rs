@@ -72,16 +72,18 @@ impl Window for SlidingWindow {
     }
 
     fn take(&mut self, len: usize) {
-        self.start = self.start.saturating_add(len).min(self.end);
+        // A decoder never takes more than the window has.
+        self.start = self.start.wrapping_add(len);
     }
 
     fn filled(&mut self, len: usize, capacity: usize) {
-        self.end = self.end.saturating_add(len).min(capacity);
+        // `end` never exceeds the capacity; a caller of `Receiver::filled` may claim too much.
+        self.end += len.min(capacity.wrapping_sub(self.end));
     }
 
     fn compact(&mut self, buffer: &mut [u8]) {
         if self.start != 0 {
-            let len = self.end - self.start;
+            let len = self.end.wrapping_sub(self.start);
             shift_down(buffer, self.start, 0, len);
             (self.start, self.end) = (0, len);
         }

@@ -25,6 +25,7 @@ const FAULTS = [
   ["too_long", "a message is longer than --max-block"],
   ["bad_length", "the length of a message is not a valid length"],
   ["bad_ending", "a message does not end where its framing requires"],
+  ["bad_checksum", "the checksum of a message does not match"],
   ["truncated", "the connection ended within a message"],
   ["reset", "the connection was reset between two messages"],
   ["undecodable", "a payload is not what --decode expects; the message is kept"],

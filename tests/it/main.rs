@@ -52,6 +52,7 @@ mod config {
 mod engine {
     pub(crate) mod admission;
     mod chaos;
+    mod checked;
     mod ends;
     mod exhaustion;
     mod hostile;
@@ -79,6 +80,7 @@ mod firmware {
     mod session_outages;
     mod sessions;
     mod tls;
+    mod uart;
 }
 
 /// Payloads: their decoding, and the bounds on hostile ones.

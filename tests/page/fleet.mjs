@@ -101,7 +101,7 @@ export class Fleet {
       // Nobody looked while it sent, so nothing was copied.
       watched: state !== "gone" || hostile,
       stop_ms: stopped ? Date.now() - stopped : null,
-      faults: { bad_ending: 0, bad_length: 0, reset: state === "gone" ? 1 : 0, too_long: state === "faulty" ? 1 + (at % 3) : 0, truncated: at % 97 === 3 ? 2 : 0, undecodable: 0 },
+      faults: { bad_checksum: 0, bad_ending: 0, bad_length: 0, reset: state === "gone" ? 1 : 0, too_long: state === "faulty" ? 1 + (at % 3) : 0, truncated: at % 97 === 3 ? 2 : 0, undecodable: 0 },
       gaps: at % 50 === 2 ? 1 : 0,
     };
   }

@@ -1,6 +1,8 @@
 """Every framing by its name, in the simplest code: encode one message, read all messages."""
 
+import binascii
 import struct
+import zlib
 
 LENGTHS = {
     'blocks': '!I',
@@ -9,6 +11,10 @@ LENGTHS = {
     'length:u16le': '<H',
     'length:u32': '>I',
     'length:u32le': '<I',
+}
+CHECKSUMS = {
+    'cobs-crc16': ('>H', lambda message: binascii.crc_hqx(message, 0)),
+    'cobs-crc32': ('>I', zlib.crc32),
 }
 
 
@@ -25,6 +31,8 @@ def encode(spec, message):
         return b'%d %s' % (len(message), message)
     if spec == 'cobs':
         return cobs(message) + b'\0'
+    if spec in CHECKSUMS:
+        return cobs(message + checksum(spec, message)) + b'\0'
     if spec == 'lines':
         return message + b'\n'
     if kind == 'delimited':
@@ -52,6 +60,12 @@ def decode(spec, file):
     elif spec == 'cobs':
         for quoted in until(file, b'\0'):
             yield uncobs(quoted)
+    elif spec in CHECKSUMS:
+        for quoted in until(file, b'\0'):
+            checked = uncobs(quoted)
+            message = checked[: -len(checksum(spec, b''))]
+            assert checked == message + checksum(spec, message), 'a wrong checksum'
+            yield message
     elif kind == 'delimited':
         yield from until(file, bytes.fromhex(argument))
     elif kind == 'fixed':
@@ -124,6 +138,11 @@ def cobs(message):
                 return wire
         wire += bytes([len(part) + 1]) + part
     return wire
+
+
+def checksum(spec, message):
+    form, compute = CHECKSUMS[spec]
+    return struct.pack(form, compute(message))
 
 
 def uncobs(wire):

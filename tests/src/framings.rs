@@ -11,7 +11,7 @@ pub static FRAMINGS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 });
 
 /// Those that `tests/peers/framings.py` implements a second time.
-pub const WITH_PYTHON: [&str; 15] = [
+pub const WITH_PYTHON: [&str; 17] = [
     "blocks",
     "stream",
     "fixed:16",
@@ -19,6 +19,8 @@ pub const WITH_PYTHON: [&str; 15] = [
     "delimited:0d0a",
     "delimited:00",
     "cobs",
+    "cobs-crc16",
+    "cobs-crc32",
     "length:u8",
     "length:u16",
     "length:u16le",

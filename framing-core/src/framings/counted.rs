@@ -90,7 +90,7 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
     #[inline]
     fn scan_run<const STREAMING: bool>(
         &mut self,
-        window: &[u8],
+        window: &mut [u8],
         limits: &Limits,
         mut each: impl FnMut(usize, Step) -> bool,
     ) -> (usize, bool) {
@@ -98,8 +98,8 @@ impl<P: Prefix> Decode for CountedDecoder<P> {
             return (0, true);
         }
         let block_max = size_usize(limits.block_max).unwrap_or(usize::MAX);
+        let (window, mut goes_on) = (&*window, true);
         let mut rest = window;
-        let mut goes_on = true;
         // Length of the previous message on the wire.
         let mut last = 0;
         // Each length depends on the one before, so the loop does nothing else between two lengths.

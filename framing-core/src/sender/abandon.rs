@@ -56,6 +56,12 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
             let own = &mut [0; OWN_MAX];
             self.encoder.abandon(0, own).ok_or(refusal)?;
             (self.at, self.header, self.done) = (Phase::Later, BEFORE, usize::from(BEFORE));
+        } else if E::GROUPS {
+            let sent = usize::from(self.header);
+            let end = self.encoder.abandon_group(self.stage.bytes(), sent);
+            self.stage.clear();
+            self.stage.extend(end);
+            (self.at, self.header, self.done) = (Phase::Last, 0, 0);
         } else {
             let sent = self.stage.sent_len();
             let staged = self.encoder.abandon(sent, self.stage.spare());

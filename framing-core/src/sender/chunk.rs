@@ -125,6 +125,11 @@ impl<F: Framing<Encoder = E>, E: Encode> Sender<F> {
             } else if self.done < self.len {
                 // The payload is shorter than the one that was begun.
                 break;
+            } else if self.left == 0 && self.done - self.len < self.encoder.checksum_len() {
+                let done = self.done - self.len;
+                let (used, staged) = self.encoder.escape_checksum(done, self.stage.spare());
+                self.stage.stage(staged);
+                self.done += used;
             } else if self.left == 0 {
                 let staged = self.encoder.trailer(self.stage.spare()).unwrap_or_default();
                 self.stage.stage(staged);

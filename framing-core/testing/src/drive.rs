@@ -16,6 +16,28 @@ macro_rules! concrete {
     };
 }
 
+/// [`concrete!`], with a framing whose sender takes messages in pieces.
+#[macro_export]
+macro_rules! concrete_in_pieces {
+    ($any:expr, $framing:ident => $do:expr) => {
+        match $any {
+            ::framing_core::AnyFraming::Cobs(_) => {
+                let $framing = ::framing_core::CobsPieces;
+                $do
+            }
+            ::framing_core::AnyFraming::CobsCrc16(_) => {
+                let $framing = ::framing_core::CobsCrc16Pieces;
+                $do
+            }
+            ::framing_core::AnyFraming::CobsCrc32(_) => {
+                let $framing = ::framing_core::CobsCrc32Pieces;
+                $do
+            }
+            any => $crate::concrete!(any, $framing => $do),
+        }
+    };
+}
+
 /// The arms of [`concrete!`], from the list of framings.
 #[doc(hidden)]
 #[macro_export]

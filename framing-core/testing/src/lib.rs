@@ -5,6 +5,7 @@ pub mod cuts;
 pub mod drive;
 pub mod link;
 pub mod messages;
+pub mod noise;
 pub mod properties;
 pub mod reference;
 pub mod samples;

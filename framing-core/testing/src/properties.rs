@@ -269,7 +269,7 @@ pub fn check(known: &Known, mode: Mode, wire: &[u8], limits: &Limits, seen: &See
     // Some framings have several encodings of a message, or may have.
     let has_forms = matches!(
         format,
-        Format::Cobs | Format::Lines | Format::Varint | Format::Itself(_)
+        Format::Cobs | Format::Checked(_) | Format::Lines | Format::Varint | Format::Itself(_)
     );
     if !has_forms {
         assert!(

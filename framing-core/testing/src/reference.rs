@@ -6,7 +6,7 @@ mod cobs;
 
 use framing_core::{AnyFraming, Decode as _, Fault, Framing, Limits, Part, Refusal};
 
-use self::cobs::{cobs, to_cobs};
+use self::cobs::{cobs, to_cobs, with_checksum};
 use crate::drive::{Mode, scan};
 use crate::samples::Event;
 use crate::sizes::wire_len;
@@ -26,6 +26,8 @@ pub enum Format {
     Delimited(Vec<u8>),
     /// `cobs`
     Cobs,
+    /// `cobs-crc16` and `cobs-crc32`: a checksum of this many bytes
+    Checked(usize),
     /// `length:u8`, `length:u16` and `length:u32`: a length of this many bytes
     BigEndian(usize),
     /// `length:u16le` and `length:u32le`
@@ -53,6 +55,8 @@ impl Format {
             "stream" => Self::Stream,
             "lines" => Self::Lines,
             "cobs" => Self::Cobs,
+            "cobs-crc16" => Self::Checked(2),
+            "cobs-crc32" => Self::Checked(4),
             "length:u8" => Self::BigEndian(1),
             "length:u16" => Self::BigEndian(2),
             "length:u16le" => Self::LittleEndian(2),
@@ -117,7 +121,8 @@ impl Format {
                 let header = |_: &[u8]| Header::Whole { size: 0, len };
                 counted(wire, limits, header, None, false, kept_bytes)
             }
-            Self::Cobs => cobs(wire, limits, kept_bytes),
+            Self::Cobs => cobs(wire, limits, kept_bytes, 0),
+            Self::Checked(width) => cobs(wire, limits, kept_bytes, width),
             Self::Lines => delimited(wire, limits, b"\n", true, kept_bytes),
             Self::Delimited(ref delimiter) => delimited(wire, limits, delimiter, false, kept_bytes),
             Self::Itself(framing) => {
@@ -156,6 +161,7 @@ impl Format {
             Self::Fixed(want) if want != len => return Err(Refusal::WrongLength { len, want }),
             Self::Fixed(_) => (vec![], &[]),
             Self::Cobs => return Ok(to_cobs(message)),
+            Self::Checked(width) => return Ok(to_cobs(&with_checksum(message, width))),
             Self::Lines => (vec![], b"\n"),
             Self::Delimited(ref delimiter) => (vec![], delimiter),
             Self::Itself(framing) => {

@@ -3,6 +3,7 @@
 use framing_core::{AnyFraming, Decode, Fault, Framing, Limits, Part};
 
 mod blocks;
+mod checked;
 mod cobs;
 mod decimal;
 mod delimited;
@@ -134,6 +135,7 @@ pub fn all() -> Vec<Sample> {
         decimal::samples(),
         delimited::samples(),
         cobs::samples(),
+        checked::samples(),
     ]
     .concat()
 }
@@ -212,6 +214,11 @@ fn bad_length(found: u8, offset: u8) -> Event {
 
 fn bad_ending(want: u8, found: u8) -> Event {
     Event::Fault(Fault::BadEnding { want, found })
+}
+
+fn bad_checksum(want: u32, found: u32) -> Event {
+    let found = Some(found);
+    Event::Fault(Fault::BadChecksum { want, found })
 }
 
 fn early_end(missing: u8) -> Event {

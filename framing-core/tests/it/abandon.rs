@@ -11,20 +11,31 @@ use framing_core_testing::samples::Event;
 
 const NEXT: &[u8] = b"the next message";
 
+const RESYNCHRONISING: [&str; 6] = [
+    "lines",
+    "delimited:0d0a",
+    "delimited:3c2d3e",
+    "cobs",
+    "cobs-crc16",
+    "cobs-crc32",
+];
+
 #[test]
 fn the_next_message_arrives_wherever_a_message_was_abandoned() {
-    for spec in ["lines", "delimited:0d0a", "delimited:3c2d3e", "cobs"] {
+    for spec in RESYNCHRONISING {
         for first in messages(spec) {
             let mut cut = 0;
             for at in 0..=first.len() {
                 let (concrete, any) = concrete!(parse(spec), framing => {
                     (abandoned(framing, &first, at), abandoned(parse(spec), &first, at))
                 });
-                assert_eq!(concrete, any, "{spec} at {at}");
+                // `AnyFraming` stages more of an escaped message.
+                assert!(concrete == any || is_cobs(spec), "{spec} at {at}");
+                check(spec, &first, at, &any);
                 cut += usize::from(check(spec, &first, at, &concrete));
             }
             // All of a short escaped message is staged at once, so it is completed.
-            let is_complete = first.len() < 2 || spec == "cobs" && first.len() < 500;
+            let is_complete = first.len() < 2 || is_cobs(spec) && first.len() < 500;
             assert!(cut != 0 || is_complete, "{spec}");
         }
     }
@@ -32,7 +43,7 @@ fn the_next_message_arrives_wherever_a_message_was_abandoned() {
 
 #[test]
 fn an_abandon_that_is_dropped_at_every_await_can_be_continued() {
-    for spec in ["lines", "delimited:0d0a", "delimited:3c2d3e", "cobs"] {
+    for spec in RESYNCHRONISING {
         for first in messages(spec) {
             for polls in 1..first.len() + 2 {
                 concrete!(parse(spec), framing => {
@@ -60,7 +71,8 @@ fn framings_that_cannot_resynchronise_refuse_to_abandon() {
             "fixed:N" => "fixed:4",
             // A delimiter whose beginning is also its end.
             "delimited:HEX" => "delimited:6161",
-            "lines" | "cobs" => continue,
+            "lines" => continue,
+            spec if is_cobs(spec) => continue,
             // A framing that the reference does not know may resynchronise.
             spec if is_unknown(spec) => continue,
             spec => spec,
@@ -112,12 +124,12 @@ fn check(spec: &str, first: &[u8], at: usize, events: &[Event]) -> bool {
             false
         }
         [Event::Fault(Fault::EarlyEnd { .. })] => {
-            assert_eq!(spec, "cobs", "at {at}");
+            assert!(is_cobs(spec), "{spec} at {at}");
             true
         }
         [Event::Block(cut)] if cut == first => false,
         [Event::Block(cut)] => {
-            assert_ne!(spec, "cobs", "at {at}: a forged message");
+            assert!(!is_cobs(spec), "{spec} at {at}: a forged message");
             assert!(first.starts_with(cut), "{spec} at {at}: {cut:?}");
             true
         }
@@ -155,7 +167,7 @@ fn messages(spec: &str) -> Vec<Vec<u8>> {
     // Also shorter than the delimiter.
     let mut messages = vec![b"a short one".to_vec(), b"x".to_vec(), b"ab".to_vec()];
     messages.push(long.clone().collect());
-    if spec == "cobs" {
+    if is_cobs(spec) {
         messages.push(
             long.enumerate()
                 .map(|(at, byte)| if at % 300 < 40 { 0 } else { byte })
@@ -163,6 +175,10 @@ fn messages(spec: &str) -> Vec<Vec<u8>> {
         );
     }
     messages
+}
+
+fn is_cobs(spec: &str) -> bool {
+    spec.starts_with("cobs")
 }
 
 fn is_unknown(spec: &str) -> bool {

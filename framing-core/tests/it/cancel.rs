@@ -7,7 +7,7 @@ use framing_core_testing::drive::{Collector, MODES, Mode, patience, whole, wire_
 use framing_core_testing::link::{Broken, Sink, Source, poll_times, run};
 use framing_core_testing::messages::{message, parts, specs_of};
 use framing_core_testing::samples::{Give, Sample, all, sendable};
-use framing_core_testing::{concrete, cuts};
+use framing_core_testing::{concrete, concrete_in_pieces, cuts};
 
 #[test]
 fn a_receive_that_is_dropped_at_every_await_loses_nothing() {
@@ -66,7 +66,7 @@ fn a_send_that_is_dropped_at_every_await_is_resumed_to_the_exact_wire() {
     for (spec, messages) in conversations() {
         for most in [1, 3, 100, usize::MAX] {
             for how in HOWS {
-                concrete!(parse(&spec), framing => {
+                concrete_by!(how, parse(&spec), framing => {
                     let wire = sent(framing, &messages, most, how, &mut Drops::Every, false);
                     assert_eq!(wire, wire_of(framing, &gives(&messages)), "{spec} by {most}, {how:?}");
                 });
@@ -97,7 +97,7 @@ fn a_send_that_is_dropped_before_its_first_byte_may_be_discarded() {
         for most in [1, 7, 100, usize::MAX] {
             for how in HOWS {
                 for at in 1..30 {
-                    concrete!(parse(&spec), framing => {
+                    concrete_by!(how, parse(&spec), framing => {
                         let mut drops = Drops::At(at);
                         let wire = sent(framing, &messages, most, how, &mut drops, true);
                         // All messages but at most one, each of them complete.
@@ -256,6 +256,18 @@ enum How {
 }
 
 const HOWS: [How; 3] = [How::Whole, How::Parts, How::Pieces];
+
+/// [`concrete!`] for a sender that is called in this way.
+macro_rules! concrete_by {
+    ($how:expr, $any:expr, $framing:ident => $do:expr) => {
+        if $how == How::Pieces {
+            concrete_in_pieces!($any, $framing => $do)
+        } else {
+            concrete!($any, $framing => $do)
+        }
+    };
+}
+use concrete_by;
 
 /// Sends messages while dropping futures; returns the wire. A message that was dropped before its first byte was written is
 /// discarded if `discard` is set, and resumed otherwise.

@@ -63,6 +63,13 @@ fn escaped_groups() {
 }
 
 #[test]
+fn checksums() {
+    // Both checksums of the empty message, and of a zero the narrow one, are zero.
+    try_all("cobs-crc16", &[0, 1, 2, 255], 7);
+    try_all("cobs-crc32", &[0, 1, 5], 8);
+}
+
+#[test]
 fn no_framing() {
     try_all("stream", b"a", 8);
 }

@@ -3,6 +3,7 @@
 mod abandon;
 mod boundaries;
 mod cancel;
+mod checked;
 mod corpus;
 mod differential;
 mod duplex;
@@ -18,5 +19,6 @@ mod session;
 mod splits;
 mod transport;
 mod truncated;
+mod two_ways;
 mod vectors;
 mod writing;

@@ -143,6 +143,10 @@ fn payload_is_returned_as_soon_as_it_cannot_be_the_delimiter() {
         ("delimited:3c2d2d2d2d2d2d3e", b"ab<-<", 4),
         ("delimited:616162", b"aaa", 1),
         ("cobs", b"\x04ab", 3),
+        // The last bytes may be the checksum.
+        ("cobs-crc16", b"\x05abc", 4),
+        ("cobs-crc32", b"\x09abcd", 0),
+        ("cobs-crc32", b"\x09abcde", 6),
         ("netstring", b"3:abc", 5),
     ] {
         let framing: AnyFraming = spec.parse().expect(spec);

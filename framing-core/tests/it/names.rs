@@ -138,6 +138,11 @@ fn faults_display_their_figures() {
             "delimiter 4 bytes before the end of a group",
         ),
         (
+            bad_checksum(Some(0x7c86)),
+            "checksum 0x7c86 of a message, not 0x7c87",
+        ),
+        (bad_checksum(None), "message is shorter than its checksum"),
+        (
             truncated(Part::Header),
             "stream closed 2 bytes into a 5-byte header",
         ),
@@ -174,7 +179,12 @@ fn after_some_faults_no_boundary_can_be_found() {
         assert!(fault.is_lost(), "{fault}");
     }
     let early_end = Fault::EarlyEnd { missing: 4 };
-    for fault in [too_long(false), early_end, truncated(Part::Payload)] {
+    for fault in [
+        too_long(false),
+        early_end,
+        bad_checksum(None),
+        truncated(Part::Payload),
+    ] {
         assert!(!fault.is_lost(), "{fault}");
     }
 }
@@ -247,6 +257,13 @@ fn errors_have_the_kind_of_their_cause() {
     );
     assert_eq!(SendError::Io(Broken).kind(), ErrorKind::Other);
     assert_eq!(SendError::<Broken>::WriteZero.kind(), ErrorKind::WriteZero);
+}
+
+fn bad_checksum(found: Option<u32>) -> Fault {
+    Fault::BadChecksum {
+        want: 0x7c87,
+        found,
+    }
 }
 
 fn truncated(part: Part) -> Fault {

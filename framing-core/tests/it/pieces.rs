@@ -2,6 +2,7 @@
 
 use framing_core::blocking::Writer;
 use framing_core::{AnyFraming, Cobs, Decode, Framing, Limits, Refusal, SendError, Step};
+use framing_core_testing::link::Sink;
 
 fn writer(spec: &str) -> Writer<Vec<u8>, AnyFraming> {
     Writer::new(Vec::new(), spec.parse::<AnyFraming>().unwrap())
@@ -73,4 +74,21 @@ fn a_cobs_message_in_pieces_may_have_any_length() {
         });
         assert_eq!(scanned.used, bytes.len());
     }
+}
+
+#[test]
+fn cobs_with_a_small_stage_refuses_pieces_before_a_byte_is_written() {
+    let mut writer = Writer::new(Sink::new(3), Cobs);
+    for _ in 0..2 {
+        let refused = Err(SendError::Refused(Refusal::NoPieces));
+        assert_eq!(writer.begin(3), refused);
+        let overrun = Refusal::Overrun { len: 3, left: 0 };
+        assert_eq!(writer.send_piece(b"abc"), Err(SendError::Refused(overrun)));
+        assert_eq!(writer.io_mut().calls(), 0);
+        assert!(!writer.is_mid_block());
+    }
+    writer.send(b"abc").expect("a whole message");
+    writer.begin(3).expect_err("still refused");
+    writer.send_parts(&[b"d", b"e"]).expect("a whole message");
+    assert_eq!(writer.into_io().wire(), b"\x04abc\0\x03de\0");
 }

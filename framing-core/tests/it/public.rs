@@ -4,13 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Items that occur in signatures, and that programs do not name.
-const HIDDEN: [&str; 16] = [
+const HIDDEN: [&str; 23] = [
     "AnyDecoder",
     "AnyEncoder",
+    "CheckedDecoder",
+    "CheckedEncoder",
+    "CheckedPiecesEncoder",
+    "Checksum",
     "CobsDecoder",
     "CobsEncoder",
+    "CobsPiecesEncoder",
     "CountedDecoder",
     "CountedEncoder",
+    "Crc16",
+    "Crc32",
     "DelimitedDecoder",
     "DelimitedEncoder",
     "Escaped",
@@ -84,8 +91,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 mod formats {
     use framing_core::embedded_io::ErrorKind;
     use framing_core::{
-        AnyDecoder, AnyEncoder, AnyFraming, Blocks, Cobs, CobsDecoder, CobsEncoder, CountedDecoder,
-        CountedEncoder, Delimited, DelimitedDecoder, DelimitedEncoder, Escaped, ExactWindow, Fault,
+        AnyDecoder, AnyEncoder, AnyFraming, Blocks, CheckedDecoder, CheckedEncoder,
+        CheckedPiecesEncoder, Cobs, CobsCrc16, CobsCrc16Pieces, CobsCrc32, CobsCrc32Pieces,
+        CobsDecoder, CobsEncoder, CobsPieces, CobsPiecesEncoder, CountedDecoder, CountedEncoder,
+        Crc16, Crc32, Delimited, DelimitedDecoder, DelimitedEncoder, Escaped, ExactWindow, Fault,
         Fixed, Length, Limits, Lines, Netstring, OctetCounted, Parsed, Part, Polled, ReceiveError,
         Received, ReceivedPiece, Receiver, Refusal, Scanned, SendError, Sender, SlidingWindow,
         SpecError, Step, Stream, StreamDecoder, StreamEncoder, U8, U16, U16Le, U32, U32Le, Varint,
@@ -104,12 +113,12 @@ mod formats {
         check! {
             Fault, Part, Refusal, ReceiveError<ErrorKind>, SendError<ErrorKind>, SpecError,
             Limits, Scanned, Step, Parsed, Polled, Received<'_>, ReceivedPiece<'_>,
-            AnyFraming, Blocks, Cobs, Delimited, Fixed, Length<U8>, Lines, Netstring, OctetCounted, Stream, Varint,
+            AnyFraming, Blocks, Cobs, CobsCrc16, CobsCrc16Pieces, CobsCrc32, CobsCrc32Pieces, CobsPieces, Delimited, Fixed, Length<U8>, Lines, Netstring, OctetCounted, Stream, Varint,
             U8, U16, U16Le, U32, U32Le,
             Receiver<Blocks, Memory>, Receiver<Lines, Memory, u32>, Sender<Blocks>, Sender<Cobs>, Sender<AnyFraming>,
             blocking::Reader<Io, Blocks, Memory>, blocking::Writer<Io, Cobs>, blocking::Framed<Io, Lines, Memory>,
             asynch::Reader<Io, Blocks, Memory>, asynch::Writer<Io, Cobs>, asynch::Framed<Io, Lines, Memory>,
-            AnyDecoder, AnyEncoder, CobsDecoder, CobsEncoder, CountedDecoder<Blocks>, CountedEncoder<Blocks>,
+            AnyDecoder, AnyEncoder, CobsDecoder, CobsEncoder, CobsPieces, CobsPiecesEncoder, CheckedDecoder<Crc16>, CheckedEncoder<Crc32>, CheckedPiecesEncoder<Crc16>, CountedDecoder<Blocks>, CountedEncoder<Blocks>,
             DelimitedDecoder, DelimitedEncoder, StreamDecoder, StreamEncoder, ExactWindow, SlidingWindow, Escaped<4>,
         }
     }

@@ -4,11 +4,11 @@ use framing_core::{
     AnyFraming, Blocks, Delimited, Framing, Length, Lines, Refusal, SendError, Sender, U8, U16,
     blocking, encode,
 };
-use framing_core_testing::concrete;
 use framing_core_testing::drive::wire_of;
 use framing_core_testing::link::{Broken, Sink, Upset};
 use framing_core_testing::messages::{message, specs_of};
 use framing_core_testing::samples::Give;
+use framing_core_testing::{concrete, concrete_in_pieces};
 use proptest::prelude::*;
 
 #[test]
@@ -148,7 +148,7 @@ fn a_refused_message_leaves_no_trace_in_the_next_one() {
 fn a_message_writes_nothing_before_its_first_piece() {
     for spec in specs_of(8) {
         let payload = message(&spec, 8);
-        concrete!(parse(&spec), framing => {
+        concrete_in_pieces!(parse(&spec), framing => {
             let mut writer = blocking::Writer::new(Sink::new(3), framing);
             writer.begin(8).expect("a good length");
             writer.resume(&[]).expect("nothing to write yet");
@@ -211,7 +211,7 @@ fn a_piece_that_does_not_belong_is_refused() {
 #[test]
 fn a_piece_is_refused_until_the_previous_one_is_written() {
     for spec in specs_of(1400) {
-        concrete!(parse(&spec), framing => {
+        concrete_in_pieces!(parse(&spec), framing => {
             let payload = message(&spec, 1400);
             if payload.len() < 1400 {
                 continue;
@@ -336,7 +336,7 @@ fn a_message_without_a_written_byte_may_be_replaced() {
 #[test]
 fn an_empty_first_piece_begins_a_message_only_in_framings_with_a_header() {
     for spec in specs_of(8) {
-        concrete!(parse(&spec), framing => {
+        concrete_in_pieces!(parse(&spec), framing => {
             let payload = message(&spec, 8);
             let mut writer = blocking::Writer::new(Sink::new(3), framing);
             writer.begin(8).expect("a good length");

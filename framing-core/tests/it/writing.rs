@@ -11,7 +11,7 @@ use framing_core_testing::link::{Sink, Source};
 use framing_core_testing::messages::{carries_empty, message, parts, specs_of};
 use framing_core_testing::samples::{Event, Give, sendable};
 use framing_core_testing::sizes::{buffer_len, wire_len};
-use framing_core_testing::{concrete, cuts};
+use framing_core_testing::{concrete, concrete_in_pieces, cuts};
 
 #[test]
 fn a_writer_produces_the_wire_of_the_samples() {
@@ -117,7 +117,7 @@ fn payloads_know_their_length() {
 fn the_payload_of_a_large_message_is_not_copied() {
     for spec in specs_of(3000) {
         let payload = message(&spec, 3000);
-        if spec == "cobs" || payload.len() < 3000 {
+        if spec.starts_with("cobs") || payload.len() < 3000 {
             continue;
         }
         concrete!(parse(&spec), framing => {
@@ -170,7 +170,7 @@ fn pieces_of_a_declared_total_are_sent_as_one_message() {
         for cuts in cuts::all(payload.len()) {
             let pieces = split(&payload, &cuts);
             let total = u32::try_from(payload.len()).expect("a short message");
-            concrete!(parse(&spec), framing => {
+            concrete_in_pieces!(parse(&spec), framing => {
                 let mut writer = blocking::Writer::new(Sink::new(100), framing);
                 writer.begin(total).expect("a good length");
                 assert_eq!(writer.io_mut().calls(), 0, "nothing is written yet");
@@ -192,6 +192,8 @@ fn an_empty_message_may_be_one_empty_piece() {
         "length:varint",
         "netstring",
         "cobs",
+        "cobs-crc16",
+        "cobs-crc32",
         "lines",
         "delimited:6161",
     ] {
@@ -272,7 +274,7 @@ fn a_buffer_of_buffer_len_receives_the_whole_message() {
             let framing = parse(&spec);
             let mut payloads = vec![message(&spec, len)];
             // Without zeros `cobs` is longest, and some encoders add an empty group.
-            if spec == "cobs" {
+            if spec.starts_with("cobs") {
                 payloads.push(vec![1; len]);
             }
             for payload in payloads {

@@ -287,6 +287,8 @@ pub enum FaultKind {
     BadLength,
     /// A message does not end with its delimiter, or ends too early.
     BadEnding,
+    /// The checksum of a message does not match.
+    BadChecksum,
     /// The stream ended within a message.
     Truncated,
     /// The peer reset the connection between two messages.
@@ -297,10 +299,11 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order in which totals list them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TooLong,
         Self::BadLength,
         Self::BadEnding,
+        Self::BadChecksum,
         Self::Truncated,
         Self::Reset,
         Self::Undecodable,
@@ -312,6 +315,7 @@ impl FaultKind {
         match fault {
             Fault::BadLength { .. } => Self::BadLength,
             Fault::BadEnding { .. } | Fault::EarlyEnd { .. } => Self::BadEnding,
+            Fault::BadChecksum { .. } => Self::BadChecksum,
             Fault::Truncated { .. } => Self::Truncated,
             // `TooLong`. `Fault` is non-exhaustive: map a new fault to one of these kinds.
             _ => Self::TooLong,
@@ -325,6 +329,7 @@ impl FaultKind {
             Self::TooLong => "too_long",
             Self::BadLength => "bad_length",
             Self::BadEnding => "bad_ending",
+            Self::BadChecksum => "bad_checksum",
             Self::Truncated => "truncated",
             Self::Reset => "reset",
             Self::Undecodable => "undecodable",

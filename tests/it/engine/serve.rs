@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use blocksd_tests::framings::{FRAMINGS, WITH_PYTHON};
 use blocksd_tests::process::{Server, brief, finish, python, run};
+use blocksd_tests::story::fault_text;
 use framing_core::{Decode, Fault, Framing, Part, Step};
 use framing_core_testing::messages::carries_empty;
 use framing_core_testing::samples::{self, Event, Sample};
@@ -343,37 +344,7 @@ fn brief_sample(event: &Event, seq: &mut usize, in_series: &mut usize) -> Option
             brief_block(*seq - 1, bytes)
         }
         Event::End => format!("end blocks={}", std::mem::take(in_series)),
-        Event::Fault(Fault::TooLong {
-            declared: Some(declared),
-            limit,
-            lost,
-        }) => {
-            format!("fault too_long declared={declared} limit={limit} lost={lost}")
-        }
-        Event::Fault(Fault::TooLong {
-            declared: None,
-            limit,
-            lost,
-        }) => {
-            format!("fault too_long limit={limit} lost={lost}")
-        }
-        Event::Fault(Fault::BadLength { found, offset }) => {
-            format!("fault bad_length found={found} offset={offset}")
-        }
-        Event::Fault(Fault::BadEnding { want, found }) => {
-            format!("fault bad_ending want={want} found={found}")
-        }
-        Event::Fault(Fault::EarlyEnd { missing }) => format!("fault bad_ending missing={missing}"),
-        Event::Fault(Fault::Truncated { part, have, want }) => {
-            let part = match part {
-                Part::Header => "header",
-                Part::Payload => "payload",
-                // The close says that the series is open.
-                Part::End => return None,
-            };
-            format!("fault truncated {part} have={have} want={want}")
-        }
-        Event::Fault(fault) => panic!("{fault:?} has no short form"),
+        Event::Fault(fault) => return fault_text(fault),
         // The bytes are compared separately.
         Event::Stream(_) | Event::Closed => return None,
     })

@@ -1,4 +1,4 @@
-//! Firmware in QEMU and the real daemon: samples, the log, a panic, and the smallest image.
+//! Firmware in QEMU and the real daemon: samples, the log, and a panic.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use blocksd_tests::board::{Board, QUEUE_LEN, Report, figure, firmware, image, ports, values};
 use blocksd_tests::process::Server;
 use firmware_example::{KEYS, pressure_simulated_hpa, temperature_simulated_c};
-use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol};
+use object::{Object, ObjectSection};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -369,67 +369,4 @@ fn a_panic_ends_the_run_with_its_message_and_place() {
         assert!(ended.stdout_text().contains(&wanted), "{wanted}: {ended:?}");
         assert!(ended.stdout_text().contains(message), "{ended:?}");
     }
-}
-
-#[test]
-fn a_series_arrives_from_a_uart_without_any_network() {
-    let Some(image) = image(
-        "a_series_arrives_from_a_uart_without_any_network",
-        "uart-m0",
-    ) else {
-        return;
-    };
-    for reply in [&["--reply", "receipt"][..], &[], &[], &[]] {
-        assert_series_of_uart(&image, reply);
-    }
-}
-
-/// Runs the smallest image, which sends its series to a daemon with these arguments.
-#[track_caller]
-fn assert_series_of_uart(image: &Path, args: &[&str]) {
-    let mut server = Server::start(args);
-    let telemetry = format!("telemetry={}", server.addr().port());
-    let ended = Board::start(image, &[telemetry]).end();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    server.wait_for("close", 1);
-    let (ended, events) = server.stop();
-    let blocks = events.iter().filter(|event| event["event"] == "block");
-    let blocks: Vec<_> = blocks.map(payload).collect();
-    let wanted: Vec<_> = (0..20).map(|n| vec![0xa1, 0x61, b'n', n]).collect();
-    assert_eq!(blocks, wanted);
-    let [.., end, close] = &events[..] else {
-        panic!("the series has no end");
-    };
-    assert_eq!(end["blocks"], 20);
-    assert_eq!(
-        (&close["reason"], &close["bytes"]),
-        (&json!("end"), &json!(80))
-    );
-    assert_eq!(ended.totals()["fault"], 0);
-}
-
-#[test]
-fn the_smallest_image_is_under_a_kibibyte_and_cannot_panic() {
-    let Some(image) = image(
-        "the_smallest_image_is_under_a_kibibyte_and_cannot_panic",
-        "uart-m0",
-    ) else {
-        return;
-    };
-    let elf = fs::read(image).unwrap();
-    let file = object::File::parse(&*elf).unwrap();
-    let vectors = file.section_by_name(".vector_table").unwrap().size();
-    let loaded: u64 = file.segments().map(|segment| segment.file_range().1).sum();
-    let bytes = loaded - vectors;
-    assert!(
-        (100..1024).contains(&bytes),
-        "{bytes} bytes beyond the vectors"
-    );
-    let names: Vec<_> = file
-        .symbols()
-        .filter_map(|symbol| symbol.name().ok())
-        .collect();
-    assert!(names.contains(&"Reset"), "{names:?}");
-    let panics = names.iter().filter(|name| name.contains("panic"));
-    assert_eq!(panics.collect::<Vec<_>>(), [&""; 0]);
 }

@@ -120,7 +120,14 @@ impl Recorded {
     pub(crate) fn assert_balanced(&self) {
         let (totals, sums) = (self.ended.totals(), self.suppressed());
         let sum = |words: &[&str]| -> u64 { words.iter().filter_map(|word| sums.get(*word)).sum() };
-        let faults = ["too_long", "bad_length", "bad_ending", "truncated", "reset"];
+        let faults = [
+            "too_long",
+            "bad_length",
+            "bad_ending",
+            "bad_checksum",
+            "truncated",
+            "reset",
+        ];
         let blocks = self.messages.iter();
         let blocks = blocks.filter(|(topic, ..)| topic.ends_with("/blocks"));
         for (what, recorded, total) in [

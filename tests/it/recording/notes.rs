@@ -131,6 +131,15 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
         fault(Fault::EarlyEnd { missing: 3 }),
         of_kind("bad_ending", r#","missing":3"#)
     );
+    let bad_checksum = |found| Fault::BadChecksum { want: 12739, found };
+    assert_eq!(
+        fault(bad_checksum(Some(1))),
+        of_kind("bad_checksum", r#","want":12739,"found":1"#)
+    );
+    assert_eq!(
+        fault(bad_checksum(None)),
+        of_kind("bad_checksum", r#","want":12739"#)
+    );
     for (part, word) in [
         (Part::Header, "header"),
         (Part::Payload, "payload"),
@@ -148,7 +157,7 @@ fn the_bytes_of_stored_events_are_those_of_the_first_version() {
     let mut sums = Suppressed::since(imu.time);
     sums.seq = Some(4);
     sums.empty = 6;
-    sums.faults = [1, 2, 3, 4, 5, 6];
+    sums.faults = [1, 2, 3, 4, 5, 6, 7];
     let kinds = FaultKind::ALL.map(|kind| format!(r#","{kind}":{}"#, sums.faults[kind as usize]));
     let since =
         r#""time":"2025-11-27T11:15:47.551061046Z","since":"2025-11-27T11:15:47.551061046Z""#;
@@ -213,6 +222,7 @@ fn action() -> impl Strategy<Value = Action> {
         any::<(u8, u8)>().prop_map(|(found, offset)| Fault::BadLength { found, offset }),
         any::<(u8, u8)>().prop_map(|(want, found)| Fault::BadEnding { want, found }),
         any::<u8>().prop_map(|missing| Fault::EarlyEnd { missing }),
+        any::<(u32, Option<u32>)>().prop_map(|(want, found)| Fault::BadChecksum { want, found }),
         (part, any::<u32>(), any::<u32>()).prop_map(|(part, have, want)| Fault::Truncated {
             part,
             have,
@@ -378,12 +388,12 @@ proptest! {
     }
 
     #[test]
-    fn counts_are_read_as_they_were_written(counts in any::<[u64; 10]>(), seq in any::<Option<u64>>()) {
+    fn counts_are_read_as_they_were_written(counts in any::<[u64; 11]>(), seq in any::<Option<u64>>()) {
         let mut sums = Suppressed::since(UNIX_EPOCH + Duration::from_nanos(counts[0] >> 1));
         sums.seq = seq;
         [sums.connections, sums.empty, sums.ends] = [counts[0], counts[1], counts[2]];
         sums.after_end = counts[8];
-        sums.faults = [counts[3], counts[4], counts[5], counts[6], counts[7], counts[9]];
+        sums.faults = [counts[3], counts[4], counts[5], counts[6], counts[7], counts[9], counts[10]];
         let event = event(0, "imu", EventKind::Suppressed(Box::new(sums.clone())));
         let read = serde_json::from_str(&json(&Note::suppressed(&event, &sums))).unwrap();
         let Note::Suppressed { head, counts } = read else { panic!("{read:?}") };

@@ -13,6 +13,7 @@ use blocksd_tests::subcommands::subcommands;
 use clap::{Arg, Command, CommandFactory};
 use framing_core::AnyFraming;
 use framing_core::blocking::Writer;
+use framing_core_testing::noise;
 
 use super::public_names::diff;
 
@@ -24,6 +25,11 @@ fn the_tables_of_options_match_the_command_line() {
 #[test]
 fn the_table_of_framings_matches_the_encoders() {
     assert_section("docs/framings.md", "framings", &framings());
+}
+
+#[test]
+fn the_figures_of_a_noisy_line_are_those_of_the_simulation() {
+    assert_section("docs/which-framing.md", "noise", &noise::table());
 }
 
 /// Asserts that a section of a document, between its two marks, is `text`.
@@ -219,7 +225,8 @@ fn framings() -> String {
         writer.send(b"up").unwrap();
         writer.finish().unwrap();
         let wire = writer.into_io();
-        let wire = wire.escape_ascii();
+        // A bar would end the cell.
+        let wire = wire.escape_ascii().to_string().replace('|', "\\x7c");
         writeln!(text, "| `{spec}` | `{example}` | `{wire}` |").unwrap();
     }
     text

@@ -236,7 +236,7 @@ fn live_daemon(names: &mut Names) {
     let json = [block(br#"{"a":1}"#), block(b"{")].concat();
     let log = [block(BUILD), block(b"\x01\0\0\0\0\0\x07")].concat();
     let after = [&text[..], b"x"].concat();
-    let devices: [(&str, &[u8]); 12] = [
+    let devices: [(&str, &[u8]); 14] = [
         ("framing=blocks", &text),
         ("framing=blocks", &long),
         ("framing=blocks", &text[..6]),
@@ -249,6 +249,8 @@ fn live_daemon(names: &mut Names) {
         ("framing=netstring", b"x"),
         ("framing=netstring", b"1:ab"),
         ("framing=cobs", b"\x05ab\0"),
+        ("framing=cobs-crc32", b"\x05abcd\0"),
+        ("framing=cobs-crc16", b"\x02a\0"),
     ];
     let listens = devices.map(|(options, _)| format!("127.0.0.1:0,{options}"));
     let listens = listens.iter().flat_map(|listen| ["--listen", listen]);

@@ -16,7 +16,7 @@ use core::task::{Context, Poll, Waker};
 
 use embedded_io::{ErrorType, Read, Write};
 use framing_core::{
-    AnyFraming, Blocks, Buffer, Cobs, Decode, Delimited, Fixed, Framing, Length, Limits, Lines,
+    AnyFraming, Blocks, Buffer, Cobs, CobsCrc16, CobsCrc16Pieces, CobsCrc32, CobsCrc32Pieces, CobsPieces, Decode, Delimited, Fixed, Framing, Length, Limits, Lines,
     Netstring, OctetCounted, Polled, Received, ReceivedPiece, Receiver, Sender, Stream, U8, U16, U16Le, U32, U32Le,
     Varint, encode,
 };
@@ -377,6 +377,11 @@ extern "C" fn _start() -> ! {
     try_all(Stream);
     try_all(Lines);
     try_all(Cobs);
+    try_all(CobsPieces);
+    try_all(CobsCrc16);
+    try_all(CobsCrc16Pieces);
+    try_all(CobsCrc32);
+    try_all(CobsCrc32Pieces);
     try_all(Length::<U8>::new());
     try_all(Length::<U16>::new());
     try_all(Length::<U16Le>::new());

@@ -27,6 +27,8 @@ framings! {
     "lines" Lines, Lines;
     "delimited" Delimited, Delimited::new(b"\r\n\r\n").unwrap_or_else(|| loop {});
     "core-cobs" Cobs, Cobs;
+    "cobs-crc16" CobsCrc16, CobsCrc16;
+    "cobs-crc32" CobsCrc32, CobsCrc32;
     "length-u8" Length<U8>, Length::new();
     "length-u16" Length<U16>, Length::new();
     "length-u32" Length<U32>, Length::new();

@@ -162,7 +162,14 @@ pub(super) fn settle(
     };
     let event = |name| recorded.events.get(name).copied().unwrap_or_default();
     let only_counted = |word| recorded.suppressed.get(word).copied().unwrap_or_default();
-    let faults = ["too_long", "bad_length", "bad_ending", "truncated", "reset"];
+    let faults = [
+        "too_long",
+        "bad_length",
+        "bad_ending",
+        "bad_checksum",
+        "truncated",
+        "reset",
+    ];
     let faults: u64 = faults.into_iter().map(only_counted).sum();
     let connections = only_counted("connections");
     let pairs = [

@@ -278,6 +278,8 @@ fn empty(framing: AnyFraming) -> &'static [u8] {
         "lines" => b"\n",
         "delimited:0d0a" => b"\r\n",
         "cobs" => b"\x01\0",
+        "cobs-crc16" => b"\x01\x01\x01\0",
+        "cobs-crc32" => b"\x01\x01\x01\x01\x01\0",
         "netstring" => b"0:,",
         "length:u8" | "length:varint" | "delimited:00" => b"\0",
         "length:u16" | "length:u16le" => b"\0\0",
@@ -289,6 +291,7 @@ fn empty(framing: AnyFraming) -> &'static [u8] {
 fn fault(framing: AnyFraming) -> &'static [u8] {
     match framing.to_string().as_str() {
         "cobs" => b"\x05\0",
+        "cobs-crc16" | "cobs-crc32" => b"\x01\0",
         _ => empty(framing),
     }
 }

@@ -1,140 +1,137 @@
-//! The sending side of `cobs`.
+//! The sending side of `cobs` for whole messages: [`CobsEncoder`].
 
-use super::GROUP;
-use crate::bytes::{copy, shift_down};
+use super::{CODE_FULL, CobsPiecesEncoder, GROUP, is_between_groups};
+use crate::bytes::len_until_zero;
+use crate::encode::escaped;
 use crate::fault::Refusal;
 use crate::framing::Encode;
-use crate::framings::counted::put_slice;
+use crate::payload::Payload;
 use crate::sealed::Sealed;
 use crate::size::size_u32;
-use crate::stage::Escaped;
+use crate::stage::{Joined, Stage};
 
-/// Encoder of [`Cobs`](super::Cobs). It copies payload, because the code of a group is sent before the group.
+/// A group with more missing bytes than this is sent from the payload, once [`JOINED_MIN`] bytes leave with its code.
+const LONG_MIN: u8 = 48;
+const JOINED_MIN: usize = 16;
+
+/// Encoder of [`Cobs`](super::Cobs). It looks ahead in the payload for the end of a group, and copies only the bytes that
+/// leave with its code.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CobsEncoder {
-    /// Position of the code byte of the current group in the stage.
-    code_at: usize,
-    /// Bytes in the stage.
-    filled: usize,
-    /// Bytes at the front of the stage that were sent.
-    sent: usize,
-    /// A group is open. If not, the last one was full, and the next payload byte opens one.
-    open: bool,
+    /// Payload bytes of the current group that are neither staged nor sent.
+    left: u8,
+    next: Next,
+}
+
+/// What follows the current group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+enum Next {
+    /// A group, as at the beginning of a message.
+    Group,
+    /// A zero of the payload, or the end of the message.
+    Zero,
+    /// A group, or the end of the message.
+    AfterFull,
 }
 
 impl CobsEncoder {
     /// Between messages.
     pub(super) const fn new() -> Self {
         Self {
-            code_at: 0,
-            filled: 0,
-            sent: 0,
-            open: false,
+            left: 0,
+            next: Next::Group,
         }
     }
 
-    /// Moves the current group to the front of the stage.
-    fn compact(&mut self, stage: &mut [u8]) {
-        shift_down(stage, self.sent, 0, self.filled.saturating_sub(self.sent));
-        self.code_at = self.code_at.saturating_sub(self.sent);
-        self.filled = self.filled.saturating_sub(self.sent);
-        self.sent = 0;
-    }
-
-    /// Ends the current group.
-    fn close_group(&mut self, stage: &mut [u8]) {
-        let len = self.filled.saturating_sub(self.code_at);
-        if let Some(code) = stage.get_mut(self.code_at) {
-            *code = size_u32(len).to_le_bytes()[0];
+    /// Begins the group whose payload begins after `done` bytes; returns its code.
+    fn open_group<P: Payload + ?Sized>(&mut self, payload: &P, done: usize) -> u8 {
+        loop {
+            let rest = payload.rest(done + usize::from(self.left));
+            let most = GROUP - usize::from(self.left);
+            let len = len_until_zero(rest.get(..most).unwrap_or(rest));
+            self.left += size_u32(len).to_le_bytes()[0];
+            if len == 0 || !P::PARTS {
+                break;
+            }
         }
-        self.open = false;
-    }
-
-    /// Begins a group, and reserves a byte for its code.
-    fn open_group(&mut self) {
-        self.code_at = self.filled;
-        self.filled += 1;
-        self.open = true;
+        let code = self.left + 1;
+        self.next = if code == CODE_FULL {
+            Next::AfterFull
+        } else {
+            Next::Zero
+        };
+        code
     }
 }
 
 impl Sealed for CobsEncoder {}
 
 impl Encode for CobsEncoder {
-    type Stage = Escaped<512>;
+    type Stage = Joined<64>;
     const PASSTHROUGH: bool = false;
+    const GROUPS: bool = true;
 
     fn header(&self, _len: u32, _out: &mut [u8]) -> Result<usize, Refusal> {
         Ok(0)
     }
 
     fn begin(&mut self) {
-        (self.filled, self.sent) = (0, 0);
-        self.open_group();
+        (self.left, self.next) = (0, Next::Group);
     }
 
-    fn escape(&mut self, piece: &[u8], stage: &mut [u8]) -> (usize, usize) {
-        if self.sent != 0 {
-            self.compact(stage);
+    fn group<P: Payload + ?Sized>(
+        &mut self,
+        payload: &P,
+        done: &mut usize,
+        stage: &mut Self::Stage,
+    ) -> bool {
+        while stage.bytes().len() < Self::Stage::LEN {
+            let next = payload.rest(*done).first().copied();
+            let byte = if self.left != 0 {
+                let Some(byte) = next else { break };
+                if JOINED_MIN <= stage.bytes().len() && LONG_MIN < self.left {
+                    break;
+                }
+                *done += 1;
+                self.left -= 1;
+                byte
+            } else if self.next == Next::Group {
+                self.open_group(payload, *done)
+            } else if next.is_none() {
+                Stage::push(stage, 0);
+                return true;
+            } else {
+                *done += usize::from(self.next == Next::Zero);
+                self.next = Next::Group;
+                continue;
+            };
+            Stage::push(stage, byte);
         }
-        let mut used = 0;
-        loop {
-            if used == piece.len() {
-                return (used, 0);
-            }
-            if !self.open {
-                self.open_group();
-            }
-            // Reserve a byte after the payload: for the next code, or for the delimiter.
-            let spare = stage.len().saturating_sub(self.filled + 1);
-            let group = GROUP + 1 - self.filled.saturating_sub(self.code_at);
-            let ahead = piece.get(used..).unwrap_or_default();
-            let ahead = ahead.get(..group.min(spare)).unwrap_or(ahead);
-            if ahead.is_empty() {
-                break;
-            }
-            let zero = memchr::memchr(0, ahead);
-            let take = zero.unwrap_or(ahead.len());
-            let from = ahead.get(..take).unwrap_or_default();
-            let to = stage
-                .get_mut(self.filled..self.filled + take)
-                .unwrap_or_default();
-            copy(from, to);
-            used += take;
-            self.filled += take;
-            if zero.is_some() {
-                used += 1;
-                self.close_group(stage);
-                self.open_group();
-            } else if take == group {
-                self.close_group(stage);
-            }
-        }
-        // The stage is full: send everything before the current group.
-        self.sent = self.code_at;
-        (used, self.sent)
+        false
     }
 
-    /// Writes a delimiter where the decoder reports [`Fault::EarlyEnd`](crate::Fault::EarlyEnd), so it never ends a shorter message.
-    fn abandon(&self, sent: usize, stage: &mut [u8]) -> Option<usize> {
-        // The sent bytes begin with a group, because the stage does.
-        let mut group = 0;
-        while group < sent {
-            group += usize::from(*stage.get(group)?).max(1);
-        }
+    fn group_left(&mut self) -> Option<&mut u8> {
+        Some(&mut self.left)
+    }
+
+    fn encode_groups<P: Payload + ?Sized>(
+        &self,
+        payload: &P,
+        out: &mut [u8],
+    ) -> Result<usize, Refusal> {
+        escaped(&mut CobsPiecesEncoder::new(), payload, out)
+    }
+
+    fn abandon_group(&self, staged: &[u8], sent: usize) -> &'static [u8] {
+        let is_between = match staged.get(..sent) {
+            // Everything that was staged was sent.
+            _ if staged.is_empty() => self.left == 0,
+            Some(sent) => is_between_groups(sent),
+            None => false,
+        };
         // Between two groups, a delimiter would end the message: begin a group of one byte first.
-        let end: &[u8] = if group == sent { &[2, 0] } else { &[0] };
-        put_slice(end, stage).ok()
-    }
-
-    fn trailer(&mut self, stage: &mut [u8]) -> Result<usize, Refusal> {
-        if self.open {
-            self.close_group(stage);
-        }
-        let len = stage.len();
-        let delimiter = stage.get_mut(self.filled).ok_or(Refusal::NoRoom { len })?;
-        *delimiter = 0;
-        Ok(self.filled + 1)
+        if is_between { &[2, 0] } else { &[0] }
     }
 }

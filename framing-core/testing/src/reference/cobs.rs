@@ -1,4 +1,4 @@
-//! The reference for `cobs`.
+//! The reference for `cobs`, `cobs-crc16` and `cobs-crc32`.
 
 use framing_core::{Fault, Limits, Part};
 
@@ -29,8 +29,8 @@ pub(super) fn to_cobs(message: &[u8]) -> Vec<u8> {
 }
 
 /// Groups of bytes without a zero, each after its length plus one. Two groups are separated by a zero byte of the payload,
-/// unless the first has 254 bytes; a zero ends the message.
-pub(super) fn cobs(wire: &[u8], limits: &Limits, kept: &mut Vec<u8>) -> Vec<Event> {
+/// unless the first has 254 bytes; a zero ends the message. Its last `width` bytes are a checksum.
+pub(super) fn cobs(wire: &[u8], limits: &Limits, kept: &mut Vec<u8>, width: usize) -> Vec<Event> {
     let mut events = vec![];
     let mut escaped: Vec<&[u8]> = wire.split(|&byte| byte == 0).collect();
     let open = escaped.pop().unwrap_or_default();
@@ -54,13 +54,16 @@ pub(super) fn cobs(wire: &[u8], limits: &Limits, kept: &mut Vec<u8>) -> Vec<Even
             rest = &following[group.len()..];
             zero = code != 255;
         }
-        if (limits.block_max as usize) < payload.len() {
+        let sum_at = payload.len().saturating_sub(width);
+        if (limits.block_max as usize) < sum_at {
             events.push(over(limits));
             // Skipped data is not unescaped, so these are wire bytes.
             if (limits.skip_max as usize) < escaped.len() {
                 return events;
             }
         } else if !is_ended {
+            // The last bytes may be the checksum.
+            payload.truncate(sum_at);
             let want = payload.len() + missing + 1;
             events.push(cut(Part::Payload, payload.len(), want as u64));
             *kept = payload;
@@ -69,8 +72,61 @@ pub(super) fn cobs(wire: &[u8], limits: &Limits, kept: &mut Vec<u8>) -> Vec<Even
                 missing: missing as u8,
             }));
         } else {
-            events.push(Event::Block(payload));
+            let sum = payload.split_off(sum_at);
+            events.push(match with_checksum(&payload, width).split_off(sum_at) {
+                want if want == sum => Event::Block(payload),
+                want => Event::Fault(Fault::BadChecksum {
+                    want: number(&want),
+                    found: (sum.len() == width).then(|| number(&sum)),
+                }),
+            });
         }
     }
     events
+}
+
+/// The payload and its checksum of 2 or 4 bytes, or none.
+pub(super) fn with_checksum(payload: &[u8], width: usize) -> Vec<u8> {
+    let sum = match width {
+        0 => vec![],
+        2 => xmodem(payload).to_be_bytes().to_vec(),
+        _ => iso_hdlc(payload).to_be_bytes().to_vec(),
+    };
+    [payload, &sum].concat()
+}
+
+/// The remainder of the payload, as a polynomial, times x¹⁶, by x¹⁶ + x¹² + x⁵ + 1.
+fn xmodem(payload: &[u8]) -> u16 {
+    let step = |rest: u32, bit| rest << 1 ^ bit ^ if rest & 0x8000 != 0 { 0x1_1021 } else { 0 };
+    bits(payload, [0; 2], false).fold(0, step) as u16
+}
+
+/// The same with the polynomial of Ethernet. The lowest bit of a byte comes first, in the result, too; the first 32 bits and
+/// the result are inverted.
+fn iso_hdlc(payload: &[u8]) -> u32 {
+    let step = |rest: u32, bit| {
+        let over = rest >> 31 != 0;
+        rest << 1 ^ bit ^ if over { 0x04c1_1db7 } else { 0 }
+    };
+    let mut inverted = [payload, &[0; 4]].concat();
+    inverted.iter_mut().take(4).for_each(|byte| *byte = !*byte);
+    !bits(&inverted, [], true).fold(0, step).reverse_bits()
+}
+
+/// The bits of these bytes, with zero bytes after them.
+fn bits<const N: usize>(
+    bytes: &[u8],
+    after: [u8; N],
+    low_first: bool,
+) -> impl Iterator<Item = u32> {
+    let bytes = bytes.iter().copied().chain(after);
+    bytes.flat_map(move |byte| {
+        (0..8).map(move |at| u32::from(byte >> if low_first { at } else { 7 - at } & 1))
+    })
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    bytes
+        .iter()
+        .fold(0, |number, &byte| number << 8 | u32::from(byte))
 }

@@ -115,7 +115,8 @@ impl WireBuffer {
     }
 
     fn is_cobs(&self) -> bool {
-        matches!(self.framing, AnyFraming::Cobs(_))
+        use AnyFraming::{Cobs, CobsCrc16, CobsCrc32};
+        matches!(self.framing, Cobs(_) | CobsCrc16(_) | CobsCrc32(_))
     }
 
     /// Checks a message of this length before [`begin`](Self::begin).

@@ -33,6 +33,9 @@ pub struct Counts {
     pub bad_ending: u64,
     /// See `too_long`.
     #[serde(default, skip_serializing_if = "is_zero")]
+    pub bad_checksum: u64,
+    /// See `too_long`.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub truncated: u64,
     /// See `too_long`.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -48,6 +51,7 @@ impl From<&Suppressed> for Counts {
             too_long,
             bad_length,
             bad_ending,
+            bad_checksum,
             truncated,
             reset,
             undecodable,
@@ -61,6 +65,7 @@ impl From<&Suppressed> for Counts {
             too_long,
             bad_length,
             bad_ending,
+            bad_checksum,
             truncated,
             reset,
             undecodable,
@@ -83,6 +88,7 @@ impl Counts {
                 self.too_long,
                 self.bad_length,
                 self.bad_ending,
+                self.bad_checksum,
                 self.truncated,
                 self.reset,
                 self.undecodable,

@@ -28,6 +28,14 @@ pub enum FaultNote<'a> {
     },
     /// [`Fault::BadEnding`] or [`Fault::EarlyEnd`].
     BadEnding(Ending),
+    /// [`Fault::BadChecksum`].
+    BadChecksum {
+        /// The checksum of the payload.
+        want: u32,
+        /// The checksum that was received; none if the message is shorter than a checksum.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found: Option<u32>,
+    },
     /// The peer reset the connection between two messages.
     Reset,
     /// [`Fault::Truncated`].
@@ -85,6 +93,7 @@ impl From<&Fault> for FaultNote<'_> {
             Fault::BadLength { found, offset } => Self::BadLength { found, offset },
             Fault::BadEnding { want, found } => Self::BadEnding(Ending::Other { want, found }),
             Fault::EarlyEnd { missing } => Self::BadEnding(Ending::Early { missing }),
+            Fault::BadChecksum { want, found } => Self::BadChecksum { want, found },
             Fault::Truncated { part, have, want } => Self::Truncated {
                 have,
                 want,
@@ -130,6 +139,7 @@ impl FaultNote<'_> {
             Self::BadLength { found, offset } => Fault::BadLength { found, offset },
             Self::BadEnding(Ending::Early { missing }) => Fault::EarlyEnd { missing },
             Self::BadEnding(Ending::Other { want, found }) => Fault::BadEnding { want, found },
+            Self::BadChecksum { want, found } => Fault::BadChecksum { want, found },
             Self::Reset | Self::Undecodable { .. } => return None,
             Self::Truncated {
                 have,
