@@ -190,6 +190,7 @@ mod sessions {
     mod stop;
     mod tls_senders;
     mod vectors;
+    mod wireshark;
 }
 
 /// TLS: who is refused and why, who a device is, revocation and new files, and the end of a stream.
