@@ -5,14 +5,17 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use blocksd::cli::Cli;
 use blocksd::config::{OPTIONS, Reload, Scope};
 use blocksd_tests::golden::ACCEPT;
+use blocksd_tests::process::finish;
 use blocksd_tests::subcommands::subcommands;
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, CommandFactory};
 use framing_core::AnyFraming;
 use framing_core::blocking::Writer;
+use tempfile::TempDir;
 
 use super::public_names::diff;
 
@@ -24,6 +27,23 @@ fn the_tables_of_options_match_the_command_line() {
 #[test]
 fn the_table_of_framings_matches_the_encoders() {
     assert_section("docs/framings.md", "framings", &framings());
+}
+
+/// The index is the table of contents of the book.
+#[test]
+fn the_index_lists_every_page_once() {
+    let target = TempDir::new().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new("python3");
+    command.arg(root.join("docs/book/build")).arg("--sources");
+    command.env("CARGO_TARGET_DIR", target.path());
+    let ended = finish(command, b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let summary = fs::read_to_string(target.path().join("book/src/SUMMARY.md")).unwrap();
+    assert!(
+        summary.contains("\n- [operations](docs/operations.md)\n"),
+        "{summary}"
+    );
 }
 
 /// Asserts that a section of a document, between its two marks, is `text`.
@@ -89,7 +109,7 @@ fn options() -> String {
 }
 
 /// The arguments in the help, grouped by heading.
-fn arguments(command: &Command) -> Vec<&Arg> {
+fn arguments(command: &clap::Command) -> Vec<&Arg> {
     let shown = command
         .get_arguments()
         .filter(|it| !it.is_hide_set() && it.get_id() != "help");
