@@ -146,6 +146,7 @@ mod repository {
 /// The daemon as a service: signals, the log, metrics, health, packages and the install.
 mod service {
     mod alerts;
+    mod deb;
     mod descriptors;
     mod devices;
     mod health;
