@@ -148,6 +148,7 @@ mod repository {
 /// The daemon as a service: signals, the log, metrics, health, packages and the install.
 mod service {
     mod alerts;
+    mod deb;
     mod descriptors;
     mod devices;
     mod health;
@@ -192,6 +193,7 @@ mod sessions {
     mod stop;
     mod tls_senders;
     mod vectors;
+    mod wireshark;
 }
 
 /// TLS: who is refused and why, who a device is, revocation and new files, and the end of a stream.

@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod bad_disk;
 pub mod board;
+pub mod capture;
 pub mod chaos;
 pub mod code_blocks;
 pub mod connections;

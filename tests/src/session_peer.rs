@@ -57,6 +57,11 @@ impl<S: Read + Write> SessionPeer<S> {
         Self { stream }
     }
 
+    /// The connection.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// Sends a HELLO.
     #[track_caller]
     pub fn hello(&mut self, device: &str, session: u64, first: u64, held: u32) {

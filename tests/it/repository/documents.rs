@@ -5,15 +5,18 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use blocksd::cli::Cli;
 use blocksd::config::{OPTIONS, Reload, Scope};
 use blocksd_tests::golden::ACCEPT;
+use blocksd_tests::process::finish;
 use blocksd_tests::subcommands::subcommands;
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, CommandFactory};
 use framing_core::AnyFraming;
 use framing_core::blocking::Writer;
 use framing_core_testing::noise;
+use tempfile::TempDir;
 
 use super::public_names::diff;
 
@@ -30,6 +33,23 @@ fn the_table_of_framings_matches_the_encoders() {
 #[test]
 fn the_figures_of_a_noisy_line_are_those_of_the_simulation() {
     assert_section("docs/which-framing.md", "noise", &noise::table());
+}
+
+/// The index is the table of contents of the book.
+#[test]
+fn the_index_lists_every_page_once() {
+    let target = TempDir::new().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut command = Command::new("python3");
+    command.arg(root.join("docs/book/build")).arg("--sources");
+    command.env("CARGO_TARGET_DIR", target.path());
+    let ended = finish(command, b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let summary = fs::read_to_string(target.path().join("book/src/SUMMARY.md")).unwrap();
+    assert!(
+        summary.contains("\n- [operations](docs/operations.md)\n"),
+        "{summary}"
+    );
 }
 
 /// Asserts that a section of a document, between its two marks, is `text`.
@@ -95,7 +115,7 @@ fn options() -> String {
 }
 
 /// The arguments in the help, grouped by heading.
-fn arguments(command: &Command) -> Vec<&Arg> {
+fn arguments(command: &clap::Command) -> Vec<&Arg> {
     let shown = command
         .get_arguments()
         .filter(|it| !it.is_hide_set() && it.get_id() != "help");

@@ -1,10 +1,12 @@
 //! Documents and code agree, and every source file has a purpose and a limited length.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use blocksd_tests::process::run;
 use framing_core::AnyFraming;
+use regex::Regex;
 
 /// Highest number of lines of a file.
 const LINES_MAX: usize = 500;
@@ -32,30 +34,39 @@ fn links_between_documents_lead_to_files_and_headings() {
     let (mut links, mut dead) = (0, Vec::new());
     for document in files_of(&root(), "md") {
         let text = fs::read_to_string(&document).unwrap();
-        for target in text
-            .split("](")
-            .skip(1)
-            .filter_map(|it| it.split(')').next())
-        {
-            let path = target.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") || path.contains(' ') {
+        for target in targets(&text) {
+            if target.contains("://") || target.starts_with("mailto:") {
                 continue;
             }
             links += 1;
-            let file = document.with_file_name(path);
-            let leads = match target.split_once('#') {
-                Some((_, anchor)) if path.ends_with(".md") => {
-                    fs::read_to_string(&file).is_ok_and(|text| has_heading(&text, anchor))
-                }
-                _ => file.exists(),
+            let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let file = match path {
+                "" => document.clone(),
+                _ => document.with_file_name(path),
             };
-            if !leads {
+            let has_anchor = || {
+                let text = fs::read_to_string(&file).unwrap();
+                anchors(&text).contains(anchor)
+            };
+            if !file.exists() || !anchor.is_empty() && !has_anchor() {
                 dead.push(format!("{}: {target}", document.display()));
             }
         }
     }
     assert!(links > 50, "found only {links} links");
     assert!(dead.is_empty(), "dead links: {dead:#?}");
+}
+
+#[test]
+fn links_and_anchors_are_found() {
+    let text = "# A `b`, [c](d.md)!\n[one](a.md#b) ![two](b.png \"title\")\n[`x`]: c.md\n`[no](e)`\n\
+                ## Twice\n```sh\n# no\n[no](f)\n```\n## Twice\n[q](r_(s).md)";
+    assert_eq!(
+        targets(text),
+        ["d.md", "a.md#b", "b.png", "c.md", "r_(s).md"]
+    );
+    let wanted = ["a-b-c", "twice", "twice-1"].map(str::to_owned);
+    assert_eq!(anchors(text), wanted.into());
 }
 
 #[test]
@@ -164,17 +175,45 @@ fn facts_of_the_manifest_are_stated_only_there() {
     }
 }
 
-/// Whether a document has a heading with this anchor: its words in lower case, joined by hyphens.
-fn has_heading(text: &str, anchor: &str) -> bool {
-    let mut headings = text.lines().filter(|line| line.starts_with('#'));
-    headings.any(|line| {
+/// A document without its blocks of code.
+fn without_code(text: &str) -> String {
+    let blocks = Regex::new(r"(?ms)^ *```.*?^ *```").unwrap();
+    blocks.replace_all(text, "").into_owned()
+}
+
+/// The targets of the links and images of a document.
+fn targets(text: &str) -> Vec<String> {
+    let spans = Regex::new("`[^`\n]*`").unwrap();
+    // A span may be the text of a link.
+    let text = without_code(text);
+    let text = spans.replace_all(&text, "code");
+    let link = r#"\]\(((?:[^()\s]|\([^()\s]*\))+)(?:\s+"[^"]*")?\)|^\[[^\]]+\]:\s+(\S+)"#;
+    let link = Regex::new(&format!("(?m){link}")).unwrap();
+    let found = link.captures_iter(&text);
+    let found = found.map(|it| it.get(1).or_else(|| it.get(2)).unwrap());
+    found.map(|it| it.as_str().to_owned()).collect()
+}
+
+/// The anchors of the headings of a document: their words in lower case, joined by hyphens; with a number, if they occur
+/// again.
+fn anchors(text: &str) -> HashSet<String> {
+    let link = Regex::new(r"\]\([^)]*\)").unwrap();
+    let mut anchors = HashSet::new();
+    for line in without_code(text).lines().filter(|it| it.starts_with('#')) {
         let heading = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = heading
-            .chars()
-            .filter(|it| it.is_alphanumeric() || [' ', '-', '_'].contains(it));
-        kept.map(|it| if it == ' ' { '-' } else { it })
-            .eq(anchor.chars())
-    })
+        let heading = link.replace_all(&heading, "");
+        let is_kept = |it: &char| it.is_alphanumeric() || [' ', '-', '_'].contains(it);
+        let heading: String = heading.chars().filter(is_kept).collect();
+        let first = heading.replace(' ', "-");
+        let mut anchor = first.clone();
+        for number in 1.. {
+            if anchors.insert(anchor) {
+                break;
+            }
+            anchor = format!("{first}-{number}");
+        }
+    }
+    anchors
 }
 
 fn root() -> PathBuf {

@@ -27,7 +27,7 @@ install -D /src/built target/release/blocksd
 ";
 
 /// Replaces systemctl where systemd does not run, so that nothing can be started.
-const SYSTEMCTL: &str = "#!/bin/sh
+pub(super) const SYSTEMCTL: &str = "#!/bin/sh
 for word; do shift; [ \"$word\" = --now ] || set -- \"$@\" \"$word\"; done
 SYSTEMD_OFFLINE=1 exec /bin/systemctl \"$@\"
 ";
@@ -37,7 +37,7 @@ fn project() -> PathBuf {
 }
 
 /// The shell block of `docs/operations.md` that begins with this line.
-fn block(first: &str) -> String {
+pub(super) fn block(first: &str) -> String {
     let text = fs::read_to_string(project().join("docs/operations.md")).unwrap();
     let blocks = text.split("```sh\n").skip(1);
     let mut blocks = blocks.filter_map(|rest| rest.split_once("\n```"));
@@ -76,13 +76,13 @@ fn debian() -> Result<PathBuf, String> {
 }
 
 /// A temporary copy of the fresh system: an overlay in memory, in its own mount namespace.
-struct Scratch {
+pub(super) struct Scratch {
     holder: Process,
     folder: TempDir,
 }
 
 impl Scratch {
-    fn new() -> Result<Self, String> {
+    pub(super) fn new() -> Result<Self, String> {
         if !is_root() {
             return Err("this user is not root".to_owned());
         }
@@ -130,13 +130,13 @@ impl Scratch {
     }
 
     /// Its root, as seen from outside.
-    fn seen(&self) -> PathBuf {
+    pub(super) fn seen(&self) -> PathBuf {
         let inside = format!("/proc/{}/root{}", self.holder.id(), self.root().display());
         PathBuf::from(inside)
     }
 
     /// Writes an executable file into it.
-    fn put(&self, path: &str, text: &str) {
+    pub(super) fn put(&self, path: &str, text: &str) {
         let path = self.seen().join(path);
         fs::write(&path, text).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -152,7 +152,7 @@ impl Scratch {
     }
 
     /// Runs shell lines in the root.
-    fn run(&self, lines: &str) -> Ended {
+    pub(super) fn run(&self, lines: &str) -> Ended {
         let mut command = self.beside(Path::new("chroot"));
         command.arg(self.root()).args(["/bin/sh", "-exc"]);
         command.arg(format!("cd /src/blocksd\n{lines}"));
@@ -167,7 +167,7 @@ fn is_root() -> bool {
 }
 
 /// A booted [`Scratch`] system; its processes end when it is dropped.
-struct Booted {
+pub(super) struct Booted {
     _scratch: Scratch,
     /// Allows one at a time, since they would share a control group.
     _lock: File,
@@ -177,7 +177,7 @@ struct Booted {
 }
 
 impl Booted {
-    fn boot(scratch: Scratch) -> Result<Self, String> {
+    pub(super) fn boot(scratch: Scratch) -> Result<Self, String> {
         let lock = std::env::temp_dir().join("blocksd-nspawn.lock");
         let lock = File::create(lock).map_err(|error| error.to_string())?;
         lock.lock().map_err(|error| error.to_string())?;
@@ -227,7 +227,7 @@ impl Booted {
     }
 
     /// Runs shell lines in it.
-    fn run(&self, lines: &str) -> Ended {
+    pub(super) fn run(&self, lines: &str) -> Ended {
         let mut command = Command::new("nsenter");
         command.args(["--all", "--target", &self.init, "--", "/bin/sh", "-exc"]);
         command.arg(format!("cd /src/blocksd\n{lines}"));
@@ -237,7 +237,7 @@ impl Booted {
 
     /// The same, and asserts success.
     #[track_caller]
-    fn done(&self, lines: &str) -> String {
+    pub(super) fn done(&self, lines: &str) -> String {
         let ended = self.run(lines);
         assert_eq!(ended.code, Some(0), "{ended:?}\n{}", self.journal());
         ended.stdout_text()
@@ -245,7 +245,7 @@ impl Booted {
 
     /// Waits until the output of the lines contains this.
     #[track_caller]
-    fn wait(&self, lines: &str, wanted: &str) {
+    pub(super) fn wait(&self, lines: &str, wanted: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
             let shown = self.run(lines).stdout_text();

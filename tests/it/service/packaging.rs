@@ -1,9 +1,11 @@
 //! Files that come with the daemon: manual pages, completions, and systemd units.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
-use blocksd_tests::process::run;
+use blocksd_tests::process::{Server, run};
+use blocksd_tests::scrape::{addr, get};
 use tempfile::TempDir;
 
 /// All commands, as `blocksd --help` names them.
@@ -126,5 +128,37 @@ fn the_socket_unit_can_be_named_in_a_config() {
     let config = folder.path().join("blocksd.toml");
     fs::write(&config, format!("listen = [\"systemd\", \"{listen}\"]")).unwrap();
     let ended = run(&["check-config", config.to_str().unwrap()], b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+/// Nobody can build the image here, so its command is run without it.
+#[test]
+fn the_command_of_the_container_runs_and_is_healthy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let file = fs::read_to_string(root.join("Dockerfile")).unwrap();
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let version = manifest
+        .split("rust-version = \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    assert!(file.contains(&format!("FROM rust:{}-", version.unwrap())));
+    let command = file.lines().find_map(|line| line.strip_prefix("CMD "));
+    let args: Vec<String> = serde_json::from_str(command.unwrap()).unwrap();
+    let folder = TempDir::new().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let args = args.iter().skip(1).map(|arg| match &**arg {
+        "[::]:1060" | "[::]:9106" => "[::]:0",
+        "/var/lib/blocksd" => folder,
+        other => other,
+    });
+    let args: Vec<_> = args.collect();
+    assert_eq!(args.iter().filter(|&&arg| arg == "[::]:0").count(), 2);
+    let server = Server::start(&args);
+    let health = file.split("http://127.0.0.1:9106").nth(1).unwrap();
+    let health = health.split('"').next().unwrap();
+    let mut metrics = addr(&server);
+    metrics.set_ip(Ipv4Addr::LOCALHOST.into());
+    assert_eq!(get(metrics, health).status, 200);
+    let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }

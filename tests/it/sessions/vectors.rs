@@ -50,7 +50,7 @@ fn check(mut command: Command) {
 }
 
 /// The vectors, in hexadecimal: HELLO, CONT, WELCOME, ACK, ACK with the time, CLOSING.
-fn vectors() -> [String; 6] {
+pub(super) fn vectors() -> [String; 6] {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sessions.md");
     let page = fs::read_to_string(page).expect("a page");
     let section = page.split("\n## 7. Vectors\n").nth(1).expect("a section");
