@@ -9,8 +9,8 @@
 //! - Keep the messages of an acknowledged session in a [`SessionMemory`], and send them with [`Session::run`]. Use it wherever the host
 //!   records: `blocksd serve --record` does.
 //! - Send a plain series with [`run_series`], for a host without sessions, or for what may be lost, such as a log.
-//! - A [`Connect`] makes the connections, a [`Clock`] waits. The features of this crate have some: `embassy-net`, `std`, and others;
-//!   each is a module of its name.
+//! - A [`Connect`] makes the connections, a [`Clock`] waits. Features of this crate have some: `embassy-net` the module
+//!   `embassy`, `std` the module `os`. For another transport, implement them.
 //! - Without an executor, [`blocking::run`] and [`blocking::poll_once`] drive the same futures.
 //!
 //! Producers never wait: a full [`Ring`] drops its oldest message or refuses the new one, and counts it.
@@ -31,6 +31,8 @@ pub mod blocking;
 pub mod embassy;
 #[cfg(feature = "defmt")]
 pub mod logs;
+#[cfg(feature = "std")]
+pub mod os;
 #[cfg(feature = "tls")]
 pub mod tls;
 

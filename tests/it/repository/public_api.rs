@@ -11,8 +11,9 @@ use blocksd_tests::golden::assert_golden;
 use blocksd_tests::skip::skipped;
 
 /// The names and the folders of the libraries.
-const LIBRARIES: [(&str, &str); 3] = [
+const LIBRARIES: [(&str, &str); 4] = [
     ("framing-core", "framing-core"),
+    ("framing-uplink", "framing-core/uplink"),
     ("blocksd-engine", "host-daemon/engine"),
     ("blocksd-recording", "host-daemon/recording"),
 ];
