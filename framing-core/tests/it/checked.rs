@@ -219,7 +219,7 @@ fn pieces_can_be_asked_for_after_a_refusal() {
             let mut seen = vec![];
             if then_pieces {
                 scan_on::<true>(&mut decoder, &mut wire, &mut used, |piece, _, _| {
-                    seen.push(piece)
+                    seen.push(piece);
                 });
                 assert_eq!(seen, [message, b"one", b"x"], "{spec}");
                 continue;
@@ -235,7 +235,7 @@ fn pieces_can_be_asked_for_after_a_refusal() {
             let step = decoder.scan::<false>(&mut wire[used..end], &limits);
             assert!(matches!(step, Step::NeedMore { .. }), "{step:?}");
             scan_on::<true>(&mut decoder, &mut wire, &mut used, |piece, _, _| {
-                seen.push(piece)
+                seen.push(piece);
             });
             assert_eq!(seen, [&b"one"[..], b"x"], "{spec}");
         }
