@@ -55,7 +55,7 @@ macro_rules! checked {
             type Encoder = CheckedEncoder<$crc>;
 
             fn decoder(&self) -> Self::Decoder {
-                Self::DECODER
+                CheckedDecoder::new()
             }
 
             fn encoder(&self) -> Self::Encoder {
@@ -64,7 +64,7 @@ macro_rules! checked {
         }
 
         impl UnitFraming for $name {
-            const DECODER: Self::Decoder = CheckedDecoder::NEW;
+            const DECODER: Self::Decoder = CheckedDecoder::new();
             const ENCODER: Self::Encoder = CheckedEncoder::NEW;
         }
 
@@ -95,7 +95,7 @@ macro_rules! checked {
             type Encoder = CheckedPiecesEncoder<$crc>;
 
             fn decoder(&self) -> Self::Decoder {
-                Self::DECODER
+                CheckedDecoder::new()
             }
 
             fn encoder(&self) -> Self::Encoder {
@@ -104,7 +104,7 @@ macro_rules! checked {
         }
 
         impl UnitFraming for $pieces {
-            const DECODER: Self::Decoder = CheckedDecoder::NEW;
+            const DECODER: Self::Decoder = CheckedDecoder::new();
             const ENCODER: Self::Encoder = CheckedPiecesEncoder::NEW;
         }
 

@@ -1,16 +1,19 @@
-//! The short way of `cobs`, `lines` and `delimited`, which firmware contains, beside the fast way of `scan_all`; and the two
-//! senders of `cobs`. Both are also compared with the reference, which is neither.
+//! The short way of the `cobs` family, `lines` and `delimited`, which firmware contains, beside the fast way of `scan_all`; and
+//! the two senders of the `cobs` family. Both are also compared with the reference, which is neither.
 
 use framing_core::{
-    AnyFraming, Cobs, CobsPieces, Decode, Encode, Framing, Limits, Sender, Step, encode,
+    AnyFraming, Cobs, CobsCrc16, CobsCrc16Pieces, CobsCrc32, CobsCrc32Pieces, CobsPieces, Decode,
+    Encode, Framing, Limits, Sender, Step, encode,
 };
 use framing_core_testing::concrete;
 use framing_core_testing::drive::{MODES, Mode, scan, scan_all};
 use framing_core_testing::properties::UNLIMITED;
 use framing_core_testing::reference::{self, Format};
 
-const SPECS: [&str; 5] = [
+const SPECS: [&str; 7] = [
     "cobs",
+    "cobs-crc16",
+    "cobs-crc32",
     "lines",
     "delimited:0d0a",
     "delimited:616162",
@@ -212,29 +215,29 @@ fn both_ways_agree_with_the_reference_on_long_messages() {
 
 #[test]
 fn both_senders_of_cobs_write_the_bytes_of_the_reference() {
+    check_senders("cobs", Cobs, CobsPieces);
+    check_senders("cobs-crc16", CobsCrc16, CobsCrc16Pieces);
+    check_senders("cobs-crc32", CobsCrc32, CobsCrc32Pieces);
+}
+
+fn check_senders<F: Framing + Copy, P: Framing + Copy>(spec: &str, framing: F, in_pieces: P) {
     let mut chance = Chance::new();
     for _ in 0..3000 {
         let payload = chance.bytes(900);
-        let want = Format::of("cobs").encode(&payload).unwrap();
+        let want = Format::of(spec).encode(&payload).unwrap();
         let (front, back) = payload.split_at(chance.below(payload.len() + 1));
         let (middle, back) = back.split_at(chance.below(back.len() + 1));
         let parts = [front, middle, b"", back];
         let write_max = chance.one_of(&[1, 3, 70, 1000]);
-        let whole = sent(Cobs, &payload[..], write_max, &mut chance);
-        assert_eq!(whole, want, "{payload:x?}");
-        assert_eq!(
-            sent(Cobs, &parts, write_max, &mut chance),
-            want,
-            "{parts:x?}"
-        );
-        assert_eq!(
-            sent(CobsPieces, &parts, write_max, &mut chance),
-            want,
-            "{parts:x?}"
-        );
-        let mut out = vec![0; Cobs::wire_len(payload.len())];
-        let len = encode(&mut Cobs.encoder(), &parts, &mut out).expect("enough space");
-        assert_eq!(out[..len], want, "{parts:x?}, in memory");
+        let whole = sent(framing, &payload[..], write_max, &mut chance);
+        assert_eq!(whole, want, "{spec}: {payload:x?}");
+        let whole = sent(framing, &parts, write_max, &mut chance);
+        assert_eq!(whole, want, "{spec}: {parts:x?}");
+        let pieces = sent(in_pieces, &parts, write_max, &mut chance);
+        assert_eq!(pieces, want, "{spec}: {parts:x?}");
+        let mut out = vec![0; want.len()];
+        let len = encode(&mut framing.encoder(), &parts, &mut out).expect("enough space");
+        assert_eq!(out[..len], want, "{spec}: {parts:x?}, in memory");
     }
 }
 
@@ -260,12 +263,18 @@ fn sent<F: Framing<Encoder: Encode>>(
 
 #[test]
 fn an_abandoned_message_of_any_groups_is_never_taken_for_a_whole_one() {
+    check_abandoned("cobs", Cobs);
+    check_abandoned("cobs-crc16", CobsCrc16);
+    check_abandoned("cobs-crc32", CobsCrc32);
+}
+
+fn check_abandoned<F: Framing + Copy>(spec: &str, framing: F) {
     let mut chance = Chance::new();
     for _ in 0..3000 {
         let payload = chance.bytes(400);
-        let whole = Format::of("cobs").encode(&payload).unwrap();
+        let whole = Format::of(spec).encode(&payload).unwrap();
         let at = chance.below(whole.len() + 1);
-        let mut sender = Sender::new(Cobs);
+        let mut sender = Sender::new(framing);
         let mut wire = vec![];
         sender.begin_whole(&payload[..]).expect("any payload");
         while wire.len() < at {
@@ -284,10 +293,10 @@ fn an_abandoned_message_of_any_groups_is_never_taken_for_a_whole_one() {
             wire.extend_from_slice(&chunk[..len]);
             sender.advance(len);
         }
-        let mut events = reference::decode("cobs", &wire, &UNLIMITED);
+        let mut events = reference::decode(spec, &wire, &UNLIMITED);
         events.pop();
         let is_whole = wire == whole;
-        let title = format!("{payload:x?} at {at}: {wire:x?}");
+        let title = format!("{spec}: {payload:x?} at {at}: {wire:x?}");
         match &events[..] {
             [] => assert_eq!(at, 0, "{title}"),
             [event] => assert_eq!(

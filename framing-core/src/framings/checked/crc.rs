@@ -24,7 +24,8 @@ pub trait Checksum: Sealed + Copy + Debug {
     }
 }
 
-/// CRC-16/XMODEM. Computed without a table.
+/// CRC-16/XMODEM. Computed without a table, and kept inverted: a state that is all zeros would be cleared by `memset`, which
+/// takes more flash than the framing saves.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Crc16(u16);
@@ -34,20 +35,22 @@ impl Sealed for Crc16 {}
 impl Checksum for Crc16 {
     const LEN: usize = 2;
 
-    const NEW: Self = Self(0);
+    const NEW: Self = Self(!0);
 
     fn update(&mut self, bytes: &[u8]) {
+        let mut crc = !self.0;
         for &byte in bytes {
             // The polynomial 0x1021 has three terms, so eight steps of it are three shifts.
-            let mut crc = self.0.swap_bytes() ^ u16::from(byte);
+            crc = crc.swap_bytes() ^ u16::from(byte);
             crc ^= (crc & 0xff) >> 4;
             crc ^= crc << 12;
-            self.0 = crc ^ ((crc & 0xff) << 5);
+            crc ^= (crc & 0xff) << 5;
         }
+        self.0 = !crc;
     }
 
     fn value(self) -> u32 {
-        u32::from(self.0)
+        u32::from(!self.0)
     }
 }
 

@@ -27,13 +27,16 @@ pub struct CheckedDecoder<C> {
 }
 
 impl<C: Checksum> CheckedDecoder<C> {
-    /// At the beginning of a stream.
-    pub(super) const NEW: Self = Self {
-        cobs: Cobs::DECODER,
-        long: false,
-        crc: C::NEW,
-        held: [0; 4],
-    };
+    /// At the beginning of a stream. Not a constant, which would be copied by `memcpy`.
+    #[inline]
+    pub(super) const fn new() -> Self {
+        Self {
+            cobs: Cobs::DECODER,
+            long: false,
+            crc: C::NEW,
+            held: [0; 4],
+        }
+    }
 
     /// The limits of a message with its checksum.
     fn with_checksum(limits: &Limits, block_max: u32) -> Limits {
@@ -58,19 +61,21 @@ impl<C: Checksum> CheckedDecoder<C> {
                 first,
                 last,
             } => {
-                let end = self.cut(window, start, end, !STREAMING || first);
-                let mismatch = self.mismatch(end.is_some());
-                if (!STREAMING || last)
-                    && let Some(fault) = mismatch
-                {
-                    return Step::Fault { take, fault };
-                }
-                Step::Payload {
-                    start,
-                    end: end.unwrap_or(start),
-                    take,
-                    first,
-                    last,
+                let bytes = window.get_mut(start..end).unwrap_or_default();
+                let end = if !STREAMING || first && last {
+                    whole::<C>(bytes)
+                } else {
+                    self.piece(bytes, first, last)
+                };
+                match end {
+                    Ok(len) => Step::Payload {
+                        start,
+                        end: start + len,
+                        take,
+                        first,
+                        last,
+                    },
+                    Err(fault) => Step::Fault { take, fault },
                 }
             }
             Step::Fault {
@@ -90,16 +95,15 @@ impl<C: Checksum> CheckedDecoder<C> {
         }
     }
 
-    /// Takes the checksum off a payload at `start..end`: the end of the message, or a piece of it. `None` if the message
-    /// is shorter than a checksum; else the end of the bytes to hand out.
-    fn cut(&mut self, window: &mut [u8], start: usize, end: usize, first: bool) -> Option<usize> {
-        let bytes = window.get_mut(start..end)?;
-        let held = self.held.get_mut(4 - C::LEN..)?;
-        let len = if first {
+    /// Replaces a piece of a message by the bytes to hand out, and returns their number. The first piece is longer than a
+    /// checksum.
+    fn piece(&mut self, bytes: &mut [u8], first: bool, last: bool) -> Result<usize, Fault> {
+        let held = self.held.get_mut(4 - C::LEN..).unwrap_or_default();
+        let mut len = bytes.len();
+        if first {
             self.crc = C::NEW;
-            let len = bytes.len().checked_sub(C::LEN)?;
-            copy(bytes.get(len..)?, held);
-            len
+            len = len.saturating_sub(C::LEN);
+            copy(bytes.get(len..).unwrap_or_default(), held);
         } else {
             // As many bytes leave as arrive, later by the length of a checksum.
             for byte in &mut *bytes {
@@ -108,21 +112,40 @@ impl<C: Checksum> CheckedDecoder<C> {
                 }
                 held.rotate_left(1);
             }
-            bytes.len()
-        };
-        self.crc.update(bytes.get(..len)?);
-        Some(start + len)
-    }
-
-    /// The checksum of the message if it is not the one that was received.
-    fn mismatch(&self, is_whole: bool) -> Option<Fault> {
-        let mut found = 0;
-        for &byte in self.held.get(4 - C::LEN..).unwrap_or_default() {
-            found = found << 8 | u32::from(byte);
         }
-        let want = self.crc.value();
-        let found = is_whole.then_some(found);
-        (found != Some(want)).then_some(Fault::BadChecksum { want, found })
+        self.crc.update(bytes.get(..len).unwrap_or_default());
+        if last {
+            verified(self.crc, Some(held))?;
+        }
+        Ok(len)
+    }
+}
+
+/// The length of the payload in a message with its checksum.
+fn whole<C: Checksum>(bytes: &[u8]) -> Result<usize, Fault> {
+    let mut crc = C::NEW;
+    let len = bytes.len().wrapping_sub(C::LEN);
+    let payload = bytes.get(..len);
+    crc.update(payload.unwrap_or_default());
+    verified(crc, bytes.get(len..))?;
+    Ok(len)
+}
+
+/// Compares the checksum of a payload with the one that was received; `None` if the message was too short for one.
+fn verified<C: Checksum>(crc: C, received: Option<&[u8]>) -> Result<(), Fault> {
+    let want = crc.value();
+    let number = |bytes: &[u8]| {
+        let mut number = 0;
+        for &byte in bytes {
+            number = number << 8 | u32::from(byte);
+        }
+        number
+    };
+    let found = received.map(number);
+    if found == Some(want) {
+        Ok(())
+    } else {
+        Err(Fault::BadChecksum { want, found })
     }
 }
 
@@ -192,7 +215,7 @@ impl<C: Checksum> Decode for CheckedDecoder<C> {
 
     fn close(&mut self, unread: usize) -> Option<Fault> {
         let fault = self.cobs.close(unread);
-        *self = Self::NEW;
+        self.long = false;
         match fault {
             // The last bytes may be the checksum, so they do not count.
             Some(Fault::Truncated { part, have, want }) => {
