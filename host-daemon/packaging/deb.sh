@@ -63,7 +63,7 @@ Section: net
 Priority: optional
 Description: daemon that records framed telemetry from many devices
  It receives messages from devices over TCP, TLS, Unix sockets, serial lines
- and standard input, in fourteen framings. It records every message in
+ and standard input, in any of its framings. It records every message in
  crash-safe MCAP files, acknowledges messages that are on the disk, prints
  messages as text, JSON or hex, and reports every fault.
 END

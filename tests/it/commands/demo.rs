@@ -379,3 +379,17 @@ fn a_second_signal_ends_the_demo_at_once() {
         "not a success, since received data was not printed: {ended:?}"
     );
 }
+
+/// An installed program runs no file of the folder that it was built in.
+#[test]
+fn the_board_of_the_demo_needs_a_checkout() {
+    let folder = TempDir::new().unwrap();
+    let mut command = blocksd(&["demo", "--seconds", "1", "--firmware"]);
+    command.current_dir(&folder);
+    let ended = finish(command, b"");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("--firmware needs a checkout"),
+        "{ended:?}"
+    );
+}

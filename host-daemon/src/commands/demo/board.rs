@@ -1,14 +1,17 @@
 //! The emulated board of the demo: real firmware in QEMU. Start with [`Board::boot`].
 
-use std::io::{Read, Seek};
+use std::env;
+use std::io::{self, Read, Seek};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::error::CommandError;
 
-/// The script of the repository that boots the board.
-const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../firmware-example/run");
+/// The script of the repository that boots the board. It is searched for at run time: a program that is installed must not
+/// run a file of the folder that it was built in.
+const RUN: &str = "firmware-example/run";
 /// Interval between two samples of the board.
 const PERIOD: Duration = Duration::from_millis(250);
 /// Additional time for the board to boot and to end its series.
@@ -24,11 +27,11 @@ impl Board {
     /// Builds the firmware if necessary, and boots it. It sends to `daemon` for `duration`.
     ///
     /// # Errors
-    /// [`CommandError::Board`] if the script cannot be run.
+    /// [`CommandError::Board`] if the script cannot be run; the error of the system, also if there is no script.
     pub(super) fn boot(daemon: SocketAddr, duration: Duration) -> Result<Self, CommandError> {
         let output = tempfile::tempfile()?;
         let samples = (duration.as_millis() / PERIOD.as_millis()).max(1);
-        let emulator = Command::new(RUN)
+        let emulator = Command::new(script()?)
             .arg("mps2-an386")
             .arg("net=isolated")
             .arg(format!("telemetry={}", daemon.port()))
@@ -78,4 +81,14 @@ impl Drop for Board {
         let _ = self.emulator.kill();
         let _ = self.emulator.wait();
     }
+}
+
+/// The script, in the current directory or above it.
+fn script() -> Result<PathBuf, io::Error> {
+    let here = env::current_dir()?;
+    let mut scripts = here.ancestors().map(|folder| folder.join(RUN));
+    scripts.find(|script| script.is_file()).ok_or_else(|| {
+        let text = "--firmware needs a checkout of the repository: run it there";
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
 }
