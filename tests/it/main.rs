@@ -75,6 +75,7 @@ mod firmware {
     mod board;
     mod defmt;
     mod links;
+    mod os;
     mod outages;
     mod restarts;
     mod session_outages;

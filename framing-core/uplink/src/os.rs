@@ -138,10 +138,7 @@ impl Split for OsTcp {
 
     fn split<'s, 'a>(
         connection: &'s mut OsConnection,
-    ) -> (
-        impl Read<Error = ErrorKind>,
-        impl Write<Error = ErrorKind>,
-    )
+    ) -> (impl Read<Error = ErrorKind>, impl Write<Error = ErrorKind>)
     where
         Self: 'a,
         'a: 's,
