@@ -345,3 +345,128 @@ fn copy(to: Option<&mut [u8]>, from: &[u8]) {
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::VecDeque;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEN: usize = 37;
+
+    /// What is done to a ring.
+    #[derive(Clone, Debug)]
+    enum Call {
+        Push(Vec<u8>),
+        Take,
+        /// A message is taken after another one was pushed, as by an interrupt.
+        TakeAfterPush(Vec<u8>),
+    }
+
+    fn call() -> impl Strategy<Value = Call> {
+        let message = || proptest::collection::vec(any::<u8>(), 0..LEN + 2);
+        prop_oneof![
+            3 => message().prop_map(Call::Push),
+            2 => Just(Call::Take),
+            1 => message().prop_map(Call::TakeAfterPush),
+        ]
+    }
+
+    /// The same, with a queue of messages.
+    struct Model {
+        messages: VecDeque<Vec<u8>>,
+        counts: RingCounts,
+        is_refusing: bool,
+    }
+
+    impl Model {
+        fn push(&mut self, message: &[u8]) {
+            let used = |messages: &VecDeque<Vec<u8>>| -> usize {
+                messages.iter().map(|it| it.len() + HEADER_LEN).sum()
+            };
+            let needed = message.len() + HEADER_LEN;
+            let is_full = LEN < used(&self.messages) + needed;
+            if message.is_empty() || LEN < needed || self.is_refusing && is_full {
+                self.counts.refused += 1;
+                return;
+            }
+            while LEN < used(&self.messages) + needed {
+                self.messages.pop_front();
+                self.counts.dropped += 1;
+            }
+            self.messages.push_back(message.to_vec());
+        }
+    }
+
+    fn taken(ring: &Ring<LEN>, front: Option<Front>) -> Option<Vec<u8>> {
+        ring.take(front?, |parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_ring_does_what_a_queue_of_messages_does(
+            calls in proptest::collection::vec(call(), 0..200),
+            is_refusing in any::<bool>(),
+        ) {
+            let ring = Ring::<LEN>::new(if is_refusing { Full::Refuse } else { Full::DropOldest });
+            let mut model = Model {
+                messages: VecDeque::new(),
+                counts: RingCounts::default(),
+                is_refusing,
+            };
+            for call in calls {
+                match call {
+                    Call::Push(message) => {
+                        let (start, end) = message.split_at(message.len() / 2);
+                        let _ = ring.push_parts(&[start, end]);
+                        model.push(&message);
+                    }
+                    Call::Take => prop_assert_eq!(taken(&ring, ring.front()), model.messages.pop_front()),
+                    Call::TakeAfterPush(message) => {
+                        let front = ring.front();
+                        let before = model.counts.dropped;
+                        let _ = ring.push(&message);
+                        model.push(&message);
+                        // If the message was dropped meanwhile, nothing is taken.
+                        let is_there = front.is_some() && model.counts.dropped == before;
+                        let wanted = if is_there { model.messages.pop_front() } else { None };
+                        prop_assert_eq!(taken(&ring, front), wanted);
+                    }
+                }
+                let waiting = model.messages.len() as u32;
+                prop_assert_eq!(ring.counts(), RingCounts { waiting, ..model.counts });
+                let len = model.messages.front().map(Vec::len);
+                prop_assert_eq!(ring.front().map(|front| front.len), len);
+            }
+            ring.close();
+            prop_assert!(ring.push(b"late").is_err());
+            prop_assert_eq!(ring.is_ended(), model.messages.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_tail_and_the_counts_show_what_was_lost() {
+        use crate::source::{RingSource, Source as _, TAIL_MAX};
+
+        fn tail(lost: u32, tail: &mut [u8; TAIL_MAX]) -> usize {
+            tail[..4].copy_from_slice(&lost.to_be_bytes());
+            4
+        }
+        let ring = Ring::<24>::new(Full::DropOldest);
+        let mut source = RingSource::<24, 8>::new(&ring).with_tail(tail);
+        for message in [&b"one"[..], b"two", b"three", b"too long to send", b"last"] {
+            let _ = ring.push(message);
+        }
+        // Of `too long to send`, with its tail, the source has no room, and counts it.
+        assert_eq!(source.peek(), Some(&b"last\0\0\0\x04"[..]));
+        assert_eq!(ring.lost(), 4);
+        assert_eq!((source.left(), source.unsent()), (1, 5));
+        source.sent();
+        assert_eq!((source.left(), source.taken(), source.unsent()), (0, 1, 4));
+    }
+}
