@@ -2,7 +2,7 @@
 //! `framing_uplink::logs::Logs`.
 //!
 //! A frame that does not fit the ring is dropped whole and counted. Messages mark where frames end, so defmt's own encoding
-//! (rzCOBS) is not needed: the feature is `encoding-raw`. A decoder needs the image that the frames come from; the build id
+//! (rzCOBS) is not needed: enable the feature `encoding-raw`, without which a host cannot decode the frames. A decoder needs the image that the frames come from; the build id
 //! identifies it.
 //!
 //! Link with `-Tdefmt.x -Tbuild-id.x --build-id=sha1`; the build script adds the folder of `build-id.x` to the search path.
