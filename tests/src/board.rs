@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use crate::process::{Ended, Process, Server};
 use crate::skip::skipped;
 
-/// Number of samples that the board keeps while there is no connection.
+/// Upper bound of the samples that the ring of the board holds while there is no connection.
 pub const QUEUE_LEN: u64 = 32;
 /// Size of the send buffer of a board's connection: bytes that the connection has taken and may not have sent.
 pub const SEND_BUFFER_LEN: u64 = 1024;

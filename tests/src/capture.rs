@@ -37,7 +37,7 @@ pub struct Flow {
     next: [u32; 2],
 }
 
-/// Who sends.
+/// The sender of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The device, which connects.

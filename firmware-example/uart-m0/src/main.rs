@@ -40,7 +40,7 @@ struct Uart;
 impl Uart {
     /// The next byte to send.
     const DATA: *mut u32 = 0x4000_4000 as *mut u32;
-    /// Bit 0: the previous byte has not been sent yet.
+    /// Bit 0: the transmitter is busy with the previous byte.
     const STATE: *const u32 = 0x4000_4004 as *const u32;
     /// Bit 0: transmitter on.
     const CONTROL: *mut u32 = 0x4000_4008 as *mut u32;

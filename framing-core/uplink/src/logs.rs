@@ -13,7 +13,7 @@ use crate::stop::Stop;
     reason = "for a single-threaded executor, as in embedded-io-async"
 )]
 pub trait LogFrames {
-    /// Takes the oldest frame; returns its length. `None` if there is none.
+    /// Takes the oldest frame; returns its length, or `None` if no frame waits.
     fn take(&self, frame: &mut [u8]) -> Option<usize>;
 
     /// Whether there is no complete frame.
@@ -25,8 +25,8 @@ pub trait LogFrames {
     /// Waits for a frame. Dropping the future changes nothing.
     async fn ready(&self);
 
-    /// What identifies the image, by which a decoder finds the texts: the content of the section `.note.gnu.build-id`. Empty if
-    /// there is none.
+    /// The content of the section `.note.gnu.build-id`, by which a decoder finds the texts of the image; empty without that
+    /// section.
     fn build_id(&self) -> &[u8];
 }
 
