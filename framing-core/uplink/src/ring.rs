@@ -166,14 +166,7 @@ impl<const N: usize> Ring<N> {
     /// Number of messages that will not arrive, or only perhaps: dropped or refused by the ring, or given up by the session
     /// that empties it.
     pub fn lost(&self) -> u32 {
-        let beyond = self.with(|state| state.beyond.lost);
-        self.own_lost().saturating_add(beyond)
-    }
-
-    /// Number of messages that the ring has dropped or refused.
-    pub(crate) fn own_lost(&self) -> u32 {
-        let counts = self.counts();
-        counts.dropped.saturating_add(counts.refused)
+        self.with(|state| state.counts.lost().saturating_add(state.beyond.lost))
     }
 
     /// The host's time at `uptime_us` of the device, in ns since 1970; `None` until the host of a session has said it.
@@ -247,6 +240,13 @@ impl<const N: usize> Ring<N> {
 
     fn with<R>(&self, f: impl FnOnce(&mut State<N>) -> R) -> R {
         self.state.lock(|state| f(&mut state.borrow_mut()))
+    }
+}
+
+impl RingCounts {
+    /// Messages that the ring has dropped or refused.
+    pub(crate) const fn lost(&self) -> u32 {
+        self.dropped.saturating_add(self.refused)
     }
 }
 

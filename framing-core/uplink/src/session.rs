@@ -103,7 +103,7 @@ impl<'m> Session<'m> {
         let report = self.report();
         let counts = ring.counts();
         SessionReport {
-            refused: (report.refused.saturating_add(counts.dropped)).saturating_add(counts.refused),
+            refused: report.refused.saturating_add(counts.lost()),
             left: report.left.saturating_add(counts.waiting),
             ..report
         }

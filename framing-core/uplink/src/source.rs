@@ -167,7 +167,7 @@ impl<const N: usize, const M: usize> Source for RingSource<'_, N, M> {
     }
 }
 
-/// The tail of a message; empty if there is none.
+/// The tail of a message; empty without a `tail`.
 pub(crate) fn tail_of(tail: Option<Tail>, lost: u32, bytes: &mut [u8; TAIL_MAX]) -> &[u8] {
     let len = tail.map_or(0, |tail| tail(lost, bytes));
     bytes.get(..len).unwrap_or_default()

@@ -80,10 +80,10 @@ impl<'m> Outbox<'m> {
         front: Front,
     ) -> bool {
         let was_whole = sender.unacknowledged().lost == 0;
-        let report = &mut self.report;
+        let lost = ring.counts().lost().saturating_add(self.lost());
         let mut tail = [0; TAIL_MAX];
-        let own = report.given_up.saturating_add(report.refused);
-        let tail = tail_of(self.tail, ring.own_lost().saturating_add(own), &mut tail);
+        let tail = tail_of(self.tail, lost, &mut tail);
+        let report = &mut self.report;
         match sender.make_room(front.len.saturating_add(tail.len())) {
             Ok(0) => {}
             Ok(dropped) => {
@@ -117,8 +117,13 @@ impl<'m> Outbox<'m> {
         ring.note(Beyond {
             host: self.host,
             held: sender.unacknowledged().blocks,
-            lost: self.report.given_up.saturating_add(self.report.refused),
+            lost: self.lost(),
         });
+    }
+
+    /// Messages that the session gave up or refused.
+    const fn lost(&self) -> u32 {
+        self.report.given_up.saturating_add(self.report.refused)
     }
 
     /// The host continues the session. Its clock may be another one, so the estimate of its time begins anew.
