@@ -164,7 +164,7 @@ checked! {
     /// let mut reader = Reader::new(&wire[..], CobsCrc32, [0; CobsCrc32::buffer_len(9)]);
     /// assert_eq!(reader.receive(), Ok(Received::Message(b"123456789")));
     /// // The last byte of the second message was damaged.
-    /// let fault = Fault::BadChecksum { want: 0xa2fd_089c, found: Some(0xcbf4_3926) };
+    /// let fault = Fault::BadChecksum { want: 0xb228_8182, found: Some(0xcbf4_3926) };
     /// assert_eq!(reader.receive(), Err(ReceiveError::Fault(fault)));
     /// ```
     CobsCrc32, CobsCrc32Pieces, Crc32, "cobs-crc32", 11;
