@@ -20,6 +20,9 @@
     clippy::panic
 )]
 
+#[cfg(feature = "embassy")]
+pub mod board;
+
 mod sample;
 mod sampler;
 
