@@ -1,0 +1,9 @@
+//! Passes the memory layout and the linker scripts to the linker.
+
+fn main() {
+    println!("cargo:rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
+    println!("cargo:rerun-if-changed=memory.x");
+    for argument in ["--nmagic", "-Tlink.x", "-Tlink-rp.x"] {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
+}
