@@ -1,4 +1,4 @@
-//! Firmware in QEMU: [`image`] finds an image that `firmware-example/size` has built, and [`Board`] runs it.
+//! Firmware in QEMU: [`image`] finds an image that `firmware-example/size` or `boards` has built, and [`Board`] runs it.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -16,7 +16,6 @@ pub const QUEUE_LEN: u64 = 32;
 /// Size of the send buffer of a board's connection: bytes that the connection has taken and may not have sent.
 pub const SEND_BUFFER_LEN: u64 = 1024;
 
-const QEMU: &str = "qemu-system-arm";
 /// The environment variable that names the folder of images, in place of `firmware-example/target`.
 const IMAGES: &str = "FIRMWARE_TARGET_DIR";
 
@@ -25,28 +24,36 @@ pub fn firmware() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-example")
 }
 
-/// The image of `mps2-an386` or `uart-m0`. Reports that the test `name` is skipped if the image is missing or older than
-/// its source, or if QEMU is missing.
+/// The image of `mps2-an386`, `rv32-virt` or `uart-m0`. Reports that the test `name` is skipped if the image is missing or older
+/// than its source, or if QEMU is missing.
 pub fn image(name: &str, board: &str) -> Option<PathBuf> {
-    let found = built(board).and_then(|image| match Command::new(QEMU).arg("--version").output() {
+    let qemu = match board {
+        "rv32-virt" => "qemu-system-riscv32",
+        _ => "qemu-system-arm",
+    };
+    let found = built(board).and_then(|image| match Command::new(qemu).arg("--version").output() {
         Ok(_) => Ok(image),
-        Err(error) => Err(format!("{QEMU}: {error}; `tests/run` installs it")),
+        Err(error) => Err(format!("{qemu}: {error}; `tests/run` installs it")),
     });
     found.map_err(|reason| skipped(name, reason)).ok()
 }
 
 /// The path of a board's image, or why it cannot be used.
 fn built(board: &str) -> Result<PathBuf, String> {
-    let target = match board {
-        "uart-m0" => "thumbv6m-none-eabi",
-        _ => "thumbv7em-none-eabihf",
+    let (target, builder) = match board {
+        "rv32-virt" => (
+            "riscv32imac-unknown-none-elf",
+            "`firmware-example/boards rv32-virt`",
+        ),
+        "uart-m0" => ("thumbv6m-none-eabi", "`firmware-example/size`"),
+        _ => ("thumbv7em-none-eabihf", "`firmware-example/size`"),
     };
     let folder = std::env::var_os(IMAGES).map_or_else(|| firmware().join("target"), PathBuf::from);
     let image = folder.join(target).join("release").join(board);
     let changed = |path: &Path| path.metadata().and_then(|it| it.modified());
     let Ok(linked) = changed(&image) else {
         return Err(format!(
-            "the image of {board} is missing; `firmware-example/size` builds it"
+            "the image of {board} is missing; {builder} builds it"
         ));
     };
     // Cargo lists the sources of an image beside it, in the form of a rule of `make`.
@@ -57,7 +64,7 @@ fn built(board: &str) -> Result<PathBuf, String> {
         .find(|source| !changed(Path::new(source)).is_ok_and(|changed| changed <= linked));
     match newer {
         Some(source) => Err(format!(
-            "the image of {board} is older than {source}; `firmware-example/size` builds it"
+            "the image of {board} is older than {source}; {builder} builds it"
         )),
         None => Ok(image),
     }

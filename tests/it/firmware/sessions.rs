@@ -157,6 +157,25 @@ fn a_session_acknowledges_every_sample_and_stamps_them_with_the_time_of_the_host
 }
 
 #[test]
+fn a_risc_v_core_sends_its_samples_over_a_session() {
+    let name = "a_risc_v_core_sends_its_samples_over_a_session";
+    let Some(image) = image(name, "rv32-virt") else {
+        return;
+    };
+    let host = ControlledHost::start();
+    host.set_syncs(true);
+    let ended = Board::start(&image, &[format!("telemetry={}", host.port())]).end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let printed = ended.stdout_text();
+    assert!(
+        printed.contains("acknowledged: 20, given_up: 0,"),
+        "{printed}"
+    );
+    assert_eq!(host.device(), "rv32-virt");
+    assert_runs(&host, &[20]);
+}
+
+#[test]
 fn resets_of_the_board_lose_and_repeat_nothing() {
     let name = "resets_of_the_board_lose_and_repeat_nothing";
     let Some(image) = image(name, "mps2-an386") else {
