@@ -1,5 +1,5 @@
 /* Calls the functions of docs/send-from/c/blocks_session.h in random order, with random frames of the host, and checks the ring
- * after each call. The sanitizers find bad accesses.
+ * after each call; and frames messages without a session. The sanitizers find bad accesses.
  *
  * session_any SEEDS: prints how many frames were accepted. */
 #include <stdio.h>
@@ -84,8 +84,30 @@ static void receive(void)
     if (status != BLOCKS_OK) blocks_closed(&session, status, below(100000000));
 }
 
+/* Frames messages into buffers of the longest frame, and of one byte less. */
+static void frames(void)
+{
+    static uint8_t payload[600];
+    memset(payload, 1, sizeof payload);
+    for (uint32_t len = 0; len <= sizeof payload; len++) {
+        size_t block_max = BLOCKS_BLOCK_MAX(len), cobs_max = BLOCKS_COBS_CRC32_MAX(len);
+        uint8_t *out = malloc(cobs_max + 1);
+        expect(out != NULL, "memory");
+        out[block_max] = out[cobs_max] = 0xA5;
+        expect(blocks_put_block(out, block_max, payload, len) == block_max, "a block fits");
+        expect(out[block_max] == 0xA5, "a block ends in its buffer");
+        expect(blocks_put_block(out, block_max - 1, payload, len) == 0, "a block does not fit");
+        size_t used = blocks_put_cobs_crc32(out, cobs_max, payload, len);
+        expect(0 < used && used <= cobs_max && used + 1 >= cobs_max, "a frame fits");
+        expect(out[cobs_max] == 0xA5 && out[used - 1] == 0, "a frame ends in its buffer");
+        expect(blocks_put_cobs_crc32(out, cobs_max - 1, payload, len) == 0, "a frame does not fit");
+        free(out);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    frames();
     unsigned long seeds = argc == 2 ? strtoul(argv[1], NULL, 10) : 0;
     for (unsigned long seed = 0; seed < seeds; seed++) {
         random_state = seed;

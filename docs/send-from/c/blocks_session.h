@@ -1,5 +1,6 @@
 /* Sends messages over an acknowledged session of `blocks`, as docs/sessions.md describes it: a state machine without I/O,
- * without heap and without floating point, in C99. Start with `blocks_init`.
+ * without heap and without floating point, in C99. Start with `blocks_init`. Without a session, `blocks_put_block` and
+ * `blocks_put_cobs_crc32` frame one message.
  *
  *     static uint8_t ring[4096];
  *     static struct blocks_session session;
@@ -23,6 +24,9 @@
 #define BLOCKS_HEAD_MAX (4 + 48 + BLOCKS_DEVICE_MAX) /* HELLO, the longest */
 #define BLOCKS_WELCOME_TIMEOUT_MS 10000u
 #define BLOCKS_NEVER UINT32_MAX
+/* The longest frames of a payload of `len` bytes, without a session. */
+#define BLOCKS_BLOCK_MAX(len) ((len) + 4u)
+#define BLOCKS_COBS_CRC32_MAX(len) ((len) + 4u + ((len) + 3u) / 254u + 2u)
 
 enum blocks_pushed { BLOCKS_KEPT, BLOCKS_FULL, BLOCKS_TOO_LONG };
 
@@ -116,6 +120,14 @@ static inline uint32_t blocks_closed(struct blocks_session *s, enum blocks_statu
 /* The least time to wait before the next attempt. */
 static inline uint32_t blocks_retry_ms(const struct blocks_session *s) { return s->closing_retry_s * 1000u; }
 
+/* Frames a message of the framing `blocks`, for a connection without a session. `out` has `size` bytes and does not overlap the
+ * payload. Returns the length of the frame; 0 if `size` is less than BLOCKS_BLOCK_MAX(len). A `len` of 0 is the end of the series. */
+static inline size_t blocks_put_block(void *out, size_t size, const void *payload, uint32_t len);
+
+/* Frames a message of the framing `cobs-crc32`, for a serial line, in the same way: 0 if `size` is less than
+ * BLOCKS_COBS_CRC32_MAX(len). */
+static inline size_t blocks_put_cobs_crc32(void *out, size_t size, const void *payload, uint32_t len);
+
 /* Helpers: private. */
 
 static inline void blocks_put(uint8_t *at, unsigned len, uint64_t value)
@@ -187,13 +199,17 @@ static inline bool blocks_drop(struct blocks_session *s)
     return true;
 }
 
+static inline uint32_t blocks_crc32_next(uint32_t crc, uint8_t byte)
+{
+    crc ^= byte;
+    for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    return crc;
+}
+
 static inline uint32_t blocks_crc32(const struct blocks_session *s, uint32_t offset, uint32_t len)
 {
     uint32_t crc = UINT32_MAX;
-    for (uint32_t i = 0; i < len; i++) {
-        crc ^= s->ring[blocks_place(s, offset + i)];
-        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
-    }
+    for (uint32_t i = 0; i < len; i++) crc = blocks_crc32_next(crc, s->ring[blocks_place(s, offset + i)]);
     return ~crc;
 }
 
@@ -472,6 +488,41 @@ static inline uint32_t blocks_closed(struct blocks_session *s, enum blocks_statu
     default:
         return backoff_ms;
     }
+}
+
+static inline size_t blocks_put_block(void *out, size_t size, const void *payload, uint32_t len)
+{
+    if (size < 4 || size - 4 < len) return 0;
+    blocks_put((uint8_t *)out, 4, len);
+    if (len > 0) memcpy((uint8_t *)out + 4, payload, len);
+    return (size_t)4 + len;
+}
+
+static inline size_t blocks_put_cobs_crc32(void *out, size_t size, const void *payload, uint32_t len)
+{
+    uint8_t *bytes = (uint8_t *)out, check[4];
+    const uint8_t *from = (const uint8_t *)payload;
+    uint32_t crc = UINT32_MAX;
+    size_t code_at = 0, at = 1; /* of the group that is open: its code, its next byte */
+    if (size < 6 || size - 6 < len || size - 6 - len < ((size_t)len + 3) / 254) return 0;
+    for (uint32_t i = 0; i < len; i++) crc = blocks_crc32_next(crc, from[i]);
+    blocks_put(check, 4, ~crc);
+    for (size_t i = 0; i < (size_t)len + 4; i++) {
+        uint8_t byte = i < len ? from[i] : check[i - len];
+        if (at - code_at == 255) { /* a group of 254 bytes that no zero follows */
+            bytes[code_at] = 255;
+            code_at = at++;
+        }
+        if (byte != 0) {
+            bytes[at++] = byte;
+        } else {
+            bytes[code_at] = (uint8_t)(at - code_at);
+            code_at = at++;
+        }
+    }
+    bytes[code_at] = (uint8_t)(at - code_at);
+    bytes[at++] = 0;
+    return at;
 }
 
 #endif
