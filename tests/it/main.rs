@@ -177,13 +177,17 @@ mod service {
 /// nothing is recorded twice.
 mod sessions {
     mod any_calls;
+    mod compiled;
     mod cuts;
     mod disk_full;
     mod failed_syncs;
+    mod first_messages;
     mod flood;
+    mod frames;
     mod hasten;
     mod hosts;
     mod kill;
+    mod languages;
     mod link;
     mod many;
     mod outages;

@@ -2,7 +2,7 @@
 
 use blocksd_tests::process::finish;
 
-use super::senders::Compiled;
+use super::compiled::Compiled;
 
 #[test]
 fn any_calls_and_frames_keep_the_ring_of_the_sender_in_c() {

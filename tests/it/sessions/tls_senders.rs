@@ -10,8 +10,9 @@ use blocksd_tests::process::{Ended, Process, wait_until};
 use blocksd_tests::recording_daemon::RecordingDaemon;
 use blocksd_tests::session_host::RecordingHost;
 
+use super::languages::SenderProgram;
 use super::peer_host::PeerHost as _;
-use super::senders::{Compiled, PYTHON_SENDER, messages};
+use super::senders::messages;
 
 /// The device id.
 const DEVICE: &str = "device-1";
@@ -21,13 +22,6 @@ const OLD_TEXT: &str = "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem
     [default]\nMaxProtocol = TLSv1.2\n";
 /// Messages of a test.
 const MESSAGES: usize = 400;
-
-/// A sender, and the program if it is in C.
-#[derive(Debug)]
-enum Sender {
-    Python,
-    C(Compiled),
-}
 
 /// Files and names of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -42,62 +36,44 @@ struct Tls<'a> {
     /// The longest wait between two attempts; after a refusal it is ten times as long.
     backoff_ms: u32,
     timeout_s: u32,
-    /// A configuration of OpenSSL that both senders read.
+    /// A configuration of OpenSSL.
     config: Option<&'a str>,
 }
 
-impl Sender {
-    /// Runs `check` with each sender, at the same time.
-    #[track_caller]
-    fn each(name: &str, check: impl Fn(&Self) + Sync) {
-        let mut all = vec![Self::Python];
-        all.extend(Compiled::within_tls(name, "docs/send-from/c/send.c").map(Self::C));
-        let check = &check;
-        thread::scope(|scope| {
-            for sender in &all {
-                scope.spawn(move || check(sender));
-            }
-        });
-    }
+/// Runs `check` with each program, at the same time.
+#[track_caller]
+fn each(name: &str, check: impl Fn(&SenderProgram) + Sync) {
+    let check = &check;
+    thread::scope(|scope| {
+        for program in SenderProgram::all_with_tls(name) {
+            scope.spawn(move || check(program));
+        }
+    });
+}
 
-    /// Starts it.
-    fn start(&self, fleet: &Fleet, to: SocketAddr, tls: Tls<'_>) -> Process {
-        let (mut command, names) = match self {
-            Self::Python => {
-                let mut command = Command::new("python3");
-                command.args(["-B", PYTHON_SENDER, "--timeout"]);
-                command.arg(tls.timeout_s.to_string());
-                command.arg("--backoff-max");
-                command.arg((f64::from(tls.backoff_ms) / 1e3).to_string());
-                let names = ["--tls-ca", "--tls-cert", "--tls-key", "--tls-name"];
-                (command, names)
-            }
-            Self::C(program) => {
-                let mut command = program.command();
-                command.args(["-t", &tls.timeout_s.to_string()]);
-                command.args(["-b", &tls.backoff_ms.to_string()]);
-                (command, ["-C", "-c", "-k", "-n"])
-            }
-        };
-        command.arg(names[0]).arg(tls.ca);
-        if let Some(file) = tls.file {
-            command
-                .arg(names[1])
-                .arg(fleet.path(&format!("{file}.pem")));
-            command
-                .arg(names[2])
-                .arg(fleet.path(&format!("{file}.key")));
-        }
-        if let Some(name) = tls.name {
-            command.args([names[3], name]);
-        }
+/// Starts a sender.
+fn start(program: &SenderProgram, fleet: &Fleet, to: SocketAddr, tls: Tls<'_>) -> Process {
+    let (mut command, names) = program.send_tls(tls.timeout_s, tls.backoff_ms);
+    command.arg(names[0]).arg(tls.ca);
+    if let Some(file) = tls.file {
         command
-            .arg(format!("{}:{}", tls.host, to.port()))
-            .arg(DEVICE);
-        command.envs(tls.config.map(|it| ("OPENSSL_CONF", fleet.path(it))));
-        command.current_dir(env!("CARGO_MANIFEST_DIR"));
-        Process::start(command)
+            .arg(names[1])
+            .arg(fleet.path(&format!("{file}.pem")));
+        command
+            .arg(names[2])
+            .arg(fleet.path(&format!("{file}.key")));
     }
+    if let Some(name) = tls.name {
+        command.args([names[3], name]);
+    }
+    command
+        .arg(format!("{}:{}", tls.host, to.port()))
+        .arg(DEVICE);
+    command.envs(tls.config.map(|it| ("OPENSSL_CONF", fleet.path(it))));
+    // Node.js sets its own versions.
+    let is_old = tls.config == Some(OLD);
+    command.envs(is_old.then_some(("NODE_OPTIONS", "--tls-max-v1.2")));
+    Process::start(command)
 }
 
 impl<'a> Tls<'a> {
@@ -168,12 +144,17 @@ fn assert_refused(ended: &Ended, whys: &[&str]) {
 fn each_message_is_recorded_once_over_tls_across_a_kill_of_the_daemon() {
     let name = "each_message_is_recorded_once_over_tls_across_a_kill_of_the_daemon";
     let (fleet, _) = fleet();
-    Sender::each(name, |sender| {
+    each(name, |sender| {
         let mut host = host(&fleet, "");
         let sent = messages(MESSAGES);
         let (before, after) = sent.split_at(MESSAGES / 2);
         let ca = fleet.path("ca.pem");
-        let mut sending = sender.start(&fleet, RecordingHost::address(&host), Tls::good(&ca));
+        let mut sending = start(
+            sender,
+            &fleet,
+            RecordingHost::address(&host),
+            Tls::good(&ca),
+        );
         sending.write_part(&lines(before));
         wait_until("a part is recorded", || {
             host.recorded(DEVICE).len() >= MESSAGES / 4
@@ -181,7 +162,7 @@ fn each_message_is_recorded_once_over_tls_across_a_kill_of_the_daemon() {
         RecordingHost::restart(&mut host);
         sending.write(&lines(after));
         let ended = sending.end();
-        assert_eq!(ended.code, Some(0), "{sender:?}: {ended:?}");
+        assert_eq!(ended.code, Some(0), "{}: {ended:?}", sender.name);
         let recorded = host.end();
         recorded.assert_once(&sent);
         assert_eq!(recorded.sessions().len(), 1);
@@ -197,7 +178,7 @@ fn long_messages_are_recorded_once_over_tls() {
     let sent: Vec<_> = (0..300)
         .map(|it| format!("{it} {}", "x".repeat(it * 50)))
         .collect();
-    Sender::each(name, |sender| {
+    each(name, |sender| {
         for (config, more) in [(Some(OLD), ""), (None, ",tls-min=1.3")] {
             let host = host(&fleet, more);
             let tls = Tls {
@@ -205,11 +186,11 @@ fn long_messages_are_recorded_once_over_tls() {
                 config,
                 ..Tls::good(&ca)
             };
-            let mut sending = sender.start(&fleet, RecordingHost::address(&host), tls);
+            let mut sending = start(sender, &fleet, RecordingHost::address(&host), tls);
             sending.write(&lines(&sent));
             let ended = sending.end();
-            assert_eq!(ended.code, Some(0), "{sender:?}: {ended:?}");
-            assert_eq!(ended.stderr, "", "{sender:?}");
+            assert_eq!(ended.code, Some(0), "{}: {ended:?}", sender.name);
+            assert_eq!(ended.stderr, "", "{}", sender.name);
             host.end().assert_once(&sent);
         }
     });
@@ -220,7 +201,7 @@ fn a_sender_that_the_host_refuses_reports_it_and_waits_long() {
     let name = "a_sender_that_the_host_refuses_reports_it_and_waits_long";
     let (fleet, _) = fleet();
     let ca = fleet.path("ca.pem");
-    Sender::each(name, |sender| {
+    each(name, |sender| {
         let host = host(&fleet, "");
         for (file, whys) in [
             (Some("revoked"), &["revoked"][..]),
@@ -232,7 +213,7 @@ fn a_sender_that_the_host_refuses_reports_it_and_waits_long() {
                 file,
                 ..Tls::good(&ca).refused()
             };
-            let mut sending = sender.start(&fleet, RecordingHost::address(&host), tls);
+            let mut sending = start(sender, &fleet, RecordingHost::address(&host), tls);
             sending.write(&lines(&messages(MESSAGES)));
             assert_refused(&sending.end(), whys);
         }
@@ -245,13 +226,13 @@ fn a_sender_without_the_version_of_the_host_reports_it_and_waits_long() {
     let name = "a_sender_without_the_version_of_the_host_reports_it_and_waits_long";
     let (fleet, _) = fleet();
     let ca = fleet.path("ca.pem");
-    Sender::each(name, |sender| {
+    each(name, |sender| {
         let host = host(&fleet, ",tls-min=1.3");
         let tls = Tls {
             config: Some(OLD),
             ..Tls::good(&ca).refused()
         };
-        let mut sending = sender.start(&fleet, RecordingHost::address(&host), tls);
+        let mut sending = start(sender, &fleet, RecordingHost::address(&host), tls);
         sending.write(&lines(&messages(1)));
         assert_refused(&sending.end(), &["protocol version"]);
         assert_eq!(host.finish(), []);
@@ -263,7 +244,7 @@ fn a_sender_refuses_a_host_of_another_authority_or_name() {
     let name = "a_sender_refuses_a_host_of_another_authority_or_name";
     let (fleet, other) = fleet();
     let (ca, other_ca) = (fleet.path("ca.pem"), other.path("ca.pem"));
-    Sender::each(name, |sender| {
+    each(name, |sender| {
         let host = host(&fleet, "");
         let good = Tls::good(&ca).refused();
         let authority = Tls {
@@ -280,7 +261,7 @@ fn a_sender_refuses_a_host_of_another_authority_or_name() {
         };
         let whys = ["verify failed", "certificate", "ismatch"];
         for tls in [authority, dns, address] {
-            let mut sending = sender.start(&fleet, RecordingHost::address(&host), tls);
+            let mut sending = start(sender, &fleet, RecordingHost::address(&host), tls);
             sending.write(&lines(&messages(1)));
             assert_refused(&sending.end(), &whys);
         }
@@ -294,7 +275,7 @@ fn messages_share_records_and_close_notify_ends_them() {
     let (fleet, _) = fleet();
     let ca = fleet.path("ca.pem");
     let sent = messages(2000);
-    Sender::each(name, |sender| {
+    each(name, |sender| {
         let host = RecordingDaemon::start();
         let mut command = Command::new("python3");
         command.args(["-B", "peers/tls_records.py"]);
@@ -305,15 +286,15 @@ fn messages_share_records_and_close_notify_ends_them() {
         let port = relay.line("listening ");
         let port = port.rsplit(' ').next().unwrap().trim().parse().unwrap();
         let to = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut sending = sender.start(&fleet, to, Tls::good(&ca));
+        let mut sending = start(sender, &fleet, to, Tls::good(&ca));
         // The sender connects while it reads, so most messages wait for the handshake.
         sending.write(&lines(&sent));
-        assert_eq!(sending.end().code, Some(0), "{sender:?}");
+        assert_eq!(sending.end().code, Some(0), "{}", sender.name);
         let records = relay.line("records ");
         let words: Vec<_> = records.split_whitespace().collect();
         let count: usize = words[1].parse().unwrap();
-        assert!(count < sent.len() / 4, "{sender:?}: {records}");
-        assert_eq!(words[2], "close_notify", "{sender:?}: {records}");
+        assert!(count < sent.len() / 4, "{}: {records}", sender.name);
+        assert_eq!(words[2], "close_notify", "{}: {records}", sender.name);
         host.end().assert_once(&sent);
     });
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use blocksd_tests::process::finish;
 use blocksd_tests::programs::python;
 
-use super::senders::Compiled;
+use super::compiled::Compiled;
 
 #[test]
 fn the_sender_in_python_agrees_with_the_vectors() {

@@ -1,0 +1,88 @@
+//! Runs the commands of the pages in `docs/send-from` that lead to the first message, with a free port in place of that of the page.
+
+use std::fs;
+
+use blocksd_tests::code_blocks::{code_blocks, replace};
+use blocksd_tests::process::wait_until;
+use blocksd_tests::reserved_port::ReservedPort;
+use blocksd_tests::workplace::Workplace;
+use regex::Regex;
+
+use super::compiled::root;
+
+/// Lines of commands and code from nothing to the first message, at most.
+const LINES_MAX: usize = 20;
+/// The port of the pages.
+const PORT: &str = "1060";
+
+/// A page with the section `The first message`.
+struct Page {
+    folder: &'static str,
+    /// The program that runs its commands.
+    program: &'static str,
+    /// The file that a reader copies.
+    copied: &'static str,
+    /// The language of its code, and the file that a reader saves it as.
+    code: [&'static str; 2],
+}
+
+const PAGES: [Page; 1] = [Page {
+    folder: "docs/send-from/node",
+    program: "node",
+    copied: "blocks_session.cjs",
+    code: ["js", "first.cjs"],
+}];
+
+#[test]
+fn the_commands_of_each_page_lead_to_the_first_message() {
+    let name = "the_commands_of_each_page_lead_to_the_first_message";
+    for page in PAGES {
+        let Some(place) = Workplace::new(name, &[page.program]) else {
+            continue;
+        };
+        let source = root(page.folder).join(page.copied);
+        fs::copy(source, place.path().join(page.copied)).expect(page.copied);
+        let port = ReservedPort::take();
+        let port = port.address().port().to_string();
+        let (mut daemon, mut lines) = (None, 0);
+        for block in code_blocks(&format!("{}/README.md", page.folder)) {
+            if block.section != "The first message" {
+                continue;
+            }
+            let code = block.code.trim_end();
+            if block.language != "text" {
+                lines += code.lines().filter(|line| !line.is_empty()).count();
+            }
+            match &*block.language {
+                "sh" if code.starts_with("blocksd serve ") => {
+                    let started = place.start(&replace(code, PORT, &port));
+                    started.wait_for_error("listening on ");
+                    daemon = Some(started);
+                }
+                "sh" => {
+                    place.run("sh", &code.replace(PORT, &port));
+                }
+                "text" => {
+                    let daemon = daemon.as_ref().expect("it was started before");
+                    wait_until("the daemon prints the lines of the page", || {
+                        let printed = shape(&daemon.printed_text());
+                        shape(code).lines().all(|line| printed.contains(line))
+                    });
+                }
+                language => {
+                    assert_eq!([language, page.code[1]], page.code, "{}", page.folder);
+                    let saved = place.path().join(page.code[1]);
+                    fs::write(saved, replace(code, PORT, &port)).expect(page.code[1]);
+                }
+            }
+        }
+        assert!((3..=LINES_MAX).contains(&lines), "{}: {lines}", page.folder);
+    }
+}
+
+/// Lines without the times, ports and sessions of a run.
+fn shape(printed: &str) -> String {
+    let changing = r"\d\d:\d\d:\d\d\.\d{3}|127\.0\.0\.1:\d+|session [0-9a-f]{16}";
+    let changing = Regex::new(changing).expect("a pattern");
+    changing.replace_all(printed, "_").into_owned()
+}

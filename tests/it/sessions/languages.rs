@@ -1,0 +1,186 @@
+//! The programs of `docs/send-from` that send lines: one entry of [`PROGRAMS`] for each language.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use blocksd_tests::skip::skipped;
+
+use super::compiled::{c, root};
+use super::senders::Setup;
+
+/// Finds or compiles a program. Returns the command that runs it, or why it cannot run here.
+type Prepare = fn() -> Result<Vec<OsString>, String>;
+/// A command, or why it cannot run here.
+type Prepared = LazyLock<Result<Vec<OsString>, String>, Prepare>;
+
+/// A program that sends each line of its standard input.
+pub(super) struct SenderProgram {
+    /// The language.
+    pub(super) name: &'static str,
+    sender: Prepared,
+    spelling: Spelling,
+    framer: Framer,
+    /// Whether it sends over TLS.
+    has_tls: bool,
+    /// The command that sends over TLS, if it is not the sender.
+    tls_sender: Option<Prepared>,
+}
+
+/// The names of the options.
+#[derive(Clone, Copy)]
+enum Spelling {
+    /// Those of the program in C, which reads no long ones.
+    Short,
+    Long,
+}
+
+/// The command that frames lines without a session.
+enum Framer {
+    None,
+    /// The sender, with `--frame`.
+    Sender,
+    Other(Prepared),
+}
+
+/// All of them.
+static PROGRAMS: [SenderProgram; 3] = [
+    SenderProgram {
+        name: "C",
+        sender: LazyLock::new(|| one(c("docs/send-from/c/send.c", &[]))),
+        spelling: Spelling::Short,
+        framer: Framer::Other(LazyLock::new(|| one(c("docs/send-from/c/frame.c", &[])))),
+        has_tls: true,
+        tls_sender: Some(LazyLock::new(c_with_tls)),
+    },
+    SenderProgram::script("Python", Framer::None, || {
+        let path = root("docs/send-from/python/blocks_session.py");
+        Ok(vec!["python3".into(), "-B".into(), path.into()])
+    }),
+    SenderProgram::script("Node.js", Framer::Sender, || {
+        let path = root("docs/send-from/node/blocks_session.cjs");
+        match Command::new("node").arg("--version").output() {
+            Ok(_) => Ok(vec!["node".into(), path.into()]),
+            Err(_) => Err("`node` is missing".to_owned()),
+        }
+    }),
+];
+
+impl SenderProgram {
+    /// A program with long options.
+    const fn script(name: &'static str, framer: Framer, prepare: Prepare) -> Self {
+        Self {
+            name,
+            sender: LazyLock::new(prepare),
+            spelling: Spelling::Long,
+            framer,
+            has_tls: true,
+            tls_sender: None,
+        }
+    }
+
+    /// The programs that this machine can run. Reports that the test `name` is skipped for the others.
+    pub(super) fn all(name: &str) -> Vec<&'static Self> {
+        let all = PROGRAMS.iter();
+        all.filter(|it| it.can_run(name, &it.sender)).collect()
+    }
+
+    /// As [`all`](Self::all), the programs that send over TLS.
+    pub(super) fn all_with_tls(name: &str) -> Vec<&'static Self> {
+        let all = PROGRAMS.iter().filter(|it| it.has_tls);
+        all.filter(|it| it.can_run(name, it.tls_sender())).collect()
+    }
+
+    /// As [`all`](Self::all), the programs that frame lines, with the commands for a framing.
+    pub(super) fn all_with_frames(name: &str, framing: &str) -> Vec<(&'static Self, Command)> {
+        let all = Self::all(name).into_iter();
+        all.filter_map(|it| Some((it, it.frame(framing)?)))
+            .collect()
+    }
+
+    fn can_run(&self, name: &str, prepared: &Prepared) -> bool {
+        if let Err(reason) = &**prepared {
+            skipped(&format!("{name} ({})", self.name), reason);
+        }
+        prepared.is_ok()
+    }
+
+    fn tls_sender(&self) -> &Prepared {
+        self.tls_sender.as_ref().unwrap_or(&self.sender)
+    }
+
+    /// The command that sends lines over a session.
+    pub(super) fn send(&self, to: &str, device: &str, setup: Setup) -> Command {
+        let mut command = command(&self.sender);
+        let (room, timeout) = (setup.room.to_string(), setup.timeout_s.to_string());
+        match self.spelling {
+            Spelling::Short => {
+                command.args(["-b", "100", "-r", &room, "-t", &timeout]);
+                command.args(setup.drop_oldest.then_some("-d"));
+            }
+            Spelling::Long => {
+                command.args(["--backoff-max", "0.1", "--room", &room]);
+                command.args(["--timeout", &timeout]);
+                command.args(setup.drop_oldest.then_some("--drop-oldest"));
+            }
+        }
+        command.args([to, device]);
+        command
+    }
+
+    /// The command that sends lines over TLS, with its times, and the names of its options: the authority, the certificate, the key,
+    /// and the name of the host.
+    pub(super) fn send_tls(&self, timeout_s: u32, backoff_ms: u32) -> (Command, [&'static str; 4]) {
+        let mut command = command(self.tls_sender());
+        match self.spelling {
+            Spelling::Short => {
+                command.args(["-t", &timeout_s.to_string()]);
+                command.args(["-b", &backoff_ms.to_string()]);
+                (command, ["-C", "-c", "-k", "-n"])
+            }
+            Spelling::Long => {
+                let backoff_s = f64::from(backoff_ms) / 1e3;
+                command.args(["--timeout", &timeout_s.to_string()]);
+                command.args(["--backoff-max", &backoff_s.to_string()]);
+                let names = ["--tls-ca", "--tls-cert", "--tls-key", "--tls-name"];
+                (command, names)
+            }
+        }
+    }
+
+    fn frame(&self, framing: &str) -> Option<Command> {
+        let mut frame = match &self.framer {
+            Framer::None => return None,
+            Framer::Sender => command(&self.sender),
+            Framer::Other(framer) => command(framer),
+        };
+        let option = matches!(self.framer, Framer::Sender).then_some("--frame");
+        frame.args(option).arg(framing);
+        Some(frame)
+    }
+}
+
+fn command(prepared: &Result<Vec<OsString>, String>) -> Command {
+    let [program, args @ ..] = &prepared.as_ref().expect("it can run")[..] else {
+        unreachable!("a command names a program");
+    };
+    let mut command = Command::new(program);
+    command.args(args).env("PYTHONUTF8", "1");
+    command
+}
+
+/// A command without arguments.
+fn one(program: Result<PathBuf, String>) -> Result<Vec<OsString>, String> {
+    Ok(vec![program?.into()])
+}
+
+fn c_with_tls() -> Result<Vec<OsString>, String> {
+    let mut cc = Command::new("cc");
+    cc.args(["-E", "-x", "c", "-include", "openssl/ssl.h", "/dev/null"]);
+    if cc.output().is_ok_and(|output| !output.status.success()) {
+        return Err("OpenSSL's headers are missing (`libssl-dev`)".to_owned());
+    }
+    let last = ["-DBLOCKS_TLS", "-lssl", "-lcrypto"];
+    one(c("docs/send-from/c/send.c", &last))
+}
