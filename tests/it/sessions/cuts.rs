@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -51,6 +53,8 @@ fn cut(host: impl PeerHost, language: &Language, seed: u64) {
     };
     let limits: Vec<_> = (0..CUTS).map(|_| limit()).collect();
     eprintln!("{language:?}: {limits:?}");
+    let mut limits = limits.into_iter();
+    let limits = move || limits.next().unwrap_or([usize::MAX; 2]);
     let relay = relay(host.address(), limits, None);
     let messages = messages(300);
     let sending = language.start(relay, &messages, Setup::default());
@@ -69,7 +73,16 @@ fn kill(mut host: impl PeerHost, language: &Language) {
     };
     // The relay stops after a part of the messages, in the middle of one.
     let (stopped, is_stopped) = mpsc::channel();
-    let limits = vec![[800, usize::MAX]; KILLS];
+    let stopped = Stopped {
+        count: Arc::default(),
+        reports: stopped,
+    };
+    let count = Arc::clone(&stopped.count);
+    // A connection that reached a host just before it was killed does not count.
+    let limits = move || match count.load(Ordering::Relaxed) < KILLS {
+        true => [800, usize::MAX],
+        false => [usize::MAX; 2],
+    };
     let relay = relay(host.address(), limits, Some(stopped));
     let sending = language.start(relay, &messages, setup);
     for _ in 0..KILLS {
@@ -81,19 +94,29 @@ fn kill(mut host: impl PeerHost, language: &Language) {
     host.end().assert_once(&messages);
 }
 
-/// Forwards connections to a host, if it runs, and ends each of the first ones after this many bytes up or down. With
+/// The stops of a relay.
+#[derive(Clone)]
+struct Stopped {
+    count: Arc<AtomicUsize>,
+    reports: Sender<()>,
+}
+
+/// Forwards connections to a host, if it runs, and ends each after the number of bytes up or down that `limits` returns. With
 /// `stopped`, it reports that, and leaves the end to the host. Runs until the test ends.
-fn relay(to: SocketAddr, limits: Vec<[usize; 2]>, stopped: Option<Sender<()>>) -> SocketAddr {
+fn relay(
+    to: SocketAddr,
+    mut limits: impl FnMut() -> [usize; 2] + Send + 'static,
+    stopped: Option<Stopped>,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {
-        let mut limits = limits.into_iter();
         for sender in listener.incoming() {
             let sender = sender.expect("a connection");
             let Ok(host) = TcpStream::connect(to) else {
                 continue;
             };
-            let [up, down] = limits.next().unwrap_or([usize::MAX; 2]);
+            let [up, down] = limits();
             let stopped = stopped.clone();
             let pair = (sender.try_clone(), host.try_clone());
             let (sender_too, host_too) = (pair.0.expect("a copy"), pair.1.expect("a copy"));
@@ -105,7 +128,7 @@ fn relay(to: SocketAddr, limits: Vec<[usize; 2]>, stopped: Option<Sender<()>>) -
 }
 
 /// Forwards up to `limit` bytes, then ends both directions, or reports it.
-fn forward(mut from: TcpStream, mut to: TcpStream, mut limit: usize, stopped: Option<Sender<()>>) {
+fn forward(mut from: TcpStream, mut to: TcpStream, mut limit: usize, stopped: Option<Stopped>) {
     let mut buffer = [0; 4096];
     while 0 < limit {
         let room = limit.min(buffer.len());
@@ -118,7 +141,8 @@ fn forward(mut from: TcpStream, mut to: TcpStream, mut limit: usize, stopped: Op
         limit -= len;
     }
     if let (0, Some(stopped)) = (limit, stopped) {
-        return stopped.send(()).expect("the test waits");
+        stopped.count.fetch_add(1, Ordering::Relaxed);
+        return stopped.reports.send(()).expect("the test waits");
     }
     for stream in [from, to] {
         // Fails if the other thread was faster.
