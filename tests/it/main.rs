@@ -177,8 +177,10 @@ mod service {
 /// nothing is recorded twice.
 mod sessions {
     mod any_calls;
+    mod arduino;
     mod compiled;
     mod cuts;
+    mod dialects;
     mod disk_full;
     mod failed_syncs;
     mod first_messages;
@@ -190,6 +192,7 @@ mod sessions {
     mod languages;
     mod link;
     mod many;
+    mod microcontrollers;
     mod outages;
     mod peer_host;
     mod refusals;

@@ -118,7 +118,13 @@ static inline uint32_t blocks_silence_max_ms(const struct blocks_session *s);
 static inline uint32_t blocks_closed(struct blocks_session *s, enum blocks_status status, uint64_t uptime_us);
 
 /* The least time to wait before the next attempt. */
-static inline uint32_t blocks_retry_ms(const struct blocks_session *s) { return s->closing_retry_s * 1000u; }
+static inline uint32_t blocks_retry_ms(const struct blocks_session *s) { return (uint32_t)s->closing_retry_s * 1000u; }
+
+/* Chooses the time to wait: `wait_ms` is the result of `blocks_closed`, `random` any number. */
+static inline uint32_t blocks_wait_ms(const struct blocks_session *s, uint32_t wait_ms, uint32_t random);
+
+/* A number for `blocks_wait_ms`, for a device without a random generator: from its id, its clock, and the number before. */
+static inline uint32_t blocks_random(const struct blocks_session *s, uint32_t before, uint64_t uptime_us);
 
 /* Frames a message of the framing `blocks`, for a connection without a session. `out` has `size` bytes and does not overlap the
  * payload. Returns the length of the frame; 0 if `size` is less than BLOCKS_BLOCK_MAX(len). A `len` of 0 is the end of the series. */
@@ -488,6 +494,19 @@ static inline uint32_t blocks_closed(struct blocks_session *s, enum blocks_statu
     default:
         return backoff_ms;
     }
+}
+
+static inline uint32_t blocks_wait_ms(const struct blocks_session *s, uint32_t wait_ms, uint32_t random)
+{
+    wait_ms -= random % (wait_ms / 2 + 1);
+    return wait_ms < blocks_retry_ms(s) ? blocks_retry_ms(s) : wait_ms;
+}
+
+static inline uint32_t blocks_random(const struct blocks_session *s, uint32_t before, uint64_t uptime_us)
+{
+    uint32_t hash = before ^ (uint32_t)(uptime_us & UINT32_MAX);
+    for (uint8_t i = 0; i < s->device_len; i++) hash = (hash ^ (uint8_t)s->device[i]) * 16777619u; /* FNV-1a */
+    return hash ^ hash >> 16;
 }
 
 static inline size_t blocks_put_block(void *out, size_t size, const void *payload, uint32_t len)

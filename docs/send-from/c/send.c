@@ -445,11 +445,10 @@ int main(int argc, char **argv)
 
     while (!is_complete() && clock_us() < until_us) {
         enum blocks_status status = connect_and_run(host, port, name != NULL ? name : host);
-        uint64_t wait_ms = blocks_closed(&session, status, clock_us());
+        uint32_t wait_ms = blocks_closed(&session, status, clock_us());
         if (is_refused) wait_ms = session.backoff_long_ms;
-        wait_ms -= (uint64_t)rand() % (wait_ms / 2 + 1);
-        if (wait_ms < blocks_retry_ms(&session)) wait_ms = blocks_retry_ms(&session);
-        for (uint64_t again_us = clock_us() + wait_ms * 1000, now_us; (now_us = clock_us()) < again_us;) {
+        wait_ms = blocks_wait_ms(&session, wait_ms, (uint32_t)rand());
+        for (uint64_t again_us = clock_us() + wait_ms * 1000ull, now_us; (now_us = clock_us()) < again_us;) {
             if (is_complete() || until_us < now_us) break;
             push_lines();
             wait_for(0, (again_us - now_us) / 1000 + 1);

@@ -1,9 +1,11 @@
-//! Programs in C that tests compile, without a warning: [`c`] and [`Compiled`].
+//! Programs in C that tests compile, without a warning: [`c`], [`compile`] and [`Compiled`].
 
 use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,15 +15,7 @@ use tempfile::TempDir;
 /// Options with which a bad access and undefined behaviour end the program.
 const SANITIZERS: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover"];
 /// Options of the compiler: no warning is accepted.
-const STRICT: [&str; 7] = [
-    "-std=c99",
-    "-Wall",
-    "-Wextra",
-    "-Wpedantic",
-    "-Werror",
-    "-Wconversion",
-    "-g",
-];
+pub(super) const STRICT: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wconversion"];
 
 /// A program in C.
 #[derive(Debug)]
@@ -55,25 +49,42 @@ impl Compiled {
 pub(super) fn c(source: &str, last: &[&str]) -> Result<PathBuf, String> {
     let source_path = root(source);
     let name = source_path.file_stem().expect("a file").to_string_lossy();
-    kept(&name, last, &[source, "docs/send-from/c"], |part| {
-        let compile = |more: &[&str]| {
-            let mut command = Command::new("cc");
-            command.args(STRICT).args(more);
-            command.arg("-o").arg(part).arg(&source_path).args(last);
-            command.output()
-        };
-        let Ok(sanitized) = compile(&SANITIZERS) else {
-            return Err("there is no C compiler `cc`".to_owned());
-        };
-        if !sanitized.status.success() {
-            // The libraries of the sanitizers can be missing.
-            let plain = compile(&[]).expect("a compiler");
-            let errors = String::from_utf8_lossy(&plain.stderr);
-            assert!(plain.status.success(), "{errors}");
-            ran(&name, "the program in C without sanitizers");
-        }
-        Ok(())
+    let folders = [source, "docs/send-from/c", "tests/peers/lines.h"];
+    kept(&name, last, &folders, |part| {
+        let last = last.iter().map(OsString::from);
+        let args: Vec<_> = iter::once(source_path.clone().into()).chain(last).collect();
+        compile(&name, ["cc", "-std=c99"], part, &args)
     })
+}
+
+/// Compiles with a compiler and a standard, without a warning.
+///
+/// # Panics
+/// If the compiler refuses the source.
+#[track_caller]
+pub(super) fn compile(
+    name: &str,
+    [compiler, standard]: [&str; 2],
+    part: &Path,
+    args: &[OsString],
+) -> Result<(), String> {
+    let compile = |more: &[&str]| {
+        let mut command = Command::new(compiler);
+        command.args([standard, "-g"]).args(STRICT).args(more);
+        command.arg("-o").arg(part).args(args);
+        command.output()
+    };
+    let Ok(sanitized) = compile(&SANITIZERS) else {
+        return Err(format!("there is no compiler `{compiler}`"));
+    };
+    if !sanitized.status.success() {
+        // The libraries of the sanitizers can be missing.
+        let plain = compile(&[]).expect("a compiler");
+        let errors = String::from_utf8_lossy(&plain.stderr);
+        assert!(plain.status.success(), "{errors}");
+        ran(name, "the program without sanitizers");
+    }
+    Ok(())
 }
 
 /// A path in the repository.
@@ -82,7 +93,7 @@ pub(super) fn root(path: &str) -> PathBuf {
 }
 
 /// The output of `build`, which writes it to the given path. It is kept until one of the files in the folders changes.
-fn kept(
+pub(super) fn kept(
     name: &str,
     arguments: &[&str],
     folders: &[&str],

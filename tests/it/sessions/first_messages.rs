@@ -11,9 +11,9 @@ use regex::Regex;
 use super::compiled::root;
 
 /// Lines of commands and code from nothing to the first message, at most.
-const LINES_MAX: usize = 20;
+pub(super) const LINES_MAX: usize = 20;
 /// The port of the pages.
-const PORT: &str = "1060";
+pub(super) const PORT: &str = "1060";
 
 /// A page with the section `The first message`.
 struct Page {
@@ -81,7 +81,7 @@ fn the_commands_of_each_page_lead_to_the_first_message() {
 }
 
 /// Lines without the times, ports and sessions of a run.
-fn shape(printed: &str) -> String {
+pub(super) fn shape(printed: &str) -> String {
     let changing = r"\d\d:\d\d:\d\d\.\d{3}|127\.0\.0\.1:\d+|session [0-9a-f]{16}";
     let changing = Regex::new(changing).expect("a pattern");
     changing.replace_all(printed, "_").into_owned()

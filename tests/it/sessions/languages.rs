@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use blocksd_tests::skip::skipped;
 
+use super::arduino::sketch;
 use super::compiled::{c, root};
 use super::senders::Setup;
 
@@ -42,10 +43,12 @@ enum Framer {
     /// The sender, with `--frame`.
     Sender,
     Other(Prepared),
+    /// A command for `cobs-crc32` only.
+    Checked(Prepared),
 }
 
 /// All of them.
-static PROGRAMS: [SenderProgram; 3] = [
+static PROGRAMS: [SenderProgram; 6] = [
     SenderProgram {
         name: "C",
         sender: LazyLock::new(|| one(c("docs/send-from/c/send.c", &[]))),
@@ -65,7 +68,25 @@ static PROGRAMS: [SenderProgram; 3] = [
             Err(_) => Err("`node` is missing".to_owned()),
         }
     }),
+    SenderProgram::script("Arduino with Wi-Fi", SERIAL, || {
+        one(sketch("tests/peers/arduino/session_lines.cpp", &[]))
+    })
+    .as_in_c(),
+    SenderProgram::script("Arduino with Ethernet", Framer::None, || {
+        let source = "tests/peers/arduino/session_lines.cpp";
+        one(sketch(source, &["-DWITH_ETHERNET"]))
+    })
+    .as_in_c(),
+    SenderProgram::script("C with POSIX sockets", Framer::None, || {
+        one(c("tests/peers/socket_lines.c", &[]))
+    })
+    .as_in_c(),
 ];
+
+/// Frames for a serial line, with the library for Arduino.
+const SERIAL: Framer = Framer::Checked(LazyLock::new(|| {
+    one(sketch("tests/peers/arduino/serial_lines.cpp", &[]))
+}));
 
 impl SenderProgram {
     /// A program with long options.
@@ -78,6 +99,13 @@ impl SenderProgram {
             has_tls: true,
             tls_sender: None,
         }
+    }
+
+    /// Makes it a program with the options of that in C, and without TLS.
+    const fn as_in_c(mut self) -> Self {
+        self.spelling = Spelling::Short;
+        self.has_tls = false;
+        self
     }
 
     /// The programs that this machine can run. Reports that the test `name` is skipped for the others.
@@ -154,6 +182,8 @@ impl SenderProgram {
             Framer::None => return None,
             Framer::Sender => command(&self.sender),
             Framer::Other(framer) => command(framer),
+            Framer::Checked(framer) if framing == "cobs-crc32" => command(framer),
+            Framer::Checked(_) => return None,
         };
         let option = matches!(self.framer, Framer::Sender).then_some("--frame");
         frame.args(option).arg(framing);
