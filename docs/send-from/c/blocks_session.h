@@ -23,7 +23,8 @@
 #define BLOCKS_FRAME_MAX 44
 #define BLOCKS_HEAD_MAX (4 + 48 + BLOCKS_DEVICE_MAX) /* HELLO, the longest */
 #define BLOCKS_WELCOME_TIMEOUT_MS 10000u
-#define BLOCKS_NEVER UINT32_MAX
+#define BLOCKS_NEVER BLOCKS_UINT32_MAX
+#define BLOCKS_UINT32_MAX 0xFFFFFFFFu /* UINT32_MAX, which the C library for AVR hides from C++ */
 /* The longest frames of a payload of `len` bytes, without a session. */
 #define BLOCKS_BLOCK_MAX(len) ((len) + 4u)
 #define BLOCKS_COBS_CRC32_MAX(len) ((len) + 4u + ((len) + 3u) / 254u + 2u)
@@ -200,7 +201,7 @@ static inline bool blocks_drop(struct blocks_session *s)
         s->wants_cont = s->is_welcome;
     }
     blocks_remove_oldest(s, blocks_size(s, 0));
-    if (s->lost < UINT32_MAX) s->lost++;
+    if (s->lost < BLOCKS_UINT32_MAX) s->lost++;
     s->dropped++;
     return true;
 }
@@ -214,7 +215,7 @@ static inline uint32_t blocks_crc32_next(uint32_t crc, uint8_t byte)
 
 static inline uint32_t blocks_crc32(const struct blocks_session *s, uint32_t offset, uint32_t len)
 {
-    uint32_t crc = UINT32_MAX;
+    uint32_t crc = BLOCKS_UINT32_MAX;
     for (uint32_t i = 0; i < len; i++) crc = blocks_crc32_next(crc, s->ring[blocks_place(s, offset + i)]);
     return ~crc;
 }
@@ -504,7 +505,7 @@ static inline uint32_t blocks_wait_ms(const struct blocks_session *s, uint32_t w
 
 static inline uint32_t blocks_random(const struct blocks_session *s, uint32_t before, uint64_t uptime_us)
 {
-    uint32_t hash = before ^ (uint32_t)(uptime_us & UINT32_MAX);
+    uint32_t hash = before ^ (uint32_t)(uptime_us & BLOCKS_UINT32_MAX);
     for (uint8_t i = 0; i < s->device_len; i++) hash = (hash ^ (uint8_t)s->device[i]) * 16777619u; /* FNV-1a */
     return hash ^ hash >> 16;
 }
@@ -521,7 +522,7 @@ static inline size_t blocks_put_cobs_crc32(void *out, size_t size, const void *p
 {
     uint8_t *bytes = (uint8_t *)out, check[4];
     const uint8_t *from = (const uint8_t *)payload;
-    uint32_t crc = UINT32_MAX;
+    uint32_t crc = BLOCKS_UINT32_MAX;
     size_t code_at = 0, at = 1; /* of the group that is open: its code, its next byte */
     if (size < 6 || size - 6 < len || size - 6 - len < ((size_t)len + 3) / 254) return 0;
     for (uint32_t i = 0; i < len; i++) crc = blocks_crc32_next(crc, from[i]);

@@ -77,7 +77,7 @@ static inline bool blocks_socket_can_later(void)
 static inline void blocks_socket_expect(struct blocks_socket *s)
 {
     uint32_t silence_ms = blocks_silence_max_ms(&s->session);
-    if (!s->is_cut) s->until_us = silence_ms == BLOCKS_NEVER ? UINT64_MAX : blocks_socket_clock_us() + silence_ms * (uint64_t)1000;
+    if (!s->is_cut) s->until_us = silence_ms == BLOCKS_NEVER ? ~(uint64_t)0 : blocks_socket_clock_us() + silence_ms * (uint64_t)1000;
 }
 
 static inline void blocks_socket_close(struct blocks_socket *s, enum blocks_status status)

@@ -16,6 +16,11 @@ const DIALECTS: [(&str, &str, [&str; 2]); 4] = [
 ];
 /// Calls of the functions that `size.c` does not call.
 const MORE: &str = r#"
+/* As the C library for AVR does for C++. */
+#include <stdint.h>
+#undef UINT32_MAX
+#undef UINT64_MAX
+#include "blocks_session.h"
 #include "blocks_socket.h"
 #include "size.c"
 

@@ -68,25 +68,24 @@ static PROGRAMS: [SenderProgram; 6] = [
             Err(_) => Err("`node` is missing".to_owned()),
         }
     }),
-    SenderProgram::script("Arduino with Wi-Fi", SERIAL, || {
-        one(sketch("tests/peers/arduino/session_lines.cpp", &[]))
-    })
-    .as_in_c(),
+    SenderProgram::script(
+        "Arduino with Wi-Fi",
+        Framer::Checked(LazyLock::new(|| {
+            one(sketch("tests/peers/arduino/serial_lines.cpp", &[]))
+        })),
+        || one(sketch("tests/peers/arduino/session_lines.cpp", &[])),
+    )
+    .with_short_options(),
     SenderProgram::script("Arduino with Ethernet", Framer::None, || {
         let source = "tests/peers/arduino/session_lines.cpp";
         one(sketch(source, &["-DWITH_ETHERNET"]))
     })
-    .as_in_c(),
+    .with_short_options(),
     SenderProgram::script("C with POSIX sockets", Framer::None, || {
         one(c("tests/peers/socket_lines.c", &[]))
     })
-    .as_in_c(),
+    .with_short_options(),
 ];
-
-/// Frames for a serial line, with the library for Arduino.
-const SERIAL: Framer = Framer::Checked(LazyLock::new(|| {
-    one(sketch("tests/peers/arduino/serial_lines.cpp", &[]))
-}));
 
 impl SenderProgram {
     /// A program with long options.
@@ -102,7 +101,7 @@ impl SenderProgram {
     }
 
     /// Makes it a program with the options of that in C, and without TLS.
-    const fn as_in_c(mut self) -> Self {
+    const fn with_short_options(mut self) -> Self {
         self.spelling = Spelling::Short;
         self.has_tls = false;
         self
