@@ -1,5 +1,5 @@
-/* Runs a session of blocks_session.h over TCP, with the sockets of POSIX: those of ESP-IDF (lwIP), Zephyr and Linux. Without heap.
- * Start with `blocks_socket_init`, and call `blocks_socket_poll` again and again.
+/* Runs a session of blocks_session.h over TCP, with the sockets of POSIX: those of ESP-IDF (lwIP), Zephyr and Linux. It allocates
+ * nothing itself; `getaddrinfo` does. Start with `blocks_socket_init`, and call `blocks_socket_poll` again and again.
  *
  *     static uint8_t ring[4096];
  *     static struct blocks_socket uplink;

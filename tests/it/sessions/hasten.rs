@@ -6,6 +6,8 @@ use blocksd_tests::session_oracle::SessionOracle;
 use blocksd_tests::session_peer::SessionPeer;
 use tempfile::TempDir;
 
+use super::senders::{Language, Setup, messages};
+
 /// Starts a daemon that commits only every 30 s, longer than anything here may take.
 fn start(folder: &TempDir) -> Server {
     let folder = folder.path().to_str().unwrap();
@@ -23,6 +25,22 @@ fn the_end_of_a_series_hastens_its_commit() {
     peer.message(&numbered_payload("boiler", 0, 20));
     peer.end();
     peer.wait_for_ack(1);
+}
+
+#[test]
+fn the_end_of_the_messages_hastens_their_commit_in_each_language() {
+    let name = "the_end_of_the_messages_hastens_their_commit_in_each_language";
+    let folder = TempDir::new().unwrap();
+    let server = start(&folder);
+    Language::each(name, |language| {
+        // Less than the intervals, and than the heartbeat of 30 s.
+        let setup = Setup {
+            timeout_s: 20,
+            ..Setup::default()
+        };
+        let sending = language.start(server.addr(), &messages(3), setup);
+        assert_eq!(sending.end(), 0, "{language:?}");
+    });
 }
 
 #[test]
