@@ -186,6 +186,7 @@ mod sessions {
     mod first_messages;
     mod flood;
     mod frames;
+    mod go;
     mod hasten;
     mod hosts;
     mod kill;

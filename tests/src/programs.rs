@@ -5,8 +5,18 @@ use std::process::Command;
 
 use crate::skip::skipped;
 
+/// Where tests keep files for later runs.
+const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
 /// Where `tests/peers/unpack` unpacks third-party programs.
 const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers/root");
+/// Settings of Go: no network, and none of the user's settings.
+const GO: [(&str, &str); 5] = [
+    ("GOENV", "off"),
+    ("GOFLAGS", "-mod=mod"),
+    ("GOPROXY", "off"),
+    ("GOTOOLCHAIN", "local"),
+    ("GO111MODULE", "on"),
+];
 /// The environment variable that names a `blocksd` to test in place of [`UNDER_TEST`].
 const BINARY_NAMED: &str = "BLOCKSD";
 /// The binary of this package that runs `blocksd`. Cargo builds it with the tests, so it is up to date.
@@ -46,6 +56,18 @@ pub struct Program {
 impl Program {
     /// Finds a program. If it is missing, reports that the test `name` is skipped.
     pub fn find(name: &str, program: &str) -> Option<Self> {
+        let found = Self::locate(program);
+        if let Err(reason) = &found {
+            skipped(name, reason);
+        }
+        found.ok()
+    }
+
+    /// Finds a program.
+    ///
+    /// # Errors
+    /// Why a test that needs it is skipped.
+    pub fn locate(program: &str) -> Result<Self, String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let unpacked =
             ["usr/sbin", "usr/bin", "bin"].map(|folder| Path::new(UNPACKED).join(folder));
@@ -54,19 +76,11 @@ impl Program {
         let mut files = folders
             .chain(["/usr/sbin".into()])
             .map(|folder| folder.join(program));
-        let found = files.find(|file| file.is_file());
-        if found.is_none() {
-            let reason = format_args!("`{program}` is missing; `tests/run` installs or unpacks it");
-            skipped(name, reason);
-        }
-        found.map(|path| Self {
-            root: Path::new(if path.starts_with(UNPACKED) {
-                UNPACKED
-            } else {
-                "/"
-            }),
-            path,
-        })
+        let missing = || format!("`{program}` is missing; `tests/run` installs or unpacks it");
+        let path = files.find(|file| file.is_file()).ok_or_else(missing)?;
+        let is_unpacked = path.starts_with(UNPACKED);
+        let root = Path::new(if is_unpacked { UNPACKED } else { "/" });
+        Ok(Self { path, root })
     }
 
     /// A file of the program's package, by its path in an installed package.
@@ -93,6 +107,13 @@ impl Program {
                 .env("RSYSLOG_MODDIR", modules)
                 .env("GENSIO_LIBRARY_PATH", gensio)
                 .env("SYSLOGNG_PREFIX", self.file("/usr"));
+        }
+        if self.path.ends_with("go") {
+            let kept = Path::new(TARGET).join("tmp");
+            command
+                .envs(GO.iter().copied())
+                .env("GOCACHE", kept.join("go-build"))
+                .env("GOPATH", kept.join("go"));
         }
         command
     }

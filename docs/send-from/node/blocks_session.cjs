@@ -533,7 +533,9 @@ function parse() {
     frame: string, help: boolean } });
   if (values.help) return { values };
   if (values.frame !== undefined) {
-    if (!['blocks', 'cobs-crc32'].includes(values.frame) || positionals.length > 0) throw new Error(USAGE);
+    if (!['blocks', 'cobs-crc32'].includes(values.frame) || positionals.length > 0) {
+      throw new Error('--frame is blocks or cobs-crc32, without HOST:PORT and DEVICE');
+    }
     return { values };
   }
   const number = (name, otherwise) => {
@@ -541,7 +543,7 @@ function parse() {
     if (!(value >= 0)) throw new Error(`--${name}: not a number: ${values[name]}`);
     return value;
   };
-  if (positionals.length !== 2) throw new Error(USAGE);
+  if (positionals.length !== 2) throw new Error('HOST:PORT and DEVICE are required; see --help');
   const [address, device] = positionals;
   const [, host, port] = /^\[?(.+?)\]?:(\d{1,5})$/.exec(address) || [];
   if (!(port > 0 && port < 65_536)) throw new Error(`not HOST:PORT: ${address}`);

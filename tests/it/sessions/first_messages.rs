@@ -1,6 +1,7 @@
 //! Runs the commands of the pages in `docs/send-from` that lead to the first message, with a free port in place of that of the page.
 
 use std::fs;
+use std::path::Path;
 
 use blocksd_tests::code_blocks::{code_blocks, replace};
 use blocksd_tests::process::wait_until;
@@ -20,18 +21,26 @@ struct Page {
     folder: &'static str,
     /// The program that runs its commands.
     program: &'static str,
-    /// The file that a reader copies.
+    /// The files that a reader copies, separated by spaces.
     copied: &'static str,
     /// The language of its code, and the file that a reader saves it as.
     code: [&'static str; 2],
 }
 
-const PAGES: [Page; 1] = [Page {
-    folder: "docs/send-from/node",
-    program: "node",
-    copied: "blocks_session.cjs",
-    code: ["js", "first.cjs"],
-}];
+const PAGES: [Page; 2] = [
+    Page {
+        folder: "docs/send-from/node",
+        program: "node",
+        copied: "blocks_session.cjs",
+        code: ["js", "first.cjs"],
+    },
+    Page {
+        folder: "docs/send-from/go",
+        program: "go",
+        copied: "go.mod blocks_session.go cmd/send/main.go",
+        code: ["go", "first/main.go"],
+    },
+];
 
 #[test]
 fn the_commands_of_each_page_lead_to_the_first_message() {
@@ -40,8 +49,16 @@ fn the_commands_of_each_page_lead_to_the_first_message() {
         let Some(place) = Workplace::new(name, &[page.program]) else {
             continue;
         };
-        let source = root(page.folder).join(page.copied);
-        fs::copy(source, place.path().join(page.copied)).expect(page.copied);
+        for file in page.copied.split(' ') {
+            let content = fs::read(root(page.folder).join(file)).expect(file);
+            write(&place.path().join(file), &content);
+        }
+        if page.program == "go" {
+            // Without a limit, so that the commands of the page find most of it compiled.
+            let mut build = place.command("go", &["build", "-o", "/dev/null", "./cmd/send"]);
+            let built = build.output().expect("Go runs");
+            assert!(built.status.success(), "{built:?}");
+        }
         let port = ReservedPort::take();
         let port = port.address().port().to_string();
         let (mut daemon, mut lines) = (None, 0);
@@ -72,12 +89,19 @@ fn the_commands_of_each_page_lead_to_the_first_message() {
                 language => {
                     assert_eq!([language, page.code[1]], page.code, "{}", page.folder);
                     let saved = place.path().join(page.code[1]);
-                    fs::write(saved, replace(code, PORT, &port)).expect(page.code[1]);
+                    write(&saved, replace(code, PORT, &port).as_bytes());
                 }
             }
         }
         assert!((3..=LINES_MAX).contains(&lines), "{}: {lines}", page.folder);
     }
+}
+
+/// Writes a file, in a folder that may be missing.
+fn write(path: &Path, content: &[u8]) {
+    let folder = path.parent().expect("a file has a folder");
+    fs::create_dir_all(folder).expect("a folder");
+    fs::write(path, content).expect("a file");
 }
 
 /// Lines without the times, ports and sessions of a run.

@@ -9,12 +9,16 @@ use blocksd_tests::skip::skipped;
 
 use super::arduino::sketch;
 use super::compiled::{c, root};
+use super::go::go;
 use super::senders::Setup;
 
 /// Finds or compiles a program. Returns the command that runs it, or why it cannot run here.
 type Prepare = fn() -> Result<Vec<OsString>, String>;
 /// A command, or why it cannot run here.
 type Prepared = LazyLock<Result<Vec<OsString>, String>, Prepare>;
+
+type Arguments = &'static [&'static str];
+type Variables = &'static [(&'static str, &'static str)];
 
 /// A program that sends each line of its standard input.
 pub(super) struct SenderProgram {
@@ -27,6 +31,8 @@ pub(super) struct SenderProgram {
     has_tls: bool,
     /// The command that sends over TLS, if it is not the sender.
     tls_sender: Option<Prepared>,
+    /// Arguments and variables with which it speaks no TLS 1.3, besides the configuration of OpenSSL.
+    old_tls: (Arguments, Variables),
 }
 
 /// The names of the options.
@@ -48,7 +54,7 @@ enum Framer {
 }
 
 /// All of them.
-static PROGRAMS: [SenderProgram; 6] = [
+static PROGRAMS: [SenderProgram; 7] = [
     SenderProgram {
         name: "C",
         sender: LazyLock::new(|| one(c("docs/send-from/c/send.c", &[]))),
@@ -56,6 +62,7 @@ static PROGRAMS: [SenderProgram; 6] = [
         framer: Framer::Other(LazyLock::new(|| one(c("docs/send-from/c/frame.c", &[])))),
         has_tls: true,
         tls_sender: Some(LazyLock::new(c_with_tls)),
+        old_tls: (&[], &[]),
     },
     SenderProgram::script("Python", Framer::None, || {
         let path = root("docs/send-from/python/blocks_session.py");
@@ -67,7 +74,12 @@ static PROGRAMS: [SenderProgram; 6] = [
             Ok(_) => Ok(vec!["node".into(), path.into()]),
             Err(_) => Err("`node` is missing".to_owned()),
         }
-    }),
+    })
+    .old_tls_with(&[], &[("NODE_OPTIONS", "--tls-max-v1.2")]),
+    SenderProgram::script("Go", Framer::Sender, || {
+        one(go(&root("docs/send-from/go"), "./cmd/send"))
+    })
+    .old_tls_with(&["--tls-max", "1.2"], &[]),
     SenderProgram::script(
         "Arduino with Wi-Fi",
         Framer::Checked(LazyLock::new(|| {
@@ -97,7 +109,13 @@ impl SenderProgram {
             framer,
             has_tls: true,
             tls_sender: None,
+            old_tls: (&[], &[]),
         }
+    }
+
+    const fn old_tls_with(mut self, arguments: Arguments, variables: Variables) -> Self {
+        self.old_tls = (arguments, variables);
+        self
     }
 
     /// Makes it a program with the options of that in C, and without TLS.
@@ -156,6 +174,16 @@ impl SenderProgram {
         command
     }
 
+    /// The command with these arguments, if it reads long options.
+    pub(super) fn with_long_options(&self, args: &[&str]) -> Option<Command> {
+        let is_long = matches!(self.spelling, Spelling::Long);
+        is_long.then(|| {
+            let mut command = command(&self.sender);
+            command.args(args);
+            command
+        })
+    }
+
     /// The command that sends lines over TLS, with its times, and the names of its options: the authority, the certificate, the key,
     /// and the name of the host.
     pub(super) fn send_tls(&self, timeout_s: u32, backoff_ms: u32) -> (Command, [&'static str; 4]) {
@@ -174,6 +202,12 @@ impl SenderProgram {
                 (command, names)
             }
         }
+    }
+
+    /// Leaves TLS 1.3 out.
+    pub(super) fn without_tls_1_3(&self, command: &mut Command) {
+        let (args, variables) = self.old_tls;
+        command.args(args).envs(variables.iter().copied());
     }
 
     fn frame(&self, framing: &str) -> Option<Command> {

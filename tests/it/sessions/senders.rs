@@ -2,16 +2,12 @@
 
 use std::fmt::{self, Debug, Formatter};
 use std::net::SocketAddr;
-use std::process::Command;
 use std::thread::{self, JoinHandle};
 
 use blocksd_tests::process::{Process, finish};
 
 use super::languages::SenderProgram;
 use super::link;
-
-/// The command in Python, from the folder of the tests.
-pub(super) const PYTHON_SENDER: &str = "../docs/send-from/python/blocks_session.py";
 
 /// A sender of lines.
 pub(super) enum Language {
@@ -116,22 +112,29 @@ pub(super) fn messages(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn bad_arguments_of_the_sender_in_python_are_one_line() {
-    for (args, what) in [
-        (&["somewhere", "device-1"][..], "HOST:PORT"),
-        (&["localhost:port", "device-1"], "HOST:PORT"),
-        (&["localhost:65536", "device-1"], "HOST:PORT"),
-        (&["localhost:1060", "gr\u{f6}\u{df}e"], "device id"),
-        (&["localhost:1060", "device-1", "--room", "-1"], "ring"),
-        (
-            &["localhost:1060", "device-1", "--backoff-max", "nan"],
-            "seconds",
-        ),
-        (&["localhost:1060"], "DEVICE"),
-    ] {
-        let mut command = Command::new("python3");
-        command.args(["-B", PYTHON_SENDER]);
-        command.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
-        finish(command, b"").assert_refused(2, what);
+fn bad_arguments_of_the_senders_are_one_line() {
+    let name = "bad_arguments_of_the_senders_are_one_line";
+    for program in SenderProgram::all(name) {
+        for (args, what) in [
+            (&["somewhere", "device-1"][..], "HOST:PORT"),
+            (&["localhost:port", "device-1"], "HOST:PORT"),
+            (&["localhost:65536", "device-1"], "HOST:PORT"),
+            (&["localhost:1060", "gr\u{f6}\u{df}e"], "device id"),
+            (&["--room=-1", "localhost:1060", "device-1"], "-1"),
+            (&["--backoff-max=nan", "localhost:1060", "device-1"], "nan"),
+            (
+                &["--tls-ca=missing", "localhost:1060", "device-1"],
+                "missing",
+            ),
+            (
+                &["--tls-name=other", "localhost:1060", "device-1"],
+                "--tls-ca",
+            ),
+            (&["localhost:1060"], "DEVICE"),
+        ] {
+            if let Some(command) = program.with_long_options(args) {
+                finish(command, b"").assert_refused(2, what);
+            }
+        }
     }
 }
