@@ -70,6 +70,16 @@ pub enum LogReport<'a> {
         /// Why there is no room.
         error: &'a io::Error,
     },
+    /// The files exceed the limit on their length, because files are [kept](crate::Retention::keep_from). The log continues.
+    /// Reported once, until the files are within the limit again.
+    OverLimit {
+        /// The limit on the length of all files, in bytes.
+        max: u64,
+        /// Bytes beyond it, with those of the write that was about to begin.
+        bytes: u64,
+        /// The number from which on files are kept.
+        kept_from: u64,
+    },
     /// A sealed file could not be rewritten with longer chunks. It is unchanged.
     PackingFailed {
         /// The name of the file.
@@ -105,7 +115,7 @@ impl LogReport<'_> {
             }
             Self::PackingFailed { file, .. } => warn!(file, "recording: {self}"),
             Self::NoRoom { .. } | Self::Unlocked { .. } => error!("recording: {self}"),
-            Self::DeletionFailed { .. } | Self::FolderUnsynced { .. } => {
+            Self::DeletionFailed { .. } | Self::FolderUnsynced { .. } | Self::OverLimit { .. } => {
                 warn!("recording: {self}");
             }
             Self::Deleted {
@@ -155,6 +165,15 @@ impl fmt::Display for LogReport<'_> {
             Self::DeletionFailed { limit, error } => write!(
                 f,
                 "cannot delete files to {limit}: {error}; recording continues, retrying every second"
+            ),
+            Self::OverLimit {
+                max,
+                bytes,
+                kept_from,
+            } => write!(
+                f,
+                "the files exceed the limit of {max} bytes by {bytes}, because those from number {kept_from} on are kept; \
+                 recording continues"
             ),
             Self::PackingFailed { error, .. } => {
                 write!(

@@ -1,7 +1,7 @@
 //! Limits on the space of a recording: a [`Retention`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The limits on the files of a log together: their length, and the free space that they leave in the file system. They
 /// can be changed while the log is written. To stay within them, the log deletes the oldest files.
@@ -26,6 +26,8 @@ pub struct Retention {
     max_bytes: AtomicU64,
     /// Least free space; 0 for no limit.
     min_free: AtomicU64,
+    /// Files with this number or a higher one are kept. Held while a file is deleted.
+    kept_from: Mutex<Option<u64>>,
 }
 
 impl Retention {
@@ -35,6 +37,7 @@ impl Retention {
         Arc::new(Self {
             max_bytes: max_bytes.unwrap_or(u64::MAX).into(),
             min_free: 0.into(),
+            kept_from: Mutex::default(),
         })
     }
 
@@ -49,6 +52,51 @@ impl Retention {
     pub fn set_min_free(&self, min_free: Option<u64>) {
         self.min_free
             .store(min_free.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Keeps all files with this number or a higher one, because they are still needed: no limit deletes them any more once
+    /// this returns. `None` keeps no file. Call it before the log is created, which deletes files, too.
+    ///
+    /// A log that has no other file to delete exceeds the limit on the length of all files, and reports that once with
+    /// [`LogReport::OverLimit`](crate::LogReport::OverLimit); [`StatsSnapshot::bytes_over_limit`](crate::StatsSnapshot::bytes_over_limit)
+    /// says by how much. For the least free space, it waits as if no file were left.
+    ///
+    /// Files that are not kept any more are deleted with one of the next commits, or within 10 s.
+    ///
+    /// # Examples
+    /// ```
+    /// use blocksd_recording::{Retention, TailPosition};
+    ///
+    /// /// Keeps what comes after a position that was forwarded.
+    /// fn forwarded(retention: &Retention, position: &TailPosition) {
+    ///     retention.keep_from(Some(position.number));
+    /// }
+    /// # let retention = Retention::new(None);
+    /// # let nonce = blocksd_recording::FileNonce::new();
+    /// # forwarded(&retention, &TailPosition { number: 7, nonce, messages: 1 });
+    /// # assert_eq!(retention.kept_from(), Some(7));
+    /// ```
+    pub fn keep_from(&self, number: Option<u64>) {
+        *self.lock() = number;
+    }
+
+    /// Returns the number from which on files are kept, if there is one.
+    #[must_use]
+    pub fn kept_from(&self) -> Option<u64> {
+        *self.lock()
+    }
+
+    /// Deletes a file with this number, unless it is kept. Returns `None` if it is.
+    pub(super) fn delete<T>(&self, number: Option<u64>, delete: impl FnOnce() -> T) -> Option<T> {
+        let kept_from = self.lock();
+        let is_kept = kept_from.is_some_and(|from| number.is_some_and(|number| from <= number));
+        (!is_kept).then(delete)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<u64>> {
+        self.kept_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the limit on the length of all files, if there is one.

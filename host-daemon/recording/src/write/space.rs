@@ -48,6 +48,10 @@ struct State {
     free: Option<(u64, Instant)>,
     /// When deleted files did not appear as free space.
     unsettled: Option<Instant>,
+    /// When nothing was left to delete but files that are kept, and from which number on.
+    kept: Option<(Option<u64>, Instant)>,
+    /// The limit on the length is exceeded because of them, and this was reported.
+    is_over: bool,
     /// When a deletion last failed.
     complained: Option<Instant>,
     /// The sync thread has ended: nothing will be sealed.
@@ -68,7 +72,7 @@ enum Shortage {
     /// Files wait to be sealed. Once sealed, they may be deleted.
     Unsealed,
     /// The file system has too little free space, and there is no file to delete.
-    Free { free: u64, min: u64 },
+    Free { free: u64, min: u64, is_kept: bool },
 }
 
 /// When the bytes of a limit are needed.
@@ -361,11 +365,18 @@ impl Shortage {
                 "keep within the size limit",
                 io::Error::other("files that are not synced yet take the space"),
             ),
-            Self::Free { free, .. } => (
+            Self::Free { free, is_kept, .. } => (
                 "keep the minimum of free space",
                 io::Error::new(
                     io::ErrorKind::StorageFull,
-                    format!("{free} bytes are free, and no older file is left to delete"),
+                    match is_kept {
+                        true => {
+                            format!("{free} bytes are free, and all files that are left are kept")
+                        }
+                        false => {
+                            format!("{free} bytes are free, and no older file is left to delete")
+                        }
+                    },
                 ),
             ),
         }

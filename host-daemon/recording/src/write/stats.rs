@@ -45,6 +45,7 @@ pub struct Stats {
     messages_deleted: AtomicU64,
     bytes_on_disk: AtomicU64,
     bytes_free: AtomicU64,
+    bytes_over_limit: AtomicU64,
     errors: [AtomicU64; WriteErrorKind::ALL.len()],
     /// Number of threads that wait for the disk.
     retrying: AtomicU64,
@@ -158,6 +159,11 @@ impl Stats {
         }
     }
 
+    /// Sets the bytes by which the files exceed the limit on their length, because files are kept.
+    pub fn over_limit(&self, bytes: u64) {
+        self.bytes_over_limit.store(bytes, Ordering::Relaxed);
+    }
+
     /// Counts a failed write, sync or creation of a file.
     pub fn write_error(&self, error: &io::Error) {
         if let Some(count) = self.errors.get(WriteErrorKind::of(error) as usize) {
@@ -233,6 +239,7 @@ impl Stats {
             messages_deleted: read(&self.messages_deleted),
             bytes_on_disk: read(&self.bytes_on_disk),
             bytes_free: read(&self.bytes_free),
+            bytes_over_limit: read(&self.bytes_over_limit),
             errors: self.errors.each_ref().map(read),
             retrying: read(&self.retrying) != 0,
             files_repaired: read(&self.files_repaired),
@@ -289,6 +296,8 @@ pub struct StatsSnapshot {
     pub bytes_on_disk: u64,
     /// Free bytes of their file system at the last measurement.
     pub bytes_free: u64,
+    /// Bytes by which the files exceed the limit on their length, because files are [kept](crate::Retention::keep_from).
+    pub bytes_over_limit: u64,
     /// Failed operations, in the order of [`WriteErrorKind::ALL`].
     pub errors: [u64; WriteErrorKind::ALL.len()],
     /// Whether a thread waits for the disk.

@@ -25,6 +25,8 @@ pub(crate) struct Disk {
     /// Deleted files do not become free space.
     pub(crate) keeps_deleted: AtomicBool,
     pub(crate) deleted: AtomicU64,
+    /// How often the files were listed.
+    pub(crate) lists: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl Folder for Watched {
     }
 
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.1.lists.fetch_add(1, Ordering::Relaxed);
         self.0.list()
     }
 

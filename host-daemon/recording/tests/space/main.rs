@@ -1,6 +1,7 @@
 //! A log stays within the limits on its space at every moment, whatever the disk does.
 
 mod disk;
+mod kept;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

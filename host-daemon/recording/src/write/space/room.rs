@@ -12,6 +12,8 @@ const FREE_VALID: Duration = Duration::from_secs(1);
 /// How long deleted files may take to appear as free space, before more are deleted.
 const FREE_SETTLES: Duration = Duration::from_secs(10);
 
+/// How long it is remembered that nothing but files that are kept is left to delete, unless other files are kept.
+const KEPT: Duration = Duration::from_secs(1);
 /// Most bytes that are deleted ahead of need.
 const AHEAD_MAX: u64 = 256 << 20;
 
@@ -37,8 +39,19 @@ impl Space {
         deletable: Deletable,
     ) -> Option<Shortage> {
         let by_size = match self.retention.max_bytes() {
-            Some(max) => self.within(state, context, max, (len, need), deletable),
-            None => None,
+            Some(max) => {
+                let shortage = self.within(state, context, max, (len, need), deletable);
+                let over = state.used().saturating_sub(max);
+                context
+                    .stats
+                    .over_limit(if state.is_over { over } else { 0 });
+                shortage
+            }
+            None => {
+                state.is_over = false;
+                context.stats.over_limit(0);
+                None
+            }
         };
         by_size.or_else(|| {
             let min = self.retention.min_free()?;
@@ -65,13 +78,32 @@ impl Space {
         }
         let fits = |state: &State, len: u64| state.used().saturating_add(len) <= max;
         let ahead = ahead(max);
+        state.is_over &= !fits(state, len + ahead);
         if fits(state, len + need.of(ahead)) || state.is_failing() {
             return None;
         }
-        let limit = SpaceLimit::MaxBytes(max);
-        self.delete(state, context, limit, deletable, |state| {
-            fits(state, len + ahead)
-        });
+        let kept_from = self.retention.kept_from();
+        let is_known =
+            |(from, at): (Option<u64>, Instant)| from == kept_from && at.elapsed() < KEPT;
+        if !state.kept.is_some_and(is_known) {
+            let limit = SpaceLimit::MaxBytes(max);
+            let is_kept = self.delete(state, context, limit, deletable, |state| {
+                fits(state, len + ahead)
+            });
+            state.kept = is_kept.then(|| (kept_from, Instant::now()));
+        }
+        if state.kept.is_some() {
+            // A file that waits to be sealed is kept, too.
+            let is_over = !fits(state, len) && deletable == Deletable::All;
+            if is_over && !std::mem::replace(&mut state.is_over, true) {
+                context.reporter.report(&LogReport::OverLimit {
+                    max,
+                    bytes: state.used().saturating_add(len) - max,
+                    kept_from: kept_from.unwrap_or_default(),
+                });
+            }
+            return None;
+        }
         let is_short = !fits(state, len) && !state.is_failing() && state.has_queue();
         is_short.then_some(Shortage::Unsealed)
     }
@@ -101,13 +133,13 @@ impl Space {
         }
         let settles = |at: Instant| at.elapsed() < FREE_SETTLES;
         if state.unsettled.is_some_and(settles) {
-            return self.shortage_of_free(state, min, len);
+            return self.shortage_of_free(state, min, len, false);
         }
         let (before, _) = state.free?;
         let limit = SpaceLimit::MinFree(min);
         let mut deleted = 0;
         let begin = state.total;
-        self.delete(state, context, limit, deletable, |state| {
+        let is_kept = self.delete(state, context, limit, deletable, |state| {
             deleted = begin
                 .unwrap_or_default()
                 .saturating_sub(state.total.unwrap_or_default());
@@ -120,22 +152,28 @@ impl Space {
             // Another program holds the files open or fills the disk, or a snapshot keeps them.
             state.unsettled = Some(Instant::now());
         }
-        self.shortage_of_free(state, min, len)
+        self.shortage_of_free(state, min, len, is_kept)
     }
 
     /// Whether `len` more bytes leave less than the minimum of free space.
-    fn shortage_of_free(&self, state: &State, min: u64, len: u64) -> Option<Shortage> {
+    fn shortage_of_free(
+        &self,
+        state: &State,
+        min: u64,
+        len: u64,
+        is_kept: bool,
+    ) -> Option<Shortage> {
         let (free, _) = state.free?;
         if min.saturating_add(len) <= free || state.is_failing() {
             return None;
         }
         Some(match state.has_queue() {
             true => Shortage::Unsealed,
-            false => Shortage::Free { free, min },
+            false => Shortage::Free { free, min, is_kept },
         })
     }
 
-    /// Deletes the oldest files until there is room.
+    /// Deletes the oldest files until there is room. Returns whether files were left because they are kept.
     fn delete(
         &self,
         state: &mut State,
@@ -143,9 +181,9 @@ impl Space {
         limit: SpaceLimit,
         deletable: Deletable,
         mut has_room: impl FnMut(&State) -> bool,
-    ) {
+    ) -> bool {
         let Some(files) = self.list(state, context) else {
-            return;
+            return false;
         };
         let mut files: Vec<_> = files
             .into_iter()
@@ -157,13 +195,22 @@ impl Space {
             // Other programs may fill the disk. Then the newest messages are worth more than the free space.
             files.pop();
         }
-        let mut refused = None;
+        let (mut refused, mut is_kept) = (None, false);
         for (name, len) in files {
             if has_room(state) {
                 break;
             }
+            let number = filename::number(&name);
+            if self.retention.delete(number, || ()).is_none() {
+                is_kept = true;
+                break;
+            }
             let messages = (context.count)(&name);
-            match context.remove(&name) {
+            let Some(removed) = self.retention.delete(number, || context.remove(&name)) else {
+                is_kept = true;
+                break;
+            };
+            match removed {
                 Ok(()) => {
                     context.reporter.report(&LogReport::Deleted {
                         file: &name,
@@ -187,6 +234,7 @@ impl Space {
         let _ = has_room(state);
         context.stats.space(state.total, None);
         state.failed(context, limit, refused);
+        is_kept
     }
 }
 
