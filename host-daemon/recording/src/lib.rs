@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod durability;
 mod durable;
 mod error;
 mod format;
@@ -16,6 +17,7 @@ pub use self::check::repair::{Repaired, Unrepaired};
 pub use self::check::sequences::{SequenceRange, SequenceRanges};
 pub use self::check::verify::Verified;
 pub use self::check::{Checker, recover, repair_dir, verify};
+pub use self::durability::Durability;
 pub use self::durable::sync_directory;
 pub use self::error::{Error, ErrorKind, LogError};
 pub use self::format::filename::parent;

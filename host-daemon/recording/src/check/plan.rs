@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::check::set_aside::{Confirmed, is_numbered};
+use crate::check::set_aside::Confirmed;
 use crate::check::survey::Survey;
 use crate::error::Error;
 use crate::format::filename::{self, Suffix};
 use crate::format::nonce::FileNonce;
-use crate::format::private::VoidedFile;
+use crate::format::private::{VoidedFile, is_numbered};
 use crate::read::catalog::entries;
 use crate::read::scan::{Found, Scan};
 use crate::read::window::WindowedFile;

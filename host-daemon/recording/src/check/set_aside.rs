@@ -13,8 +13,8 @@ use crate::format::encode::{channel_record, record};
 use crate::format::filename;
 use crate::format::nonce;
 use crate::format::origin;
-use crate::format::private::{FIRST_KEY, SESSION_KEY};
-use crate::format::record::{DEVICE, Raw, SESSIONS_TOPIC, UNCONFIRMED};
+use crate::format::private::{FIRST_KEY, SESSION_KEY, is_numbered};
+use crate::format::record::{DEVICE, Raw, UNCONFIRMED};
 use crate::read::loss::LostRange;
 use crate::read::summary::is_torn_name;
 use crate::read::window::WindowedFile;
@@ -148,11 +148,6 @@ impl SetAside {
             sequence: 0,
         })
     }
-}
-
-/// Whether the messages of a channel have the numbers of a session, or are entries about sessions.
-pub(super) fn is_numbered(channel: &Channel) -> bool {
-    channel.metadata.contains_key(SESSION_KEY) || channel.topic == SESSIONS_TOPIC
 }
 
 fn is_origin_of_numbered(raw: &Raw<'_>, known: &Definitions) -> bool {

@@ -1,9 +1,11 @@
 //! Private records about syncs, in the chunks of files with numbered channels: a [`VoidedFile`] names a file after whose
 //! synced part nothing counts, and [`synced_record`] says how much of the file itself was synced.
 
+use mcap::records::Channel;
+
 use crate::format::encode::record;
 use crate::format::nonce::{self, FileNonce};
-use crate::format::record::Raw;
+use crate::format::record::{Raw, SESSIONS_TOPIC};
 
 /// Opcode of a record in the first chunk of a file that names an earlier file. Its body holds the nonce of that file, and its
 /// synced length, 64 bits each.
@@ -20,6 +22,13 @@ pub(crate) const SYNCED_LEN: usize = 8;
 pub const SESSION_KEY: &str = "session";
 /// Key in the metadata of a numbered channel: the decimal number of its first message in the file.
 pub const FIRST_KEY: &str = "first";
+
+/// Whether the messages of a channel have the numbers of a session, or are entries about sessions. A repair sets those aside
+/// that no commit confirmed.
+#[must_use]
+pub(crate) fn is_numbered(channel: &Channel) -> bool {
+    channel.metadata.contains_key(SESSION_KEY) || channel.topic == SESSIONS_TOPIC
+}
 
 /// A file that a failed sync made void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -131,15 +131,28 @@ pub fn list_directory(directory: &Path) -> Result<Vec<RecordingFile>, Error> {
 /// may be in a listing under neither name.
 fn stable_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut before = entries(directory)?;
-    for _ in 0..LISTINGS_MAX {
+    let mut listings = 1..LISTINGS_MAX;
+    loop {
         let now = entries(directory)?;
-        if now == before {
-            break;
-        }
+        let is_stable = now == before;
         before = now;
+        if is_stable || listings.next().is_none() {
+            let mut is_gone = false;
+            let mut files = before.clone();
+            files.retain(|path| match path.metadata() {
+                Ok(file) => file.is_file(),
+                Err(error) => {
+                    let is_missing = error.kind() == io::ErrorKind::NotFound;
+                    is_gone |= is_missing && fs::symlink_metadata(path).is_err();
+                    false
+                }
+            });
+            // It was renamed or removed after the listing.
+            if !is_gone || listings.next().is_none() {
+                return Ok(files);
+            }
+        }
     }
-    before.retain(|path| path.is_file());
-    Ok(before)
 }
 
 /// Lists the regular files of a directory, ordered by name.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use mcap::records::{Channel, Record};
 
 use crate::error::Error;
-use crate::format::filename::parent;
+use crate::format::filename::{self, parent};
+use crate::format::nonce::FileNonce;
 use crate::format::origin::{MessageOrigin, Origins};
-use crate::format::private::SESSION_KEY;
+use crate::format::private::{SESSION_KEY, is_numbered};
 use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC, device};
 use crate::lock::is_locked;
 use crate::read::catalog::list;
@@ -66,6 +67,34 @@ pub struct Message<'a> {
     pub time: u64,
     /// The payload.
     pub data: &'a [u8],
+    /// Number of the messages before it in its file, those that are not selected included.
+    pub index: u64,
+    /// Number and nonce of its file.
+    file: Option<&'a (u64, FileNonce)>,
+}
+
+impl Message<'_> {
+    /// Returns the place after the message: [`Tail::from_position`](crate::Tail::from_position) continues there with the next one.
+    /// `None` if the file does not have the name of a file of a recording.
+    ///
+    /// # Examples
+    /// ```
+    /// use blocksd_recording::{Message, TailPosition};
+    ///
+    /// /// Whether a message comes after everything that was forwarded.
+    /// fn is_new(message: &Message<'_>, forwarded: &TailPosition) -> bool {
+    ///     message.position().is_none_or(|position| *forwarded < position)
+    /// }
+    /// # let _ = is_new;
+    /// ```
+    #[must_use]
+    pub fn position(&self) -> Option<TailPosition> {
+        self.file.map(|(number, nonce)| TailPosition {
+            number: *number,
+            nonce: *nonce,
+            messages: self.index + 1,
+        })
+    }
 }
 
 /// Receives the messages of recordings from a [`Reader`] or [`Tail`](crate::Tail).
@@ -250,13 +279,19 @@ fn visit_file<V: Visitor + ?Sized>(
     }
     let mut gaps = Gaps::default();
     let mut scan = Scan::new(input, summary.as_ref(), is_open);
-    let mut file = FileReader::new(wanted, 0);
+    let mut file = FileReader::new(wanted, place_of(path), 0);
     if let Some(summary) = summary {
         scan.only(&summary, wanted.from, wanted.to);
         file.define_all(&summary, &mut gaps);
     }
     file.read_on(&mut scan, path, &mut gaps, visitor)?;
     Ok(file.lost)
+}
+
+/// The number and nonce in the name of a file.
+pub(super) fn place_of(path: &Path) -> Option<(u64, FileNonce)> {
+    let name = path.file_name()?.to_str()?;
+    Some((filename::number(name)?, filename::nonce(name)?))
 }
 
 /// Whether a process is still writing a file. A sealed file has another name.
@@ -280,11 +315,15 @@ pub(super) fn is_outside(summary: &Summary, wanted: &Wanted) -> bool {
 /// Reads the messages of one file.
 pub(super) struct FileReader<'a> {
     wanted: &'a Wanted,
+    /// Number and nonce of the file.
+    place: Option<(u64, FileNonce)>,
     /// Channels by number, with their slots of [`Gaps`].
     channels: HashMap<u16, (Arc<ChannelInfo>, usize)>,
     origins: Origins,
     /// Messages before this one were read earlier.
     skip: u64,
+    /// Numbered messages of chunks from this offset on are not confirmed, and are passed over.
+    pub(super) confirmed_len: u64,
     /// Messages that were read.
     pub(super) messages: u64,
     /// Bytes that are lost.
@@ -293,12 +332,14 @@ pub(super) struct FileReader<'a> {
 
 impl<'a> FileReader<'a> {
     /// Creates a reader that passes over the first `skip` messages.
-    pub(super) fn new(wanted: &'a Wanted, skip: u64) -> Self {
+    pub(super) fn new(wanted: &'a Wanted, place: Option<(u64, FileNonce)>, skip: u64) -> Self {
         Self {
             wanted,
+            place,
             channels: HashMap::new(),
             origins: Origins::default(),
             skip,
+            confirmed_len: u64::MAX,
             messages: 0,
             lost: 0,
         }
@@ -327,13 +368,14 @@ impl<'a> FileReader<'a> {
             match found {
                 Found::Chunk(chunk) => {
                     self.origins.begin_chunk(chunk.records);
+                    let is_confirmed = chunk.offset < self.confirmed_len;
                     for (_, raw) in chunk.records() {
-                        self.take(&raw, gaps, visitor)?;
+                        self.take(&raw, is_confirmed, gaps, visitor)?;
                     }
                 }
                 // This library writes messages and their channels in chunks only.
                 Found::Record { .. } if is_ours => {}
-                Found::Record { raw, .. } => self.take(&raw, gaps, visitor)?,
+                Found::Record { raw, .. } => self.take(&raw, true, gaps, visitor)?,
                 Found::Lost(lost) => {
                     visitor.lost(path, &lost)?;
                     self.lost += lost.len;
@@ -350,6 +392,7 @@ impl<'a> FileReader<'a> {
     fn take<V: Visitor + ?Sized>(
         &mut self,
         raw: &Raw<'_>,
+        is_confirmed: bool,
         gaps: &mut Gaps,
         visitor: &mut V,
     ) -> Result<(), V::Error> {
@@ -384,6 +427,9 @@ impl<'a> FileReader<'a> {
         let Some((channel, slot)) = self.channels.get(&id) else {
             return Ok(());
         };
+        if !is_confirmed && is_numbered(&channel.record) {
+            return Ok(());
+        }
         let is_counted = channel.is_wanted && channel.kind.is_payload();
         gaps.take(*slot, header.sequence, is_counted);
         let is_in_time = self.wanted.has_time(header.log_time);
@@ -396,6 +442,8 @@ impl<'a> FileReader<'a> {
             origin,
             time: header.log_time,
             data,
+            index: self.messages - 1,
+            file: self.place.as_ref(),
         })
     }
 

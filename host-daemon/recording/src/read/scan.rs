@@ -290,6 +290,11 @@ impl Scan {
         self.input.refresh()
     }
 
+    /// Sets the length of the file after which nothing is read.
+    pub(crate) fn limit(&mut self, len: u64) {
+        self.input.limit(len);
+    }
+
     fn end(&self) -> u64 {
         let known = self.known.last().map(|data_end| data_end + DATA_END_LEN);
         known

@@ -37,6 +37,8 @@ pub struct WindowedFile {
     file: Arc<dyn ReadAt>,
     unreadable: Arc<Mutex<Unreadable>>,
     len: u64,
+    /// Nothing after it is read.
+    limit: u64,
     window: Vec<u8>,
     start: u64,
 }
@@ -66,6 +68,7 @@ impl WindowedFile {
             file,
             unreadable: Arc::default(),
             len: metadata.len(),
+            limit: u64::MAX,
             window: Vec::new(),
             start: 0,
         })
@@ -79,6 +82,7 @@ impl WindowedFile {
             file: Arc::clone(&self.file),
             unreadable: Arc::clone(&self.unreadable),
             len: self.len,
+            limit: self.limit,
             window: Vec::new(),
             start: 0,
         }
@@ -115,8 +119,14 @@ impl WindowedFile {
     /// # Errors
     /// [`Error::Read`].
     pub fn refresh(&mut self) -> Result<(), Error> {
-        self.len = self.metadata()?.len();
+        self.len = self.metadata()?.len().min(self.limit);
         Ok(())
+    }
+
+    /// Sets the length after which nothing is read. [`refresh`](Self::refresh) makes more of the file visible.
+    pub(crate) fn limit(&mut self, len: u64) {
+        self.limit = len;
+        self.len = self.len.min(len);
     }
 
     /// Returns the unreadable bytes between two offsets, as far as they were read: the first of them, and their number.

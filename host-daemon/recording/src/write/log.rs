@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::durability::Durability;
 use crate::error::{Error, LogError};
 use crate::format::filename;
 use crate::format::origin::MessageOrigin;
@@ -348,6 +349,12 @@ impl Log {
         &self.context.stats
     }
 
+    /// Returns what is known to be durable, for [`Tail::durable`](crate::Tail::durable).
+    #[must_use]
+    pub fn durability(&self) -> &Arc<Durability> {
+        self.context.durability()
+    }
+
     /// Seals the last file, and waits until everything is on the disk.
     ///
     /// # Errors
@@ -413,6 +420,7 @@ impl Log {
             0
         };
         self.context.reserve(probe_len);
+        self.context.durability.begin(nonce, &self.voided);
         let (name, file) = self.context.retry("begin a file", || {
             let name = filename::sealed(*number, SystemTime::now(), nonce);
             let part = filename::part(&name);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::durability::Durability;
 use crate::durable::{is_first, is_unsupported};
 use crate::error::{Error, LogError};
 use crate::lock::{Lock, LockKeeper};
@@ -53,6 +54,7 @@ pub struct LogContext {
     pub(super) path: PathBuf,
     pub(crate) folder: Arc<dyn Folder>,
     pub(super) space: Space,
+    pub(super) durability: Arc<Durability>,
     reporter: Reporter,
     /// Counts the messages of a file that is about to be deleted.
     counter: Option<MessageCounter>,
@@ -93,6 +95,7 @@ impl LogContext {
             path: path.into(),
             folder,
             space: Space::new(retention),
+            durability: Arc::default(),
             reporter: Reporter::default(),
             counter: None,
             gave_up: AtomicBool::new(false),
@@ -102,6 +105,12 @@ impl LogContext {
             lock: None,
             is_unlocked: AtomicBool::new(false),
         }
+    }
+
+    /// Returns what is known to be durable of the files of the log, for [`Tail::durable`](crate::Tail::durable).
+    #[must_use]
+    pub const fn durability(&self) -> &Arc<Durability> {
+        &self.durability
     }
 
     /// Creates the lock file again if it is removed while the log is written.

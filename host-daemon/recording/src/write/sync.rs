@@ -371,6 +371,9 @@ impl Worker {
             file.is_complete.store(job.is_seal, Ordering::Release);
         }
         hooks.on_commit.call(&job.outcome(is_durable));
+        if is_durable {
+            self.context.durability.synced(file.nonce, job.len);
+        }
         match synced {
             // A successful sync after a failed one does not restore lost data.
             Ok(()) if file.is_void() => {}
@@ -405,6 +408,7 @@ impl Worker {
             self.context.reporter().report(&report);
             return Ok(());
         }
+        self.context.durability.sealed(file.nonce);
         let from = filename::part(name);
         let is_renamed =
             self.context

@@ -2,7 +2,10 @@
 
 mod commits;
 mod disk;
+mod follow;
+mod followed;
 mod interrupted;
+mod power;
 mod recorder;
 mod repair;
 mod sequences;

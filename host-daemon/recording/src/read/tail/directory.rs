@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::LOOK;
-use super::open_file::{OpenFile, Progress, is_part, number};
+use super::open_file::{Bound, OpenFile, Progress, is_part, number};
+use super::wait;
+use crate::durability::{Durability, Moment, ReadableExtent};
 use crate::error::Error;
 use crate::format::filename;
 use crate::format::nonce::FileNonce;
@@ -57,12 +58,18 @@ type Stamp = (u64, u64, u64, i64, i64);
 pub(super) struct Follower<'a> {
     directory: &'a Path,
     wanted: &'a Wanted,
+    /// What may be read of the files that this process writes.
+    durability: Option<&'a Durability>,
     /// The position to begin at, until the directory is listed.
     from: Option<TailPosition>,
     /// The files of the last listing, in their order.
     listed: Vec<Listed>,
     /// When the directory was listed, and when it had last been changed.
     listing: Option<(Instant, SystemTime)>,
+    /// The changes of files at that time.
+    listed_files: u64,
+    /// Files of the listing wait for the rest of the current one.
+    is_behind: bool,
     /// The identities of files without a nonce in their names.
     ids: HashMap<PathBuf, (Stamp, FileId)>,
     progress: HashMap<FileId, Progress>,
@@ -78,13 +85,21 @@ pub(super) struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    pub(super) fn new(directory: &'a Path, wanted: &'a Wanted, from: Option<TailPosition>) -> Self {
+    pub(super) fn new(
+        directory: &'a Path,
+        wanted: &'a Wanted,
+        durability: Option<&'a Durability>,
+        from: Option<TailPosition>,
+    ) -> Self {
         Self {
             directory,
             wanted,
+            durability,
             from,
             listed: Vec::new(),
             listing: None,
+            listed_files: 0,
+            is_behind: false,
             ids: HashMap::new(),
             progress: HashMap::new(),
             current: None,
@@ -98,18 +113,12 @@ impl<'a> Follower<'a> {
     /// Follows the directory until the visitor returns an error.
     pub(super) fn run<V: Visitor + ?Sized>(mut self, visitor: &mut V) -> Result<Losses, V::Error> {
         loop {
-            match self.list() {
+            let moment = self.durability.map(Durability::moment).unwrap_or_default();
+            match self.list(moment) {
                 Ok(is_new) => {
                     self.is_missing = false;
-                    if is_new {
-                        if !self.is_listed() {
-                            // It was removed or renamed. Later files come after it.
-                            self.read_current(visitor)?;
-                        }
-                        for index in 0..self.listed.len() {
-                            self.read_listed(index, visitor)?;
-                        }
-                        self.pass_missed(u64::MAX);
+                    if is_new || self.is_behind {
+                        self.is_behind = !self.read_all(visitor)?;
                     }
                 }
                 Err(error) if error.is_not_found() => {
@@ -124,8 +133,43 @@ impl<'a> Follower<'a> {
                 visitor.missed(self.directory, &missed)?;
             }
             visitor.idle()?;
-            std::thread::sleep(LOOK);
+            wait(self.durability, moment);
         }
+    }
+
+    /// Reads the files of the listing in their order. Returns `false` if some must wait, because more of an earlier one may
+    /// become durable.
+    fn read_all<V: Visitor + ?Sized>(&mut self, visitor: &mut V) -> Result<bool, V::Error> {
+        if self.is_behind || !self.is_listed() {
+            // It holds the others up, or was removed or renamed. Later files come after it.
+            self.read_current(visitor)?;
+            if self.is_held() {
+                return Ok(false);
+            }
+        }
+        for index in 0..self.listed.len() {
+            if self.read_listed(index, visitor)? {
+                return Ok(false);
+            }
+        }
+        self.pass_missed(u64::MAX);
+        Ok(true)
+    }
+
+    /// Whether more of the current file may become durable.
+    fn is_held(&self) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|(_, file)| file.is_held())
+    }
+
+    /// The part of a file that may be read.
+    fn bound(&self, id: &FileId) -> Bound<'a> {
+        let durability = self.durability;
+        let nonce = match id {
+            FileId::Nonce(nonce) => Some(*nonce),
+            FileId::Path(..) => None,
+        };
+        Bound { durability, nonce }
     }
 
     /// Whether the current file, if there is one, is in the listing.
@@ -135,14 +179,15 @@ impl<'a> Follower<'a> {
     }
 
     /// Lists the directory, and notes the files that were missed. Returns `false` if it seems unchanged.
-    fn list(&mut self) -> Result<bool, Error> {
+    fn list(&mut self, moment: Moment) -> Result<bool, Error> {
         let modified = fs::metadata(self.directory).and_then(|it| it.modified());
         let modified = modified.map_err(|error| Error::read(self.directory, error))?;
         let is_same =
             |(at, before): (Instant, SystemTime)| before == modified && at.elapsed() < LIST;
-        if self.listing.is_some_and(is_same) {
+        if self.listing.is_some_and(is_same) && self.listed_files == moment.files {
             return Ok(false);
         }
+        self.listed_files = moment.files;
         self.listing = Some((Instant::now(), modified));
         let files = list_directory(self.directory)?;
         let ids = std::mem::take(&mut self.ids);
@@ -260,7 +305,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Passes over what was read before a position. Returns its number.
+    /// Passes over what was read before a position. Returns its number, or 0 if the recording is another one.
     fn begin_at(&mut self, from: TailPosition, listed: &[Listed]) -> u64 {
         let own = FileId::Nonce(from.nonce);
         let at = listed.iter().position(|it| it.id == own);
@@ -269,6 +314,12 @@ impl<'a> Follower<'a> {
             is_sealed: true,
             ..Progress::default()
         };
+        if at.is_none() && is_replaced(from, listed) {
+            // At least the rest of the file.
+            self.gaps.pass_over();
+            self.gaps.miss(1);
+            return 0;
+        }
         let is_before = |index: usize, it: &Listed| match at {
             Some(at) => index < at,
             None => it.number.is_some_and(|number| number <= from.number),
@@ -295,37 +346,41 @@ impl<'a> Follower<'a> {
         from.number
     }
 
-    /// Reads a listed file that has, or may have, more messages.
+    /// Reads a listed file that has, or may have, more messages. Returns whether later files must wait, because more of it may
+    /// become durable.
     fn read_listed<V: Visitor + ?Sized>(
         &mut self,
         index: usize,
         visitor: &mut V,
-    ) -> Result<(), V::Error> {
+    ) -> Result<bool, V::Error> {
         let Some(Listed { id, file, .. }) = self.listed.get(index) else {
-            return Ok(());
+            return Ok(false);
         };
         if self
             .current
             .as_ref()
             .is_some_and(|(current, _)| current == id)
         {
-            return self.read_current(visitor);
+            self.read_current(visitor)?;
+            return Ok(self.is_held());
         }
+        let bound = self.bound(id);
+        let is_bounded = matches!(bound.extent(), ReadableExtent::Synced(_));
         let progress = self.progress.get(id).copied().unwrap_or_default();
         let is_renamed = progress.was_part && !is_part(&file.path);
         let is_longer = || fs::metadata(&file.path).is_ok_and(|it| it.len() != progress.len);
         let is_unread = !progress.is_done && progress.len == 0;
         if progress.is_sealed || !(is_unread || is_renamed || is_longer()) {
-            return Ok(());
+            return Ok(is_bounded && !progress.is_done && is_part(&file.path));
         }
         let (id, file) = (id.clone(), file.clone());
         if let Some(number) = number(&file.path) {
             self.pass_missed(number);
         }
         let gaps = &mut self.gaps;
-        let mut opened = match OpenFile::open(&file, self.wanted, progress.messages, gaps) {
+        let mut opened = match OpenFile::open(&file, self.wanted, bound, progress.messages, gaps) {
             Ok(Some(opened)) => opened,
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(false),
             Err(error) => {
                 // Try again when it has another length.
                 let given_up = Progress {
@@ -334,7 +389,8 @@ impl<'a> Follower<'a> {
                     ..progress
                 };
                 self.progress.insert(id, given_up);
-                return visitor.unreadable(error);
+                visitor.unreadable(error)?;
+                return Ok(false);
             }
         };
         if opened
@@ -347,10 +403,12 @@ impl<'a> Follower<'a> {
                 ..progress
             };
             self.progress.insert(id, sealed);
-            return Ok(());
+            return Ok(false);
         }
         opened.read(gaps, visitor)?;
-        self.keep(id, opened, visitor)
+        let is_held = opened.is_held();
+        self.keep(id, opened, visitor)?;
+        Ok(is_held)
     }
 
     /// Reads what was added to the current file.
@@ -372,7 +430,8 @@ impl<'a> Follower<'a> {
     ) -> Result<(), V::Error> {
         let progress = opened.progress();
         let before = self.progress.insert(id.clone(), progress);
-        let is_new = before.is_none_or(|before| before.messages != progress.messages);
+        let before = before.map_or(0, |before| before.messages);
+        let is_new = before != progress.messages;
         if let (FileId::Nonce(nonce), Some(number), true) = (&id, progress.number, is_new) {
             visitor.reached(&TailPosition {
                 number,
@@ -380,7 +439,9 @@ impl<'a> Follower<'a> {
                 messages: progress.messages,
             })?;
         }
-        if !progress.is_done {
+        // A file of which nothing is durable may be created a second time, and is opened anew.
+        let is_unsynced = opened.is_held() && progress.len == 0;
+        if !progress.is_done && !is_unsynced {
             self.current = Some((id, opened));
         }
         if let Some(missed) = self.gaps.report() {
@@ -388,6 +449,14 @@ impl<'a> Follower<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a directory without the file of a position has another recording, whose numbers have begun again: with another file of
+/// that number, or with lower numbers only.
+fn is_replaced(from: TailPosition, listed: &[Listed]) -> bool {
+    let numbers = || listed.iter().filter_map(|it| it.number);
+    let newest = numbers().max();
+    newest.is_some_and(|newest| newest < from.number) || numbers().any(|it| it == from.number)
 }
 
 fn name(path: &Path) -> Option<&str> {

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::durability::{Durability, ReadableExtent};
 use crate::error::Error;
 use crate::format::filename;
+use crate::format::nonce::FileNonce;
 use crate::read::catalog::RecordingFile;
 use crate::read::gaps::Gaps;
 use crate::read::messages::{FileReader, Visitor, Wanted, is_outside, is_written};
@@ -32,11 +34,32 @@ pub(super) struct Progress {
     pub(super) number: Option<u64>,
 }
 
+/// Which part of a file may be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound<'a> {
+    /// `None` if everything may be read.
+    pub(super) durability: Option<&'a Durability>,
+    /// The nonce of the file, if it has one.
+    pub(super) nonce: Option<FileNonce>,
+}
+
+impl Bound<'_> {
+    /// The part that may be read now. Ask before a look at the file: everything that is in the file by the time that it may be
+    /// read completely is found then.
+    pub(super) fn extent(&self) -> ReadableExtent {
+        let known = self.durability.zip(self.nonce);
+        known.map_or(ReadableExtent::All, |(it, nonce)| it.extent(nonce))
+    }
+}
+
 /// A file that is being read.
 pub(super) struct OpenFile<'a> {
     scan: Scan,
     pub(super) reader: FileReader<'a>,
     path: PathBuf,
+    bound: Bound<'a>,
+    /// More of the file may become durable: later files come after it.
+    is_bounded: bool,
     is_growing: bool,
     /// The number of all messages, if the file is sealed and states it.
     pub(super) stated: Option<u64>,
@@ -50,16 +73,34 @@ impl<'a> OpenFile<'a> {
     pub(super) fn open(
         listed: &RecordingFile,
         wanted: &'a Wanted,
+        bound: Bound<'a>,
         skip: u64,
         gaps: &mut Gaps,
     ) -> Result<Option<Self>, Error> {
+        let extent = bound.extent();
         let Some((mut input, is_open)) = listed.open()? else {
             return Ok(None);
         };
+        // A file with another name is sealed, or repaired.
+        let extent = match is_part(input.path()) {
+            true => extent,
+            false => ReadableExtent::All,
+        };
+        if let ReadableExtent::Synced(len) = extent {
+            input.limit(len);
+        }
         let summary = Summary::of_sealed(&mut input, is_open)?;
-        let is_growing = is_open || (summary.is_none() && is_recent(&input));
+        let is_growing = match extent {
+            ReadableExtent::All => is_open || (summary.is_none() && is_recent(&input)),
+            ReadableExtent::Synced(_) => true,
+            ReadableExtent::Void(_) => false,
+        };
         let mut scan = Scan::new(input, summary.as_ref(), is_growing);
-        let mut reader = FileReader::new(wanted, skip);
+        let number = number(&listed.path);
+        let mut reader = FileReader::new(wanted, number.zip(bound.nonce), skip);
+        if let ReadableExtent::Void(len) = extent {
+            reader.confirmed_len = len;
+        }
         if let Some(summary) = &summary {
             if skip == 0 {
                 scan.only(summary, wanted.from, wanted.to);
@@ -71,6 +112,8 @@ impl<'a> OpenFile<'a> {
             scan,
             reader,
             path: listed.path.clone(),
+            bound,
+            is_bounded: matches!(extent, ReadableExtent::Synced(_)),
             is_growing,
             stated: statistics.map(|it| it.message_count),
             is_sealed: summary.is_some(),
@@ -94,14 +137,34 @@ impl<'a> OpenFile<'a> {
 
     /// Makes later data visible.
     pub(super) fn refresh(&mut self) -> Result<(), Error> {
-        // Check before: everything that was written before the file was sealed is visible then.
-        let is_copied = is_recent(self.scan.input()) && self.path.exists();
-        self.is_growing = is_written(&self.path) || is_copied;
+        let extent = self.bound.extent();
+        self.is_bounded = matches!(extent, ReadableExtent::Synced(_));
+        self.is_growing = match extent {
+            ReadableExtent::All => {
+                // Check before: everything that was written before the file was sealed is visible then.
+                let is_copied = is_recent(self.scan.input()) && self.path.exists();
+                is_written(&self.path) || is_copied
+            }
+            ReadableExtent::Synced(_) => true,
+            ReadableExtent::Void(len) => {
+                self.reader.confirmed_len = len;
+                false
+            }
+        };
+        self.scan.limit(match extent {
+            ReadableExtent::Synced(len) => len,
+            ReadableExtent::All | ReadableExtent::Void(_) => u64::MAX,
+        });
         self.scan.refresh(self.is_growing)
     }
 
     pub(super) fn is_done(&self) -> bool {
         !self.is_growing || self.scan.has_ended() || self.is_outside
+    }
+
+    /// Whether more of the file may become durable, so that later files must wait.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_bounded && !self.is_done()
     }
 
     /// How far it was read.

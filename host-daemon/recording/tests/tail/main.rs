@@ -1,5 +1,7 @@
 //! A tail shows every new message once, or reports how many it missed, whatever happens to the files.
 
+mod position;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -445,32 +447,4 @@ fn a_file_that_is_copied_slowly_is_read_completely() {
     }
     following.expect(0..30);
     assert_eq!(following.stop().lost, 0);
-}
-
-#[test]
-fn a_tail_continues_at_a_position() {
-    let folder = TempDir::new().unwrap();
-    record(folder.path(), 0..10);
-    let mut log = Numbers::open(folder.path());
-    log.write(10..20);
-    let following = Following::of(folder.path());
-    following.expect(0..20);
-    let position = following.stop().position.unwrap();
-    assert_eq!((position.number, position.messages), (2, 10));
-    log.write(20..30);
-    log.log.finish().unwrap();
-    record(folder.path(), 30..40);
-    let tail = || Tail::new(folder.path().into(), Wanted::default()).from_position(position);
-    let following = Following::start(tail());
-    following.expect(20..40);
-    assert_eq!(following.stop().files_missed, 0);
-    // The file of the position, and the one after it, are deleted.
-    record(folder.path(), 40..50);
-    let all = files(folder.path());
-    fs::remove_file(&all[1]).unwrap();
-    fs::remove_file(&all[2]).unwrap();
-    let following = Following::start(tail());
-    following.expect(40..50);
-    following.wait(|seen| seen.files_missed == 2);
-    following.stop();
 }
