@@ -10,7 +10,7 @@
 //!   records: `blocksd serve --record` does.
 //! - Send a plain series with [`run_series`], for a host without sessions, or for what may be lost, such as a log.
 //! - A [`Connect`] makes the connections, a [`Clock`] waits. Features of this crate have some: `embassy-net` the module
-//!   `embassy`, `std` the module `os`. For another transport, implement them.
+//!   `embassy`, `smoltcp` the module `smoltcp`, `edge-nal` the module `edge`, `std` the module `os`. For another transport, implement them.
 //! - Without an executor, [`blocking::run`] and [`blocking::poll_once`] drive the same futures.
 //!
 //! Producers never wait: a full [`Ring`] drops its oldest message or refuses the new one, and counts it.
@@ -27,12 +27,16 @@
 mod log;
 
 pub mod blocking;
+#[cfg(feature = "edge-nal")]
+pub mod edge;
 #[cfg(feature = "embassy-net")]
 pub mod embassy;
 #[cfg(feature = "defmt")]
 pub mod logs;
 #[cfg(feature = "std")]
 pub mod os;
+#[cfg(feature = "smoltcp")]
+pub mod smoltcp;
 #[cfg(feature = "tls")]
 pub mod tls;
 
