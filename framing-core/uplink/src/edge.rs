@@ -26,7 +26,7 @@ pub trait EdgeServer {
 }
 
 impl EdgeServer for SocketAddr {
-    async fn address(&self) -> Result<SocketAddr, ErrorKind> {
+    async fn address(&self) -> Result<Self, ErrorKind> {
         Ok(*self)
     }
 }

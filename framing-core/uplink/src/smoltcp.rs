@@ -5,14 +5,14 @@ use core::future::poll_fn;
 use core::net::SocketAddrV4;
 use core::task::{Context, Poll};
 
-use embassy_futures::select::{Either, select};
-use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use ::smoltcp::iface::{Interface, PollResult, SocketHandle, SocketSet};
 use ::smoltcp::phy::Device;
 use ::smoltcp::socket::AnySocket;
 use ::smoltcp::socket::tcp::{RecvError, Socket, State};
 use ::smoltcp::time::{Duration, Instant};
 use ::smoltcp::wire::IpAddress;
+use embassy_futures::select::{Either, select};
+use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 
 use crate::connect::{Clock, Connect, Split};
 
@@ -203,7 +203,8 @@ impl<'a, 's> Connect for SmolTcp<'_, 'a, 's> {
         });
         match select(connected, stack.sleep_ms(CONNECT_MAX_MS)).await {
             Either::First(Ok(())) => {
-                self.at.with(|_, socket| socket.set_timeout(Some(SILENCE_MAX)));
+                self.at
+                    .with(|_, socket| socket.set_timeout(Some(SILENCE_MAX)));
                 Ok(connection)
             }
             Either::First(Err(kind)) => Err(kind),
@@ -250,10 +251,7 @@ impl<'a, 's> Split for SmolTcp<'_, 'a, 's> {
     /// A peer that accepts no data is waited for; the heartbeats of the session show whether it is alive.
     fn split<'t, 'c>(
         connection: &'t mut Connection<'c, 'a, 's>,
-    ) -> (
-        impl Read<Error = ErrorKind>,
-        impl Write<Error = ErrorKind>,
-    )
+    ) -> (impl Read<Error = ErrorKind>, impl Write<Error = ErrorKind>)
     where
         Self: 'c,
         'c: 't,
@@ -421,9 +419,8 @@ impl<'s> At<'_, '_, 's> {
 
     /// After a flush: a reset or a timeout ends it, too.
     fn check_flushed(&self) -> Result<(), ErrorKind> {
-        let is_done = self.with(|_, socket| {
-            socket.state() != State::Closed && socket.send_queue() == 0
-        });
+        let is_done =
+            self.with(|_, socket| socket.state() != State::Closed && socket.send_queue() == 0);
         if is_done == Some(true) {
             Ok(())
         } else {
