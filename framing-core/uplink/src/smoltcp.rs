@@ -164,12 +164,12 @@ impl<'n, 'a, 's> SmolTcp<'n, 'a, 's> {
 
 impl<'a, 's> Connect for SmolTcp<'_, 'a, 's> {
     type Connection<'c>
-        = Connection<'c, 'a, 's>
+        = SmolConnection<'c, 'a, 's>
     where
         Self: 'c;
 
     /// Waits for an address without a time limit, since nothing was tried yet; then connects.
-    async fn connect(&mut self) -> Result<Connection<'_, 'a, 's>, ErrorKind> {
+    async fn connect(&mut self) -> Result<SmolConnection<'_, 'a, 's>, ErrorKind> {
         let stack = self.at.stack;
         poll_fn(|context| {
             let has_address = stack.with(|interface, _| !interface.ip_addrs().is_empty());
@@ -191,7 +191,7 @@ impl<'a, 's> Connect for SmolTcp<'_, 'a, 's> {
             opened.map_err(|_| ErrorKind::AddrNotAvailable)
         });
         opened.unwrap_or(Err(ErrorKind::NotConnected))?;
-        let connection = Connection {
+        let connection = SmolConnection {
             at: self.at,
             unacknowledged: 0,
             has_progress: false,
@@ -212,7 +212,7 @@ impl<'a, 's> Connect for SmolTcp<'_, 'a, 's> {
         }
     }
 
-    async fn close<'c>(connection: &mut Connection<'c, 'a, 's>) -> Result<(), ErrorKind>
+    async fn close<'c>(connection: &mut SmolConnection<'c, 'a, 's>) -> Result<(), ErrorKind>
     where
         Self: 'c,
     {
@@ -229,7 +229,7 @@ impl<'a, 's> Connect for SmolTcp<'_, 'a, 's> {
         }
     }
 
-    async fn abort<'c>(connection: &mut Connection<'c, 'a, 's>)
+    async fn abort<'c>(connection: &mut SmolConnection<'c, 'a, 's>)
     where
         Self: 'c,
     {
@@ -237,7 +237,7 @@ impl<'a, 's> Connect for SmolTcp<'_, 'a, 's> {
         connection.at.flushed().await;
     }
 
-    fn has_progress<'c>(connection: &Connection<'c, 'a, 's>) -> bool
+    fn has_progress<'c>(connection: &SmolConnection<'c, 'a, 's>) -> bool
     where
         Self: 'c,
     {
@@ -250,7 +250,7 @@ impl<'a, 's> Split for SmolTcp<'_, 'a, 's> {
 
     /// A peer that accepts no data is waited for; the heartbeats of the session show whether it is alive.
     fn split<'t, 'c>(
-        connection: &'t mut Connection<'c, 'a, 's>,
+        connection: &'t mut SmolConnection<'c, 'a, 's>,
     ) -> (impl Read<Error = ErrorKind>, impl Write<Error = ErrorKind>)
     where
         Self: 'c,
@@ -261,7 +261,7 @@ impl<'a, 's> Split for SmolTcp<'_, 'a, 's> {
         (at, at)
     }
 
-    async fn end<'c>(connection: &mut Connection<'c, 'a, 's>, is_graceful: bool)
+    async fn end<'c>(connection: &mut SmolConnection<'c, 'a, 's>, is_graceful: bool)
     where
         Self: 'c,
     {
@@ -282,7 +282,7 @@ impl<'a, 's> Split for SmolTcp<'_, 'a, 's> {
     missing_debug_implementations,
     reason = "the interface does not implement it either"
 )]
-pub struct Connection<'n, 'a, 's> {
+pub struct SmolConnection<'n, 'a, 's> {
     at: At<'n, 'a, 's>,
     /// Bytes in the send buffer at the last look.
     unacknowledged: usize,
@@ -290,7 +290,7 @@ pub struct Connection<'n, 'a, 's> {
     has_progress: bool,
 }
 
-impl Connection<'_, '_, '_> {
+impl SmolConnection<'_, '_, '_> {
     /// Notes whether the peer has acknowledged data since the last look.
     fn look(&mut self) {
         let queued = self.at.with(|_, socket| {
@@ -304,7 +304,7 @@ impl Connection<'_, '_, '_> {
     }
 }
 
-impl Drop for Connection<'_, '_, '_> {
+impl Drop for SmolConnection<'_, '_, '_> {
     fn drop(&mut self) {
         let is_sending = |state| {
             matches!(
@@ -320,11 +320,11 @@ impl Drop for Connection<'_, '_, '_> {
     }
 }
 
-impl ErrorType for Connection<'_, '_, '_> {
+impl ErrorType for SmolConnection<'_, '_, '_> {
     type Error = ErrorKind;
 }
 
-impl Read for Connection<'_, '_, '_> {
+impl Read for SmolConnection<'_, '_, '_> {
     async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ErrorKind> {
         poll_fn(|context| {
             self.look();
@@ -334,7 +334,7 @@ impl Read for Connection<'_, '_, '_> {
     }
 }
 
-impl Write for Connection<'_, '_, '_> {
+impl Write for SmolConnection<'_, '_, '_> {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
         poll_fn(|context| {
             self.look();

@@ -346,18 +346,27 @@ fn a_close_succeeds_only_if_the_peer_has_acknowledged_all_of_it() {
     );
     assert_eq!(closed, Ok(()));
 
-    let mut world = World::new(&[Conduct::Stalls]);
-    let link = Rc::clone(&world.link);
-    let closed = world.drive(
-        |_, _| {},
-        async |_, tcp| {
-            let mut connection = tcp.connect().await.unwrap();
-            link.borrow_mut().lost_per_mille = 1_000;
-            connection.write_all(b"short").await.unwrap();
-            SmolTcp::close(&mut connection).await
-        },
-    );
-    assert_eq!(closed, Err(ErrorKind::ConnectionReset));
+    // The link is cut before the data, or between the data and the FIN.
+    for is_flushed in [false, true] {
+        let mut world = World::new(&[Conduct::Stalls]);
+        let link = Rc::clone(&world.link);
+        let closed = world.drive(
+            |_, _| {},
+            async |_, tcp| {
+                let mut connection = tcp.connect().await.unwrap();
+                if is_flushed {
+                    connection.write_all(b"short").await.unwrap();
+                    connection.flush().await.unwrap();
+                }
+                link.borrow_mut().lost_per_mille = 1_000;
+                if !is_flushed {
+                    connection.write_all(b"short").await.unwrap();
+                }
+                SmolTcp::close(&mut connection).await
+            },
+        );
+        assert_eq!(closed, Err(ErrorKind::ConnectionReset), "{is_flushed}");
+    }
 }
 
 #[test]
