@@ -1,6 +1,7 @@
 //! What a board provides: a clock ([`Clock`]) and connections ([`Connect`], [`Split`]).
 
 use embedded_io_async::{ErrorKind, Read, Write};
+use framing_core::{Blocks, Framing};
 
 /// A monotonic clock and its timer.
 #[allow(
@@ -45,6 +46,12 @@ pub trait Connect {
     /// Whether the sides verify each other. Then [`PermissionDenied`](ErrorKind::PermissionDenied), from any operation, means
     /// that one refuses the other: a session waits long before it connects again.
     const VERIFIES: bool = false;
+
+    /// The framing of a plain series; a session has `blocks`. Only a framing that ends a series has a reply.
+    #[must_use]
+    fn framing() -> impl Framing {
+        Blocks
+    }
 
     /// Connects, or fails after a timeout chosen by the implementation.
     ///

@@ -11,6 +11,7 @@
 //! - Send a plain series with [`run_series`], for a host without sessions, or for what may be lost, such as a log.
 //! - A [`Connect`] makes the connections, a [`Clock`] waits. Features of this crate have some: `embassy-net` the module
 //!   `embassy`, `smoltcp` the module `smoltcp`, `edge-nal` the module `edge`, `std` the module `os`. For another transport, implement them.
+//! - [`serial::UartLine`] and [`usb::UsbPort`] send a plain series over a UART or USB, with a checksum in each message.
 //! - Without an executor, [`blocking::run`] and [`blocking::poll_once`] drive the same futures.
 //!
 //! Producers never wait: a full [`Ring`] drops its oldest message or refuses the new one, and counts it.
@@ -35,10 +36,12 @@ pub mod embassy;
 pub mod logs;
 #[cfg(feature = "std")]
 pub mod os;
+pub mod serial;
 #[cfg(feature = "smoltcp")]
 pub mod smoltcp;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod usb;
 
 mod backoff;
 mod config;

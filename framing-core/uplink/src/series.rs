@@ -1,11 +1,11 @@
-//! A plain series: one connection after the other, each with a series of `blocks`. Start with [`run_series`].
+//! A plain series: one connection after the other, each with a series of messages. Start with [`run_series`].
 
 use core::pin::{Pin, pin};
 
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Error as _, ErrorKind, Read, Write};
 use framing_core::asynch::{Reader, Writer};
-use framing_core::{Blocks, ReceiveError, Received, SendError};
+use framing_core::{Encode, Framing, ReceiveError, Received, SendError};
 
 use crate::backoff::Backoff;
 use crate::config::Config;
@@ -161,10 +161,14 @@ async fn connection<C: Connect, S: Source>(
     );
     let result = {
         let whole = pin!(async {
-            let sent = series(source, &mut connection, report).await?;
+            let sent = series(C::framing(), source, &mut connection, report).await?;
             let closed = C::close(&mut connection).await;
             closed.map_err(|kind| SeriesError::Send(SendError::Io(kind)))?;
-            let answer = select(answer(&mut connection), clock.sleep_ms(config.answer_ms)).await;
+            if !has_end(&C::framing()) {
+                return Ok(());
+            }
+            let answering = answer(C::framing(), &mut connection);
+            let answer = select(answering, clock.sleep_ms(config.answer_ms)).await;
             if let Either::First(Some(answer)) = answer {
                 report.answered = true;
                 if let Some(receipt) = answer {
@@ -196,11 +200,12 @@ async fn connection<C: Connect, S: Source>(
 
 /// Sends the series; returns the count of what the connection took.
 async fn series<T: Read + Write>(
+    framing: impl Framing,
     source: &mut impl Source,
     connection: &mut T,
     report: &mut SeriesReport,
 ) -> Result<Tally, SeriesError> {
-    let mut writer = Writer::new(connection, Blocks);
+    let mut writer = Writer::new(connection, framing);
     let mut sent = Tally::default();
     let greeting = source.greeting();
     if !greeting.is_empty() {
@@ -236,8 +241,8 @@ async fn over(connection: &mut impl Read) -> SeriesError {
 }
 
 /// Reads the reply to a series. `None`: no complete reply; `Some(None)`: a reply that is not exactly one receipt.
-async fn answer(connection: &mut impl Read) -> Option<Option<Tally>> {
-    let mut reader = Reader::new(connection, Blocks, [0; ANSWER_MAX]);
+async fn answer(framing: impl Framing, connection: &mut impl Read) -> Option<Option<Tally>> {
+    let mut reader = Reader::new(connection, framing, [0; ANSWER_MAX]);
     let (mut receipt, mut is_first) = (None, true);
     loop {
         match reader.receive().await {
@@ -252,6 +257,11 @@ async fn answer(connection: &mut impl Read) -> Option<Option<Tally>> {
             Err(_) => return None,
         }
     }
+}
+
+/// Whether the framing has a mark that ends a series.
+fn has_end(framing: &impl Framing) -> bool {
+    matches!(framing.encoder().end(&mut [0; 8]), Ok(1..))
 }
 
 /// Removes the transport's type from its error.
