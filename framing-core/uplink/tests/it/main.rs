@@ -1,0 +1,13 @@
+//! The uplinks over a scripted transport, in simulated time: each call fails, stalls or is cancelled in turn.
+
+mod cancel;
+mod errors;
+mod full;
+mod net;
+mod peers;
+mod serial;
+mod splits;
+mod stop;
+mod time;
+mod usb;
+mod waits;
