@@ -89,7 +89,7 @@ pub enum SeriesError {
 
 /// Sends the messages of a source until it ends, over as many connections as necessary.
 ///
-/// After a request to stop it returns within [`Config::stop_ms`].
+/// After a request to stop it returns within [`Config::stop_ms`], and at most 0.4 s for closing the last connection.
 pub async fn run_series<C: Connect, S: Source>(
     config: &Config,
     source: &mut S,

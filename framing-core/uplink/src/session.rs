@@ -83,7 +83,7 @@ impl<'m> Session<'m> {
     }
 
     /// Sends the messages of a ring until it is closed and everything is acknowledged, over as many connections as necessary.
-    /// After a request to stop it returns within [`Config::stop_ms`].
+    /// After a request to stop it returns within [`Config::stop_ms`], and at most 0.2 s for closing the last connection.
     ///
     /// What is left then is in the memory of the session: the next run sends it.
     ///

@@ -1,12 +1,15 @@
 //! Rings and memories without room, in both policies.
 
+use std::future::pending;
+
+use embassy_futures::select::select3;
 use framing_uplink::{
-    Config, Device, Full, PushError, Ring, RingSource, Session, SessionMemory, SessionReport, Stop,
-    run_series,
+    Clock, Config, Device, Full, PushError, Ring, RingSource, Session, SessionMemory,
+    SessionReport, Stop, run_series,
 };
 
 use crate::net::{Net, Script};
-use crate::peers::{Host, Series};
+use crate::peers::{Host, Manner, Series};
 use crate::time::Time;
 
 /// Messages of 12 bytes: 16 in the ring.
@@ -89,4 +92,50 @@ fn a_memory_that_drops_its_oldest_messages_counts_them_and_the_host_records_a_ga
     // The gap is at the front of the session, which begins at the first message that it holds, or is recorded.
     let recorded: Vec<_> = log.iter().flatten().cloned().collect();
     assert_eq!(recorded, messages()[6..]);
+}
+
+#[test]
+fn a_message_that_a_connection_cut_is_given_up_like_every_other() {
+    let calls = (0..).take_while(|&fail_at| gives_up_after(fail_at));
+    let calls = calls.count();
+    assert!(50 < calls, "{calls}");
+}
+
+/// A connection fails at this call; then more messages come than the memory has room for. Returns whether there was this call.
+#[track_caller]
+fn gives_up_after(fail_at: usize) -> bool {
+    let time = Time::default();
+    let script = Script {
+        fail_at,
+        write_max: 1,
+        ..Script::default()
+    };
+    let net = &Net::new(&time, Host::new(Manner::Silent), script);
+    let mut connect = net;
+    let ring = Ring::<256>::new(Full::Refuse);
+    ring.push(&messages()[0]).unwrap();
+    let mut memory = SessionMemory::<64>::new();
+    let mut session = Session::new(Device::new("d").unwrap(), &mut memory, Full::DropOldest, 1);
+    let (config, stop) = (Config::new(), Stop::new());
+    let running = session.run(&config, &ring, &stop, &time, &mut connect);
+    let pushing = async {
+        while !net.is_played() {
+            time.sleep_ms(1).await;
+        }
+        for message in &messages()[1..] {
+            ring.push(message).unwrap();
+        }
+        pending::<()>().await;
+    };
+    let stopping = async {
+        time.sleep_ms(60).await;
+    };
+    time.run(select3(running, pushing, stopping));
+    if !net.is_played() {
+        return false;
+    }
+    let report = session.report();
+    let outcome = (report.refused, report.given_up, report.left);
+    assert_eq!(outcome, (0, 6, 4), "call {fail_at}: {report:?}");
+    true
 }

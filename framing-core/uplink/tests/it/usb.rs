@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::task::Poll;
 
-use embassy_futures::select::select;
+use embassy_futures::select::{Either, select};
 use embedded_io_async::ErrorKind;
 use framing_core::blocking::Reader;
 use framing_core::{CobsCrc32, Received};
@@ -161,7 +161,11 @@ fn a_message_that_fills_its_packets_arrives_without_the_next_one() {
 
 #[test]
 fn a_port_that_closes_after_any_packet_loses_at_most_what_it_took() {
-    let wanted = messages(6);
+    // Two of them lack only their delimiter after a full packet.
+    let wanted: Vec<_> = (b'a'..b'g')
+        .zip([1, 59, 40, 107, 123, 7])
+        .map(|(byte, len)| vec![byte; len])
+        .collect();
     for close_at in 1..30 {
         let (time, bus) = (Time::default(), Bus::default());
         bus.close_at.set(close_at);
@@ -188,12 +192,44 @@ fn a_port_that_closes_after_any_packet_loses_at_most_what_it_took() {
             arrived == wanted || is_prefix_lost,
             "{close_at}: {arrived:?}"
         );
+        // Nor does a message arrive twice at a host that keeps the bytes of both times.
+        let joined: Vec<Vec<u8>> = bus.opened.borrow().concat();
+        let arrived = received(&[joined]);
         let is_ordered = arrived.windows(2).all(|two| two[0] < two[1]);
         assert!(is_ordered, "{close_at}: {arrived:?}");
         if bus.taken.get() < close_at {
             break;
         }
     }
+}
+
+#[test]
+fn a_port_that_closes_while_nothing_is_sent_ends_the_connection() {
+    let (time, bus) = (Time::default(), Bus::default());
+    bus.set(true);
+    let ring = Ring::<256>::new(Full::DropOldest);
+    let mut source = RingSource::<256, 128>::new(&ring);
+    let (config, stop) = (Config::new(), Stop::new());
+    let mut port = UsbPort::<_, _, _, PACKET>::new(&bus, &bus, &bus);
+    let running = run_series(&config, &mut source, &stop, &time, &mut port, 1);
+    let program = async {
+        time.sleep_ms(1_000).await;
+        bus.set(false);
+        // Longer than the back-off.
+        time.sleep_ms(1_000).await;
+        bus.set(true);
+        time.sleep_ms(1_000).await;
+        ring.push(b"late").unwrap();
+        ring.close();
+        pending::<()>().await;
+    };
+    let Either::First(report) = time.run(select(running, program)) else {
+        unreachable!("a program never ends");
+    };
+    assert_eq!((report.connections, report.in_doubt), (2, 1));
+    // Each connection begins with a delimiter.
+    assert!(bus.opened.borrow().iter().all(|packets| packets[0] == [0]));
+    assert_eq!(received(&bus.opened.borrow()), [b"late"]);
 }
 
 #[test]
