@@ -37,6 +37,12 @@ impl Workplace {
         self.folder.path()
     }
 
+    /// Makes a script one of the programs, under its own name.
+    pub fn link(&self, script: &Path) {
+        let name = script.file_name().expect("a file");
+        symlink(script, self.bin.path().join(name)).expect("a link");
+    }
+
     /// A command in the directory, that finds the programs.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);

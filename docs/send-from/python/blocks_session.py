@@ -1,9 +1,11 @@
-"""Sends messages over an acknowledged session of `blocks`, as docs/sessions.md describes it. Start with `SessionSender`.
+"""Sends messages over an acknowledged session of `blocks`, as docs/sessions.md describes it. Start with `SessionSender`. Without a
+session, `block` and `cobs_crc32` frame one message.
 
     python3 blocks_session.py HOST:PORT DEVICE < lines
 
-sends each line, and exits with 0 only if the host has acknowledged every line; `--tls-ca` and others send over TLS. Copy this
-file into your program: it needs Python 3.9, and nothing outside the standard library.
+sends each line, and exits with 0 only if the host has acknowledged every line; `--tls-ca` and others send over TLS;
+`--frame cobs-crc32` writes frames to standard output. Copy this file into your program: it needs Python 3.9, and nothing outside the
+standard library.
 """
 
 import argparse
@@ -66,6 +68,21 @@ class Closing(Exception):
 def block(payload):
     """A message of `blocks`: its length and its payload."""
     return len(payload).to_bytes(HEAD_LEN, "big") + payload
+
+
+def cobs_crc32(payload):
+    """A message of `cobs-crc32`, for a serial line: the payload and its CRC-32, escaped, and a zero."""
+    data = payload + zlib.crc32(payload).to_bytes(4, "big")
+    out = bytearray()
+    groups = data.split(b"\0")
+    for position, group in enumerate(groups):
+        while len(group) >= 254:
+            if len(group) == 254 and position == len(groups) - 1:
+                break  # The last group needs no code after it.
+            out += b"\xff" + group[:254]
+            group = group[254:]
+        out += bytes([len(group) + 1]) + group
+    return bytes(out) + b"\0"
 
 
 def hello(device, *, flags=0, heartbeat=0, room=0, session=0, first=0, held=0, lost=0, uptime_us=0):
@@ -527,10 +544,30 @@ def uptime_us():
     return max(1, time.monotonic_ns() // 1000)
 
 
+def lines():
+    """The messages of standard input."""
+    for line in sys.stdin.buffer:
+        payload = line.rstrip(b"\r\n")
+        if payload:
+            yield payload
+
+
+def write_frames(framing):
+    """Writes each line of standard input as a frame, without a session."""
+    for payload in lines():
+        sys.stdout.buffer.write(block(payload) if framing == "blocks" else cobs_crc32(payload))
+        sys.stdout.buffer.flush()
+    if framing == "blocks":
+        sys.stdout.buffer.write(END)
+        sys.stdout.buffer.flush()
+
+
 def main():
     parser = argparse.ArgumentParser(description="Sends each line of standard input over an acknowledged session.")
-    parser.add_argument("address", metavar="HOST:PORT")
-    parser.add_argument("device", metavar="DEVICE", help="device id: 1 to 64 of A-Z a-z 0-9 . _ : -")
+    parser.add_argument("address", nargs="?", metavar="HOST:PORT")
+    parser.add_argument("device", nargs="?", metavar="DEVICE", help="device id: 1 to 64 of A-Z a-z 0-9 . _ : -")
+    parser.add_argument("--frame", choices=["blocks", "cobs-crc32"],
+                        help="write frames to standard output, without a session, HOST:PORT and DEVICE")
     parser.add_argument("--timeout", type=float, metavar="S", help="give up S seconds after the end of the input")
     parser.add_argument("--room", type=int, default=65536, metavar="BYTES", help="length of the ring")
     parser.add_argument("--drop-oldest", action="store_true", help="drop the oldest messages if the ring is full")
@@ -541,6 +578,13 @@ def main():
     parser.add_argument("--tls-name", metavar="NAME", help="name in the host's certificate, if not HOST")
     parser.error = lambda text: parser.exit(2, f"blocks_session: {text}\n")
     args = parser.parse_args()
+    if args.frame:
+        if args.address:
+            parser.error("--frame needs no HOST:PORT and DEVICE")
+        write_frames(args.frame)
+        return 0
+    if args.device is None:
+        parser.error("HOST:PORT and DEVICE are required; see --help")
     host, _, port = args.address.rpartition(":")
     try:
         if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
@@ -559,11 +603,9 @@ def main():
         print(f"blocks_session: {error}{files}", file=sys.stderr)
         return 2
     refused = 0
-    for line in sys.stdin.buffer:
-        payload = line.rstrip(b"\r\n")
+    for payload in lines():
         try:
-            if payload:
-                sender.push(payload, timeout_s=None)
+            sender.push(payload, timeout_s=None)
         except ValueError as error:
             refused += 1
             print(f"blocks_session: {error}", file=sys.stderr)

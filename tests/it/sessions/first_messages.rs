@@ -16,6 +16,9 @@ pub(super) const LINES_MAX: usize = 20;
 /// The port of the pages.
 pub(super) const PORT: &str = "1060";
 
+/// The computer of the daemon in pages for boards.
+const HOST: &str = "192.168.1.10";
+
 /// A page with the section `The first message`.
 struct Page {
     folder: &'static str,
@@ -23,11 +26,11 @@ struct Page {
     program: &'static str,
     /// The files that a reader copies, separated by spaces.
     copied: &'static str,
-    /// The language of its code, and the file that a reader saves it as.
+    /// The language of its code, and the file that a reader saves it as; empty without code.
     code: [&'static str; 2],
 }
 
-const PAGES: [Page; 2] = [
+const PAGES: [Page; 5] = [
     Page {
         folder: "docs/send-from/node",
         program: "node",
@@ -39,6 +42,24 @@ const PAGES: [Page; 2] = [
         program: "go",
         copied: "go.mod blocks_session.go cmd/send/main.go",
         code: ["go", "first/main.go"],
+    },
+    Page {
+        folder: "docs/send-from/python",
+        program: "python3",
+        copied: "blocks_session.py",
+        code: ["python", "first.py"],
+    },
+    Page {
+        folder: "docs/send-from/micropython",
+        program: "python3",
+        copied: "blocks_session.py",
+        code: ["python", "first.py"],
+    },
+    Page {
+        folder: "docs/send-from/c",
+        program: "cc",
+        copied: "blocks_session.h send.c",
+        code: ["", ""],
     },
 ];
 
@@ -59,6 +80,8 @@ fn the_commands_of_each_page_lead_to_the_first_message() {
             let built = build.output().expect("Go runs");
             assert!(built.status.success(), "{built:?}");
         }
+        // In place of the command that copies files to a board, and runs them there.
+        place.link(&root("tests/peers/mpremote"));
         let port = ReservedPort::take();
         let port = port.address().port().to_string();
         let (mut daemon, mut lines) = (None, 0);
@@ -89,7 +112,8 @@ fn the_commands_of_each_page_lead_to_the_first_message() {
                 language => {
                     assert_eq!([language, page.code[1]], page.code, "{}", page.folder);
                     let saved = place.path().join(page.code[1]);
-                    write(&saved, replace(code, PORT, &port).as_bytes());
+                    let code = code.replace(HOST, "127.0.0.1");
+                    write(&saved, replace(&code, PORT, &port).as_bytes());
                 }
             }
         }

@@ -33,6 +33,10 @@ pub(super) struct SenderProgram {
     tls_sender: Option<Prepared>,
     /// Arguments and variables with which it speaks no TLS 1.3, besides the configuration of OpenSSL.
     old_tls: (Arguments, Variables),
+    /// Whether it ends a connection over TLS with `close_notify`.
+    pub(super) sends_close_notify: bool,
+    /// Whether its command is for users, and not one of the tests.
+    is_command: bool,
 }
 
 /// The names of the options.
@@ -54,7 +58,7 @@ enum Framer {
 }
 
 /// All of them.
-static PROGRAMS: [SenderProgram; 7] = [
+static PROGRAMS: [SenderProgram; 9] = [
     SenderProgram {
         name: "C",
         sender: LazyLock::new(|| one(c("docs/send-from/c/send.c", &[]))),
@@ -63,11 +67,22 @@ static PROGRAMS: [SenderProgram; 7] = [
         has_tls: true,
         tls_sender: Some(LazyLock::new(c_with_tls)),
         old_tls: (&[], &[]),
+        sends_close_notify: true,
+        is_command: true,
     },
-    SenderProgram::script("Python", Framer::None, || {
+    SenderProgram::script("Python", Framer::Sender, || {
         let path = root("docs/send-from/python/blocks_session.py");
         Ok(vec!["python3".into(), "-B".into(), path.into()])
     }),
+    SenderProgram::script("MicroPython in CPython", Framer::Sender, || {
+        let path = root("tests/peers/micropython_lines.py");
+        Ok(vec!["python3".into(), "-B".into(), path.into()])
+    })
+    .as_library()
+    .without_close_notify(),
+    SenderProgram::script("MicroPython", Framer::Sender, micropython)
+        .as_library()
+        .without_tls(),
     SenderProgram::script("Node.js", Framer::Sender, || {
         let path = root("docs/send-from/node/blocks_session.cjs");
         match Command::new("node").arg("--version").output() {
@@ -110,7 +125,24 @@ impl SenderProgram {
             has_tls: true,
             tls_sender: None,
             old_tls: (&[], &[]),
+            sends_close_notify: true,
+            is_command: true,
         }
+    }
+
+    const fn as_library(mut self) -> Self {
+        self.is_command = false;
+        self
+    }
+
+    const fn without_tls(mut self) -> Self {
+        self.has_tls = false;
+        self
+    }
+
+    const fn without_close_notify(mut self) -> Self {
+        self.sends_close_notify = false;
+        self
     }
 
     const fn old_tls_with(mut self, arguments: Arguments, variables: Variables) -> Self {
@@ -176,7 +208,7 @@ impl SenderProgram {
 
     /// The command with these arguments, if it reads long options.
     pub(super) fn with_long_options(&self, args: &[&str]) -> Option<Command> {
-        let is_long = matches!(self.spelling, Spelling::Long);
+        let is_long = self.is_command && matches!(self.spelling, Spelling::Long);
         is_long.then(|| {
             let mut command = command(&self.sender);
             command.args(args);
@@ -236,6 +268,17 @@ fn command(prepared: &Result<Vec<OsString>, String>) -> Command {
 /// A command without arguments.
 fn one(program: Result<PathBuf, String>) -> Result<Vec<OsString>, String> {
     Ok(vec![program?.into()])
+}
+
+/// The interpreter, compiled to WebAssembly.
+fn micropython() -> Result<Vec<OsString>, String> {
+    let modules = root("target/node/node_modules");
+    if !modules.join("@micropython").is_dir() {
+        return Err("MicroPython is missing; `tests/run` installs it with npm".to_owned());
+    }
+    let script = root("tests/peers/micropython.mjs");
+    let modules = modules.canonicalize().expect("a folder");
+    Ok(vec!["node".into(), script.into(), modules.into()])
 }
 
 fn c_with_tls() -> Result<Vec<OsString>, String> {
