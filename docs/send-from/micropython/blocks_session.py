@@ -14,7 +14,6 @@ MAGIC = b"\xff\xc1blkack"
 END = b"\0\0\0\0"
 HEAD_LEN = 4  # Bytes of a message before its payload, on the wire and in the ring.
 FRAME_MAX = 44
-CONTROL_MAX = 116  # Bytes of the longest HELLO, with its length.
 NUMBER_MAX = (1 << 56) - 1
 LOST_MAX = (1 << 32) - 1
 FLAG_TIME = 2
@@ -92,6 +91,7 @@ class Session:
         self.is_connected = self.is_welcome = self.in_series = False
         self.wants_hello = self.wants_cont = self.wants_end = self.is_finishing = False
         self.next = self.next_at = self.part = self.sent = self.hello_end = self.heartbeat_s = 0
+        self.control = b""
         self.inbox, self.inbox_len, self.skip = bytearray(HEAD_LEN + FRAME_MAX), 0, 0
 
     def end(self):
@@ -159,7 +159,7 @@ class Session:
         self.is_connected, self.is_welcome, self.in_series = True, False, False
         self.wants_hello, self.wants_cont, self.wants_end = True, False, False
         self.next, self.next_at = self.first, self.first_at  # The next message to send.
-        self.part = 0  # Bytes of it that were sent.
+        self.part, self.control = 0, b""  # Bytes of it that were sent; bytes of HELLO, CONT or END that are to be sent.
         self.sent = self.first  # All smaller numbers were sent wholly, or resume skips them.
         self.heartbeat_s = self.inbox_len = self.skip = 0
 
@@ -172,24 +172,22 @@ class Session:
         self.wants_cont = self.is_connected and self.is_welcome
 
     def fill(self, out, uptime_us):
-        """Copies the next bytes for the host to `out`, of at least CONTROL_MAX bytes. Returns their count; write all of them."""
+        """Copies the next bytes for the host to `out`. Returns their count; write all of them."""
         at = 0
-        while True:
-            if not self.part:
-                if len(out) - at < CONTROL_MAX:
-                    return at
-                control = self._control(uptime_us)
-                if control:
-                    out[at:at + len(control)] = control
-                    at += len(control)
-                    continue
-                if not self.is_welcome or self.next == self.end():
-                    return at
+        while at < len(out):
+            if not self.part and not self.control:
+                self.control = self._control(uptime_us)
+            if self.control:
+                count = min(len(self.control), len(out) - at)
+                out[at:at + count] = self.control[:count]
+                self.control = self.control[count:]
+                at += count
+                continue
+            if not self.is_welcome or self.next == self.end():
+                break
             length = self._len(self.next_at)
             from_at = self._after(self.next_at, self.part)
             count = min(length - self.part, len(out) - at, self.room - from_at)
-            if not count:
-                return at
             out[at:at + count] = self.ring[from_at:from_at + count]
             at += count
             self.part += count
@@ -197,6 +195,7 @@ class Session:
                 self.next_at, self.part = self._after(self.next_at, length), 0
                 self.next += 1
                 self.sent = max(self.sent, self.next)
+        return at
 
     def _control(self, uptime_us):
         """The HELLO, CONT or END that is due between two messages."""
@@ -206,7 +205,7 @@ class Session:
                                self.first, self.held, self.lost, uptime_us)
             return block(head + self.device.encode())
         if not self.is_welcome:
-            return None
+            return b""
         if self.wants_cont and self.in_series:
             self.in_series = False
             return END
@@ -217,7 +216,7 @@ class Session:
         if self.in_series and self.next == self.end() and (self.wants_end or self.is_finishing):
             self.in_series = self.wants_end = False
             return END
-        return None
+        return b""
 
     def received(self, data):
         """Bytes from the host. Raises BrokenHost or Closing: then close the connection."""

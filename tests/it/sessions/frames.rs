@@ -71,5 +71,9 @@ fn lines() -> Vec<Vec<u8>> {
         });
         lines.push(line.collect());
     }
+    // A zero after groups of the longest length.
+    for len in [253, 254, 255, 508] {
+        lines.push([&vec![1; len][..], &[0, 2]].concat());
+    }
     lines
 }

@@ -1,4 +1,4 @@
-//! The senders in C, Python and Go encode and decode the vectors of `docs/sessions.md`.
+//! The senders in C, Python, MicroPython and Go encode and decode the vectors of `docs/sessions.md`.
 
 use std::fs;
 use std::path::Path;
@@ -18,6 +18,11 @@ const WHOLE: [&str; 2] = ["1 1 1 1", ""];
 #[test]
 fn the_sender_in_python_agrees_with_the_vectors() {
     check(python("session_vectors.py", &[]), IN_PART);
+}
+
+#[test]
+fn the_sender_in_micropython_agrees_with_the_vectors() {
+    check(python("session_vectors_micropython.py", &[]), IN_PART);
 }
 
 #[test]
