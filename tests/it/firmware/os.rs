@@ -40,7 +40,7 @@ fn uplink(ring: &Ring<256>, mut connect: impl Split) -> SessionReport {
 
 #[test]
 fn a_session_on_a_desktop_outlives_kills_of_the_daemon() {
-    outlive_kills(|ring, to| uplink(ring, OsTcp::new(&to.to_string())));
+    outlive_kills(|ring, to| uplink(ring, OsTcp::new(to.to_string())));
 }
 
 #[test]

@@ -78,10 +78,10 @@ static PROGRAMS: [SenderProgram; 9] = [
         let path = root("tests/peers/micropython_lines.py");
         Ok(vec!["python3".into(), "-B".into(), path.into()])
     })
-    .as_library()
+    .into_library()
     .without_close_notify(),
     SenderProgram::script("MicroPython", Framer::Sender, micropython)
-        .as_library()
+        .into_library()
         .without_tls(),
     SenderProgram::script("Node.js", Framer::Sender, || {
         let path = root("docs/send-from/node/blocks_session.cjs");
@@ -130,7 +130,7 @@ impl SenderProgram {
         }
     }
 
-    const fn as_library(mut self) -> Self {
+    const fn into_library(mut self) -> Self {
         self.is_command = false;
         self
     }
