@@ -129,7 +129,7 @@ impl<const N: usize> Ring<N> {
             pushed
         });
         self.waiting.wake();
-        pushed
+        pushed.unwrap_or(Err(PushError::Full { free: 0 }))
     }
 
     /// Says that no message will follow: the uplink ends when it has sent what is left.
@@ -150,30 +150,33 @@ impl<const N: usize> Ring<N> {
 
     /// Whether the ring is closed and empty.
     pub fn is_ended(&self) -> bool {
-        self.with(|state| state.is_closed && state.counts.waiting == 0)
+        let is_ended = self.with(|state| state.is_closed && state.counts.waiting == 0);
+        is_ended.unwrap_or_default()
     }
 
     /// The counts of messages.
     pub fn counts(&self) -> RingCounts {
-        self.with(|state| state.counts)
+        self.with(|state| state.counts).unwrap_or_default()
     }
 
     /// Number of messages that wait, in the ring and in the memory of the session that empties it.
     pub fn unsent(&self) -> u32 {
-        self.with(|state| state.counts.waiting.saturating_add(state.beyond.held))
+        let unsent = self.with(|state| state.counts.waiting.saturating_add(state.beyond.held));
+        unsent.unwrap_or_default()
     }
 
     /// Number of messages that will not arrive, or only perhaps: dropped or refused by the ring, or given up by the session
     /// that empties it.
     pub fn lost(&self) -> u32 {
-        self.with(|state| state.counts.lost().saturating_add(state.beyond.lost))
+        let lost = self.with(|state| state.counts.lost().saturating_add(state.beyond.lost));
+        lost.unwrap_or_default()
     }
 
     /// The host's time at `uptime_us` of the device, in ns since 1970; `None` until the host of a session has said it.
     ///
     /// It is late by the shortest way from the host, and can step back when a connection begins: the host may be another one.
     pub fn host_time_ns(&self, uptime_us: u64) -> Option<u64> {
-        self.with(|state| state.beyond.host.at(uptime_us))
+        self.with(|state| state.beyond.host.at(uptime_us))?
     }
 
     /// Waits until a message waits: `true`; or until the ring is closed and empty: `false`. Only one task may wait.
@@ -184,8 +187,8 @@ impl<const N: usize> Ring<N> {
         poll_fn(|context| {
             self.waiting.register(context.waker());
             match self.with(|state| (state.counts.waiting, state.is_closed)) {
-                (0, false) => Poll::Pending,
-                (waiting, _) => Poll::Ready(waiting != 0),
+                Some((0, false)) | None => Poll::Pending,
+                Some((waiting, _)) => Poll::Ready(waiting != 0),
             }
         })
         .await
@@ -196,8 +199,8 @@ impl<const N: usize> Ring<N> {
     pub fn sleep_if_idle(&self, sleep: impl FnOnce()) {
         self.state.lock(|state| {
             let is_idle = {
-                let state = state.borrow();
-                state.counts.waiting == 0 && !state.is_closed
+                let state = state.try_borrow();
+                state.is_ok_and(|it| it.counts.waiting == 0 && !it.is_closed)
             };
             if is_idle {
                 sleep();
@@ -212,7 +215,7 @@ impl<const N: usize> Ring<N> {
                 len: state.front_len(),
                 number: state.first,
             })
-        })
+        })?
     }
 
     /// Passes the oldest message, in two parts, and drops it. Does nothing and returns `None` if it is another one than
@@ -225,7 +228,7 @@ impl<const N: usize> Ring<N> {
             let taken = take(state.parts(HEADER_LEN, front.len));
             state.pop();
             Some(taken)
-        })
+        })?
     }
 
     /// Counts a message that was taken, and which its taker cannot use.
@@ -238,8 +241,11 @@ impl<const N: usize> Ring<N> {
         self.with(|state| state.beyond = beyond);
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut State<N>) -> R) -> R {
-        self.state.lock(|state| f(&mut state.borrow_mut()))
+    /// Calls `f` with the state. `None` only if a call is made within another one, which no function here does: so there is no
+    /// panic for it.
+    fn with<R>(&self, f: impl FnOnce(&mut State<N>) -> R) -> Option<R> {
+        self.state
+            .lock(|state| Some(f(&mut *state.try_borrow_mut().ok()?)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Links only if no call of `framing-core` can panic: the panic handler calls an undefined symbol, so a panic that is left
+//! Links only if no call of `framing-core` or `framing-uplink` can panic: the panic handler calls an undefined symbol, so a panic that is left
 //! after optimisation is a linker error.
 //!
 //! The feature `async` selects the async calls. The compiler puts one panic into each `async fn`, for polling it after it
@@ -8,6 +8,9 @@
 #![no_main]
 // Each of the two images leaves some of this unused.
 #![allow(dead_code, unused_imports)]
+
+#[cfg(feature = "async")]
+mod uplink;
 
 use core::convert::Infallible;
 use core::hint::black_box;
@@ -372,6 +375,8 @@ fn try_all<F: Framing + Copy>(framing: F) {
 
 #[unsafe(no_mangle)]
 extern "C" fn _start() -> ! {
+    #[cfg(feature = "async")]
+    uplink::try_all();
     try_sessions();
     try_all(Blocks);
     try_all(Stream);
