@@ -189,7 +189,11 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     let refusal = move || recorded.as_ref()?.refusal();
     let of_tls = Arc::clone(&tls);
     let health = Health::new(stop.clone(), refusal);
-    let health = Arc::new(health.with_warnings(move || of_tls.problems()));
+    let warnings = move || {
+        let problems = of_tls.problems();
+        problems.iter().map(|it| printable(it).to_string()).collect()
+    };
+    let health = Arc::new(health.with_warnings(warnings));
     let registry = || {
         let handle = engine.handle().clone();
         let devices = Arc::clone(handle.devices());

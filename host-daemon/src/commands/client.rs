@@ -308,6 +308,9 @@ impl DaemonClient {
                 error: refused.clone().into(),
             },
             Some(cut) => self.failed(format!("not answered: {cut}")),
+            None if error.is_parse() && !self.connector.is_tls() => self.failed(format!(
+                "not answered: {error}; if the daemon has TLS there, use https://"
+            )),
             None => self.failed(format!("not answered: {error}")),
         }
     }

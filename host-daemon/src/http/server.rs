@@ -365,7 +365,6 @@ async fn encoded(
     tokio::task::spawn_blocking(encode).await.ok()?
 }
 
-/// The response `ok`, or the reason for which it is not.
 /// Whether the daemon is ready, and what a person should know.
 fn ready(health: &Health) -> Response<AnswerBody> {
     let not_ready = health.not_ready();
@@ -373,11 +372,14 @@ fn ready(health: &Health) -> Response<AnswerBody> {
     if not_ready.is_some() || warnings.is_empty() {
         return verdict(not_ready);
     }
-    let warnings = warnings.iter().map(|it| format!("warning: {it}\n"));
+    let warnings = warnings
+        .iter()
+        .map(|it| format!("warning: {it}\n"));
     let text = "ok\n".to_owned() + &warnings.collect::<String>();
     response(StatusCode::OK, PLAIN, text)
 }
 
+/// The response `ok`, or the reason for which it is not.
 fn verdict(reason: Option<String>) -> Response<AnswerBody> {
     match reason {
         None => response(StatusCode::OK, PLAIN, "ok\n"),

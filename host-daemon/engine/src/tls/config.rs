@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::OFlags;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
@@ -104,6 +105,8 @@ pub struct TlsConfig {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     clients: ClientAuth,
     not_after: NotAfter,
+    /// When the certificate of the server begins, in seconds since 1970.
+    begin: i64,
     lists: Vec<ListAge>,
     warnings: Vec<String>,
     number: u32,
@@ -152,6 +155,7 @@ impl TlsFiles {
             ca: of_clients.ca_end,
             crl: of_clients.crl_end,
         };
+        let begin = chain.first().map_or(0, review::begin_of);
         let of_server = chain.first().map(|it| review::of_server(&self.cert, it));
         let mut warnings = of_server.unwrap_or_default();
         warnings.extend(of_clients.warnings);
@@ -188,6 +192,7 @@ impl TlsFiles {
             verifier,
             clients: self.clients,
             not_after,
+            begin,
             lists: of_clients.lists,
             warnings,
             number: LOADED.fetch_add(1, Ordering::Relaxed),
@@ -221,14 +226,15 @@ impl TlsFiles {
         let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
         let mut builder = builder;
         if let Some(path) = &self.crl {
-            let lists = revoked(path)?;
-            for list in &lists {
-                let parsed = parsed_list(path, list)?;
-                if let Some(end) = parsed.next_update() {
-                    of_clients.crl_end = earlier(of_clients.crl_end, end.timestamp());
-                }
-                of_clients.lists.push(ListAge::of(&parsed));
+            let mut all = Vec::new();
+            for list in revoked(path)? {
+                all.push((ListAge::of(&parsed_list(path, &list)?), list));
             }
+            let older = review::take_older(path, &mut all);
+            of_clients.warnings.extend(older);
+            let (ages, lists): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+            of_clients.lists = ages;
+            of_clients.crl_end = of_clients.lists.iter().filter_map(ListAge::end).min();
             let unused = review::of_lists(path, &of_clients.lists, &authorities);
             of_clients.warnings.extend(unused);
             builder = builder
@@ -244,6 +250,10 @@ impl TlsFiles {
             reason: error.to_string(),
         })?;
         let allow = self.allow.as_ref().map(|path| allow(path)).transpose()?;
+        let shut = allow.as_ref().zip(self.allow.as_ref());
+        if let Some((_, path)) = shut.filter(|(allow, _)| allow.is_empty()) {
+            of_clients.warnings.push(review::of_nobody(path));
+        }
         let verifier = DeviceVerifier::new(inner, allow, self.names);
         of_clients.verifier = Some(Arc::new(verifier));
         Ok(of_clients)
@@ -261,6 +271,11 @@ impl TlsConfig {
     #[must_use]
     pub const fn not_after(&self) -> NotAfter {
         self.not_after
+    }
+
+    /// When the certificate of the server begins, in seconds since 1970.
+    pub(super) const fn begin(&self) -> i64 {
+        self.begin
     }
 
     /// What is wrong with the files although they can be used.
@@ -352,11 +367,22 @@ fn earlier(one: Option<i64>, other: i64) -> Option<i64> {
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
     let failed = |source| TlsError::Read {
         path: path.to_owned(),
         source,
     };
-    let file = std::fs::File::open(path).map_err(failed)?;
+    // Without waiting: a FIFO would hold up a reload until somebody writes to it.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let mut options = std::fs::File::options();
+    let file = options.read(true).custom_flags(flags).open(path);
+    let file = file.map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(TlsError::Unusable {
+            path: path.to_owned(),
+            reason: "not a regular file".to_owned(),
+        });
+    }
     let mut bytes = Vec::new();
     file.take(FILE_MAX + 1)
         .read_to_end(&mut bytes)

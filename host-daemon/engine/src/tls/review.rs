@@ -18,6 +18,7 @@ pub(super) struct ListAge {
     number: Option<Vec<u8>>,
     /// Seconds since 1970.
     this_update: i64,
+    next_update: Option<i64>,
 }
 
 impl ListAge {
@@ -31,7 +32,22 @@ impl ListAge {
             issuer: list.issuer().to_string(),
             number,
             this_update: list.last_update().timestamp(),
+            next_update: list.next_update().map(|it| it.timestamp()),
         }
+    }
+
+    /// When the next one is due, in seconds since 1970.
+    pub(super) const fn end(&self) -> Option<i64> {
+        self.next_update
+    }
+
+    /// Says that the next one is overdue.
+    pub(super) fn expired(&self, path: &Path) -> String {
+        format!(
+            "the list of revoked certificates of {} is past its next update ({})",
+            self.issuer,
+            path.display()
+        )
     }
 
     /// Whether a certificate is that of the authority of this list.
@@ -88,6 +104,35 @@ impl NewestLists {
     }
 }
 
+/// Removes the lists that are older than another one of the same authority, and says which.
+pub(super) fn take_older<T>(path: &Path, lists: &mut Vec<(ListAge, T)>) -> Vec<String> {
+    let ages: Vec<_> = lists.iter().map(|(age, _)| age.clone()).collect();
+    let is_older = |age: &ListAge| ages.iter().any(|other| age.is_older_than(other));
+    lists.retain(|(age, _)| !is_older(age));
+    let text = |age: &ListAge| {
+        format!(
+            "the file has two lists of revoked certificates of {}: the older one is left out ({})",
+            age.issuer,
+            path.display()
+        )
+    };
+    ages.iter().filter(|age| is_older(age)).map(text).collect()
+}
+
+/// Says that an allow list names no device.
+pub(super) fn of_nobody(path: &Path) -> String {
+    format!(
+        "the list of devices that may connect is empty, so none may ({})",
+        path.display()
+    )
+}
+
+/// When a certificate begins, in seconds since 1970.
+pub(super) fn begin_of(certificate: &CertificateDer<'_>) -> i64 {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.map_or(0, |(_, it)| it.validity().not_before.timestamp())
+}
+
 /// Says what is wrong with the certificate of a server.
 pub(super) fn of_server(path: &Path, certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
@@ -118,7 +163,7 @@ pub(super) fn of_authorities(path: &Path, certificates: &[CertificateDer<'_>]) -
     let leaves = parsed.filter(|(_, it)| 1 < it.version().0 && !it.is_ca());
     let text = |(_, it): (_, X509Certificate<'_>)| {
         format!(
-            "{} is no authority, so it can have issued no certificate of a client ({})",
+            "{} is no authority: the only client that it accepts is one with this certificate itself ({})",
             it.subject(),
             path.display()
         )
@@ -126,26 +171,26 @@ pub(super) fn of_authorities(path: &Path, certificates: &[CertificateDer<'_>]) -
     leaves.map(text).collect()
 }
 
-/// Says that no list of revoked certificates is one of an authority, if that is so.
+/// Says which lists of revoked certificates are of no authority of the clients.
 pub(super) fn of_lists(
     path: &Path,
     lists: &[ListAge],
     authorities: &[CertificateDer<'_>],
-) -> Option<String> {
+) -> Vec<String> {
     let authorities: Vec<_> = authorities
         .iter()
         .filter_map(|it| Some(X509Certificate::from_der(it).ok()?.1))
         .collect();
-    let is_used = |list: &ListAge| authorities.iter().any(|it| list.is_of(it));
-    let first = lists.first()?;
-    (!lists.iter().any(is_used)).then(|| {
+    let is_unused = |list: &&ListAge| !authorities.iter().any(|it| list.is_of(it));
+    let text = |list: &ListAge| {
         format!(
-            "the list of revoked certificates is of {}, which is not an authority of the clients: it revokes no certificate \
-             of theirs ({})",
-            first.issuer,
+            "the list of revoked certificates of {} is not of an authority in `ca`: it revokes a certificate only if the client \
+             sends that authority's certificate, too; add an intermediate authority to `ca`, or remove the list ({})",
+            list.issuer,
             path.display()
         )
-    })
+    };
+    lists.iter().filter(is_unused).map(text).collect()
 }
 
 fn has_name(certificate: &X509Certificate<'_>) -> bool {
@@ -231,7 +276,67 @@ mod tests {
         files.crl = Some(other.write_list("crl.pem", 1));
         let problems = TlsServer::load(files).unwrap().problems();
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].contains("revokes no certificate"));
+        assert!(problems[0].contains("is not of an authority in `ca`"));
+    }
+
+    /// Whatever their order, the newest list counts.
+    #[test]
+    fn of_two_lists_of_an_authority_the_older_one_is_left_out() {
+        let fleet = Fleet::new();
+        let [old, new] = [1, 2].map(|number| {
+            let path = fleet.write_list("crl.pem", number);
+            std::fs::read_to_string(path).unwrap()
+        });
+        for both in [
+            old.clone() + &new,
+            new.clone() + &old,
+            [&*old, &new, &old].concat(),
+        ] {
+            let mut files = fleet.files();
+            files.crl = Some(fleet.write("both.pem", &both));
+            let server = TlsServer::load(files).unwrap();
+            assert_eq!(server.current().lists().len(), 1);
+            let problems = server.problems();
+            assert!(
+                problems
+                    .iter()
+                    .all(|it| it.contains("the older one is left out")),
+                "{problems:?}"
+            );
+            assert_eq!(problems.len(), both.matches("BEGIN").count() - 1);
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_and_an_empty_allow_list_have_warnings() {
+        let fleet = Fleet::new();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2090, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2091, 1, 1);
+        let mut files = fleet.files();
+        files.cert = fleet.write("early.pem", &params.self_signed(&key).unwrap().pem());
+        files.key = fleet.write("early.key", &key.serialize_pem());
+        files.allow = Some(fleet.write("allow.txt", "# nobody\n"));
+        let problems = TlsServer::load(files).unwrap().problems();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("is not valid yet"));
+        assert!(problems[1].contains("so none may"));
+    }
+
+    /// It would hold up the reload until somebody writes to it.
+    #[test]
+    fn a_fifo_is_refused() {
+        let fleet = Fleet::new();
+        let mut files = fleet.files();
+        let path = fleet.folder.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        files.crl = Some(path);
+        let refused = TlsServer::load(files).unwrap_err();
+        assert!(
+            refused.to_string().contains("not a regular file"),
+            "{refused}"
+        );
     }
 
     #[test]

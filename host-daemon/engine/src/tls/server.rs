@@ -131,29 +131,32 @@ impl Handshake for TlsServer {
         let source = self.source();
         let failure = source.failure.as_ref();
         let failure = failure.map(|failure| format!("new files were not taken: {failure}"));
-        let ends = self.ends().into_iter().filter(|(_, end)| *end < now());
-        let expired = ends.map(|(kind, _)| {
-            let files = &source.files;
-            let cert = Some(&files.cert);
-            let (text, path) = match kind {
-                "crl" => (
-                    "the list of revoked certificates is past its next update",
-                    files.crl.as_ref(),
-                ),
-                "ca" => (
-                    "a certificate of an authority has expired",
-                    files.ca.as_ref(),
-                ),
-                _ => ("the certificate of the server has expired", cert),
-            };
-            let path = path.or(cert).map(|path| path.display().to_string());
-            format!("{text} ({})", path.unwrap_or_default())
-        });
-        let config = self.current();
-        let path = source.files.crl.as_deref().unwrap_or_else(|| Path::new(""));
-        let older = source.newest_lists.warnings(path, config.lists());
+        let (config, files) = (self.current(), &source.files);
+        let end = config.not_after();
+        let crl = files.crl.as_deref().unwrap_or_else(|| Path::new(""));
+        let ca = files.ca.as_deref().unwrap_or_else(|| Path::new(""));
+        let of_server = |what: &str| {
+            format!(
+                "the certificate of the server {what} ({})",
+                files.cert.display()
+            )
+        };
+        let is_past = |end: Option<i64>| end.is_some_and(|end| end < now());
+        let expired = is_past(end.certificate).then(|| of_server("has expired"));
+        let early = (now() < config.begin()).then(|| of_server("is not valid yet"));
+        let of_ca = || {
+            format!(
+                "a certificate of an authority has expired ({})",
+                ca.display()
+            )
+        };
+        let of_ca = is_past(end.ca).then(of_ca);
+        let overdue = config.lists().iter().filter(|it| is_past(it.end()));
+        let overdue = overdue.map(|it| it.expired(crl));
+        let dated = expired.into_iter().chain(early).chain(of_ca).chain(overdue);
+        let older = source.newest_lists.warnings(crl, config.lists());
         let warnings = config.warnings().iter().cloned().chain(older);
-        failure.into_iter().chain(expired).chain(warnings).collect()
+        failure.into_iter().chain(dated).chain(warnings).collect()
     }
 
     fn ends(&self) -> Vec<(&'static str, i64)> {

@@ -15,7 +15,14 @@ use crate::http::access::{Access, check_exposure, read_token};
 /// # Errors
 /// [`CommandError::Listen`].
 pub fn check(config: &Config, address: &str) -> Result<(), CommandError> {
-    let checked = check_network(address).and_then(|()| {
+    let alone = match address.contains(',') {
+        true => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it takes an address alone; its TLS is --http-tls-cert and --http-tls-key",
+        )),
+        false => check_network(address),
+    };
+    let checked = alone.and_then(|()| {
         let resolved = resolve(address)?;
         check_exposure(&resolved, config.http_token.is_some())
     });
