@@ -13,11 +13,18 @@ use std::string::String;
 use std::time::Instant;
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::connect::{Clock, Connect, Split};
 
 /// Time limit for each address of a server.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// Silence after which the peer is probed, and the time between two probes.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Time limit for the acknowledgement of data, and for the peer to make room for more.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const SILENCE_MAX: Duration = Duration::from_secs(75);
 
 /// A clock that starts when it is made.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +63,8 @@ impl Clock for OsClock {
 /// TCP to one server, by sockets that do not block. Its futures ask to be polled again at once: drive them with
 /// [`blocking::run`](crate::blocking::run) in a thread of their own, and let `idle` sleep for some milliseconds.
 ///
-/// Names are resolved for each connection. To connect blocks the thread, for at most 10 s for each address, also after a request to
+/// Names are resolved for each connection. A peer that is silent is probed, so that a connection that is dead ends: on Linux within
+/// 75 s. To connect blocks the thread, for at most 10 s for each address, also after a request to
 /// stop. [`SeriesReport::ended`](crate::SeriesReport::ended) means that the system has taken the end of a series; only a receipt
 /// shows that it arrived.
 ///
@@ -104,6 +112,7 @@ impl OsTcp {
                 Ok(stream) => {
                     stream.set_nonblocking(true)?;
                     stream.set_nodelay(true)?;
+                    keep_alive(&stream)?;
                     return Ok(stream);
                 }
                 Err(error) => failure = error,
@@ -111,6 +120,18 @@ impl OsTcp {
         }
         Err(failure)
     }
+}
+
+/// Has the system find out that the peer is gone: on Linux within 75 s, elsewhere within the time that the system takes.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(KEEP_ALIVE);
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let probes = {
+        socket.set_tcp_user_timeout(Some(SILENCE_MAX))?;
+        probes.with_interval(KEEP_ALIVE)
+    };
+    socket.set_tcp_keepalive(&probes)
 }
 
 /// A connection, and each direction of one.
@@ -221,4 +242,32 @@ fn again<T>(context: &Context<'_>) -> Poll<T> {
 
 fn kind(error: &io::Error) -> ErrorKind {
     error.kind().into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use std::net::TcpListener;
+    use std::string::ToString as _;
+
+    use super::*;
+
+    /// What the system does then takes it minutes to show.
+    #[test]
+    fn a_silent_peer_is_probed() {
+        let host = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = OsTcp::new(host.local_addr().unwrap().to_string());
+        let stream = tcp.open().unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            (
+                socket.tcp_keepalive_time().unwrap(),
+                socket.tcp_keepalive_interval().unwrap(),
+                socket.tcp_user_timeout().unwrap(),
+            ),
+            (KEEP_ALIVE, KEEP_ALIVE, Some(SILENCE_MAX))
+        );
+    }
 }
