@@ -52,7 +52,7 @@ fn two_connections_of_one_device_are_read_as_they_were_served() {
         let mut streams = [server.connect(), server.connect()];
         let mut count = 0;
         let is_stream = more.contains(&"stream");
-        let mut send = |stream: &mut TcpStream, wire: &str| {
+        let mut send = |server: &mut Server, stream: &mut TcpStream, wire: &str| {
             stream.write_all(wire.as_bytes()).unwrap();
             // The daemon has received it, so no other message comes before it.
             count += 1;
@@ -61,7 +61,7 @@ fn two_connections_of_one_device_are_read_as_they_were_served() {
         for n in 0..30 {
             for (at, stream) in streams.iter_mut().enumerate() {
                 for part in 0..=n % 3 {
-                    send(stream, &format!("{at} says {n} {part}\n"));
+                    send(&mut server, stream, &format!("{at} says {n} {part}\n"));
                 }
             }
         }
@@ -69,16 +69,19 @@ fn two_connections_of_one_device_are_read_as_they_were_served() {
             // Pieces of both connections in turn.
             let [first, second] = &mut streams;
             let (a, b) = (long("first"), long("second"));
+            let is_piece = |event: &&Value| event["event"] == "piece";
             for at in [0, 70, 140] {
                 let end = |text: &str| if at == 140 { text.len() } else { at + 70 };
                 for (stream, text) in [(&mut *first, &a), (&mut *second, &b)] {
+                    let before = server.wait_for("piece", 0).iter().filter(is_piece).count();
                     stream.write_all(&text.as_bytes()[at..end(text)]).unwrap();
-                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    // It is longer than the longest piece, so it makes one at least.
+                    server.wait_for("piece", before + 1);
                 }
             }
             let [first, second] = &mut streams;
-            send(first, "last of the first\n");
-            send(second, "\n");
+            send(&mut server, first, "last of the first\n");
+            send(&mut server, second, "\n");
         }
         drop(streams);
         server.wait_for("close", 2);

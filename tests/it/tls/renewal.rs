@@ -229,7 +229,10 @@ fn a_list_that_cannot_be_meant_has_a_warning() {
     let checked =
         blocksd_tests::process::run(&["check-config", &file, "--", "--listen", &address], b"");
     assert_eq!(checked.code, Some(0), "{checked:?}");
-    assert!(checked.stderr.contains("not of an authority"), "{checked:?}");
+    assert!(
+        checked.stderr.contains("not of an authority"),
+        "{checked:?}"
+    );
 }
 
 /// A listener that is removed leaves its connections, and revocation still reaches them.
