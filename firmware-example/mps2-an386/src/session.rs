@@ -9,7 +9,7 @@ use framing_uplink::{Device, Full, Ring, Session, SessionMemory, Split};
 use crate::{Board, STOP, arguments};
 
 /// Length of the memory of the session: the messages that are kept until the host has them on its disk.
-const MEMORY_LEN: usize = 4096;
+const MEMORY_LEN: usize = 4032;
 /// Length of the ring: samples are in it until the session takes them.
 const RING_LEN: usize = 256;
 

@@ -45,7 +45,7 @@ impl Backoff {
     pub const fn new(bounds: BackoffBounds, seed: u32) -> Self {
         Self {
             bounds,
-            most_ms: bounds.first_ms,
+            most_ms: first(bounds),
             // Xorshift never leaves the state zero.
             random: if seed == 0 { 1 } else { seed },
         }
@@ -53,8 +53,8 @@ impl Backoff {
 
     /// Changes the bounds, from the next delay on.
     pub(crate) fn set_bounds(&mut self, bounds: BackoffBounds) {
-        if self.most_ms == self.bounds.first_ms {
-            self.most_ms = bounds.first_ms;
+        if self.most_ms == first(self.bounds) {
+            self.most_ms = first(bounds);
         }
         self.bounds = bounds;
     }
@@ -62,7 +62,9 @@ impl Backoff {
     /// Returns the next delay, in milliseconds: random, from half of the current bound to the bound.
     pub fn wait_ms(&mut self) -> u32 {
         let most_ms = self.most_ms;
-        self.most_ms = most_ms.saturating_mul(2).min(self.bounds.last_ms);
+        // After a first delay of 0, too.
+        let next_ms = most_ms.max(1).saturating_mul(2);
+        self.most_ms = next_ms.min(self.bounds.last_ms);
         self.up_to(most_ms)
     }
 
@@ -73,7 +75,7 @@ impl Backoff {
 
     /// Starts again at the first delay, after a connection that lasted.
     pub const fn reset(&mut self) {
-        self.most_ms = self.bounds.first_ms;
+        self.most_ms = first(self.bounds);
     }
 
     /// A random delay, from half of the bound to the bound.
@@ -94,5 +96,13 @@ impl Backoff {
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
         self.random
+    }
+}
+
+/// The bound of the first delay.
+const fn first(bounds: BackoffBounds) -> u32 {
+    match bounds.first_ms < bounds.last_ms {
+        true => bounds.first_ms,
+        false => bounds.last_ms,
     }
 }

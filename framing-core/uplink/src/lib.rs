@@ -46,6 +46,7 @@ pub mod usb;
 mod backoff;
 mod config;
 mod connect;
+mod fair;
 #[cfg(feature = "embassy-net")]
 mod frames;
 mod receipt;

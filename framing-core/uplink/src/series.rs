@@ -3,6 +3,7 @@
 use core::pin::{Pin, pin};
 
 use embassy_futures::select::{Either, select};
+use embassy_futures::yield_now;
 use embedded_io_async::{Error as _, ErrorKind, Read, Write};
 use framing_core::asynch::{Reader, Writer};
 use framing_core::{Encode, Framing, ReceiveError, Received, SendError};
@@ -10,6 +11,7 @@ use framing_core::{Encode, Framing, ReceiveError, Received, SendError};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::connect::{Clock, Connect, us};
+use crate::fair::Fair;
 use crate::log::{info, warning};
 use crate::receipt::Tally;
 use crate::source::Source;
@@ -148,7 +150,12 @@ async fn connection<C: Connect, S: Source>(
     backoff: &mut Backoff,
     mut deadline: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), SeriesError> {
-    let mut connection = match select(connect.connect(), deadline.as_mut()).await {
+    let connecting = async {
+        // A delay of 0 and a connection that fails at once would hold up everything else.
+        yield_now().await;
+        connect.connect().await
+    };
+    let mut connection = match select(connecting, deadline.as_mut()).await {
         Either::First(result) => result.map_err(SeriesError::Connect)?,
         Either::Second(()) => return Err(SeriesError::GaveUp),
     };
@@ -161,13 +168,15 @@ async fn connection<C: Connect, S: Source>(
     );
     let result = {
         let whole = pin!(async {
-            let sent = series(C::framing(), source, &mut connection, report).await?;
+            let mut fair = Fair::new(&mut connection);
+            let sent = series(C::framing(), source, &mut fair, report).await?;
             let closed = C::close(&mut connection).await;
             closed.map_err(|kind| SeriesError::Send(SendError::Io(kind)))?;
             if !has_end(&C::framing()) {
                 return Ok(());
             }
-            let answering = answer(C::framing(), &mut connection);
+            let mut fair = Fair::new(&mut connection);
+            let answering = answer(C::framing(), &mut fair);
             let answer = select(answering, clock.sleep_ms(config.answer_ms)).await;
             if let Either::First(Some(answer)) = answer {
                 report.answered = true;

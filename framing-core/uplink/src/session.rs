@@ -11,6 +11,7 @@ use core::mem::replace;
 use core::pin::{Pin, pin};
 
 use embassy_futures::select::{Either, Either3, select, select3};
+use embassy_futures::yield_now;
 use embedded_io_async::{ErrorType, Read, Write};
 use framing_core::asynch::Link;
 use framing_core::session::wire::{ClosingCode, time_ns};
@@ -22,6 +23,7 @@ use self::report::session_error;
 use crate::backoff::{Backoff, BackoffBounds};
 use crate::config::Config;
 use crate::connect::{Clock, Split, us};
+use crate::fair::Fair;
 use crate::log::{info, warning};
 use crate::ring::Ring;
 use crate::series::ABORT_MS;
@@ -163,6 +165,8 @@ impl<'m> Session<'m> {
         }
         let connecting = async {
             clock.sleep_ms(wait_ms).await;
+            // A delay of 0 and a connection that fails at once would hold up everything else.
+            yield_now().await;
             connect.connect().await
         };
         let keeping = keep(ring, sender, outbox);
@@ -176,6 +180,8 @@ impl<'m> Session<'m> {
         let watch = Watch(Cell::new(begun_us.saturating_add(us(config.welcome_ms))));
         let result = {
             let (read, write) = C::split(&mut connection);
+            // What is written ends with the messages of the ring.
+            let read = Fair::new(read);
             let whole = pin!(converse(
                 config, device, sender, outbox, ring, clock, &watch, read, write
             ));

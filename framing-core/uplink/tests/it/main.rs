@@ -2,6 +2,7 @@
 
 mod cancel;
 mod errors;
+mod flood;
 mod full;
 mod net;
 mod peers;
