@@ -191,7 +191,10 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     let health = Health::new(stop.clone(), refusal);
     let warnings = move || {
         let problems = of_tls.problems();
-        problems.iter().map(|it| printable(it).to_string()).collect()
+        problems
+            .iter()
+            .map(|it| printable(it).to_string())
+            .collect()
     };
     let health = Arc::new(health.with_warnings(warnings));
     let registry = || {

@@ -372,9 +372,7 @@ fn ready(health: &Health) -> Response<AnswerBody> {
     if not_ready.is_some() || warnings.is_empty() {
         return verdict(not_ready);
     }
-    let warnings = warnings
-        .iter()
-        .map(|it| format!("warning: {it}\n"));
+    let warnings = warnings.iter().map(|it| format!("warning: {it}\n"));
     let text = "ok\n".to_owned() + &warnings.collect::<String>();
     response(StatusCode::OK, PLAIN, text)
 }
