@@ -1,10 +1,10 @@
-//! A transport that lets other futures run now and then, even if it never makes anybody wait: [`Fair`].
+//! Lets other futures run although a transport never waits: [`Fair`].
 
 use embassy_futures::yield_now;
 use embedded_io_async::{ErrorType, Read, Write};
 
-/// A transport. Every 256th operation lets the time limits of the uplink, and other tasks, run first: a peer that floods it
-/// would otherwise hold them up as long as it likes.
+/// A transport. Before every 256th operation, the time limits of the uplink and other tasks run: a peer that floods it would
+/// otherwise starve them.
 pub(crate) struct Fair<T> {
     io: T,
     operations: u8,

@@ -151,7 +151,7 @@ async fn connection<C: Connect, S: Source>(
     mut deadline: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), SeriesError> {
     let connecting = async {
-        // A delay of 0 and a connection that fails at once would hold up everything else.
+        // A delay of 0 and a connection that fails at once would starve everything else.
         yield_now().await;
         connect.connect().await
     };

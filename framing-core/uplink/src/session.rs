@@ -165,7 +165,7 @@ impl<'m> Session<'m> {
         }
         let connecting = async {
             clock.sleep_ms(wait_ms).await;
-            // A delay of 0 and a connection that fails at once would hold up everything else.
+            // A delay of 0 and a connection that fails at once would starve everything else.
             yield_now().await;
             connect.connect().await
         };

@@ -372,7 +372,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         path: path.to_owned(),
         source,
     };
-    // Without waiting: a FIFO would hold up a reload until somebody writes to it.
+    // Without waiting: a FIFO would block a reload until somebody writes to it.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut options = std::fs::File::options();
     let file = options.read(true).custom_flags(flags).open(path);

@@ -324,7 +324,7 @@ mod tests {
         assert!(problems[1].contains("so none may"));
     }
 
-    /// It would hold up the reload until somebody writes to it.
+    /// It would block the reload until somebody writes to it.
     #[test]
     fn a_fifo_is_refused() {
         let fleet = Fleet::new();
