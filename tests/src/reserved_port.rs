@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
-/// A port of the loopback interface, on which a process may listen again and again.
+/// A port, on which a process may listen again and again, on the loopback interface or on all.
 ///
-/// It is bound, so no other process and no outgoing connection gets it between two starts. Until a process listens, connections
-/// are refused. The process must set `SO_REUSEADDR`.
+/// It is bound on all addresses, so no other process and no outgoing connection gets it between two starts. Until a process
+/// listens, connections are refused. The process must set `SO_REUSEADDR`.
 #[derive(Debug)]
 pub struct ReservedPort {
     address: SocketAddr,
@@ -15,16 +15,17 @@ pub struct ReservedPort {
 }
 
 impl ReservedPort {
-    /// Reserves a free port.
+    /// Reserves a free port. Its address is that of the loopback interface.
     #[track_caller]
     pub fn take() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("a new socket");
-        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let any: SocketAddr = ([0, 0, 0, 0], 0).into();
         socket.bind(&any.into()).expect("a free port");
-        let address = socket.local_addr().expect("a bound socket");
+        let bound = socket.local_addr().expect("a bound socket");
+        let port = bound.as_socket().expect("an address of IPv4").port();
         Self {
-            address: address.as_socket().expect("an address of IPv4"),
+            address: ([127, 0, 0, 1], port).into(),
             _socket: socket,
         }
     }
