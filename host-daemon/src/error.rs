@@ -2,6 +2,8 @@
 
 mod ca;
 mod code;
+#[cfg(feature = "nats")]
+mod forward;
 mod from;
 mod session;
 mod tls;
@@ -17,6 +19,8 @@ use framing_core::{AnyFraming, Fault, Refusal};
 
 pub use self::ca::CaError;
 pub use self::code::Code;
+#[cfg(feature = "nats")]
+pub use self::forward::ForwardError;
 pub use self::session::{KeptIn, SessionEnd, SessionError, SpoolFault};
 pub use self::tls::{TlsCause, TlsError, TlsSetupError, is_final};
 pub(crate) use self::words::with_causes;
@@ -49,6 +53,16 @@ pub enum CommandError {
         /// The error of the files.
         #[source]
         error: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A cluster that the recording cannot be forwarded to.
+    #[cfg(feature = "nats")]
+    #[error("forward to {to}: {error}")]
+    Forward {
+        /// The servers.
+        to: String,
+        /// The reason.
+        #[source]
+        error: ForwardError,
     },
     /// An address that cannot be reached.
     #[error("cannot connect to {address}: {error}")]
@@ -223,6 +237,16 @@ pub enum CommandError {
     CommandNotBuilt {
         /// The command.
         command: &'static str,
+        /// The feature of the package that adds it.
+        feature: &'static str,
+    },
+    /// An option that this build of the program was made without.
+    #[error(
+        "this build of blocksd has no option --{option}; the builds of a release have it, and `cargo install blocksd --features {feature}`"
+    )]
+    OptionNotBuilt {
+        /// The option.
+        option: &'static str,
         /// The feature of the package that adds it.
         feature: &'static str,
     },

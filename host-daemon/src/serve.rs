@@ -1,5 +1,7 @@
 //! `blocksd serve`: builds the daemon from its configuration, and runs it. Start with [`serve`].
 
+#[cfg_attr(not(feature = "nats"), path = "serve/forward_not_built.rs")]
+pub(crate) mod forward;
 pub(crate) mod http;
 pub(crate) mod tls;
 
@@ -34,6 +36,7 @@ use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
+use crate::serve::forward::{ForwardCollector, Forwards, KeptFiles, Recorded};
 use crate::serve::tls::{TlsCollector, TlsServers};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
@@ -45,19 +48,24 @@ use crate::view::{RecordingSource, View, ViewSink};
 /// Longest time from the signal to the end of the daemon, besides the time for the disk.
 pub const STOP_MAX: Duration = Duration::from_secs(7);
 
-/// The connections close, the sinks end together, and the log is written: up to three lines, and then the rest.
-const STOP_STEPS: [Duration; 3] = [
+/// Longest time for what was recorded last to reach the clusters that it is forwarded to.
+const FORWARD_LAST: Duration = Duration::from_millis(500);
+/// The connections close, the sinks end together, the rest is forwarded, and the log is written: up to three lines, and then the
+/// rest.
+const STOP_STEPS: [Duration; 4] = [
     blocksd_engine::engine::STOP_MAX,
     if LAST_EVENTS.as_nanos() < PACK_AT_MOST.as_nanos() {
         PACK_AT_MOST
     } else {
         LAST_EVENTS
     },
+    FORWARD_LAST,
     log::SLOW.saturating_mul(4),
 ];
 const _: () = {
-    let [connections, sinks, lines] = STOP_STEPS;
-    let longest = connections.saturating_add(sinks).saturating_add(lines);
+    let [connections, sinks, forwards, lines] = STOP_STEPS;
+    let longest = connections.saturating_add(sinks);
+    let longest = longest.saturating_add(forwards).saturating_add(lines);
     assert!(longest.as_nanos() <= STOP_MAX.as_nanos());
 };
 
@@ -93,6 +101,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
         lifecycle,
         health,
         tls,
+        forwards,
     } = started;
     let is_secured = config.listeners.iter().any(|it| !it.tls.is_empty());
     let opening = if is_secured { OPENINGS_MIN } else { 0 };
@@ -112,6 +121,7 @@ pub async fn serve(config: Config, command_line: Vec<OsString>) -> Result<(), Co
     tokio::spawn(tls::watch(tls, handle.clone()));
     tokio::spawn(Reloader::new(command_line, &config, live).run(hangup));
     let served = engine.run().await;
+    forwards.finish(FORWARD_LAST).await;
     systemd::stopping();
     log::print_suppressed();
     print_status(format_args!("totals: {}", handle.counters().totals()));
@@ -147,6 +157,7 @@ struct Started {
     lifecycle: Option<UnboundedSender<Lifecycle<'static>>>,
     health: Arc<Health>,
     tls: Arc<TlsServers>,
+    forwards: Arc<Forwards>,
 }
 
 /// Opens everything. Slow steps, such as a repair or the resolution of a name, run on their own thread, so that signals
@@ -187,14 +198,12 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     let commits = Arc::<Commits>::default();
     let recorded = stats.clone();
     let refusal = move || recorded.as_ref()?.refusal();
-    let of_tls = Arc::clone(&tls);
+    let forwards = Arc::<Forwards>::default();
+    let (of_tls, of_forwards) = (Arc::clone(&tls), Arc::clone(&forwards));
     let health = Health::new(stop.clone(), refusal);
     let warnings = move || {
-        let problems = of_tls.problems();
-        problems
-            .iter()
-            .map(|it| printable(it).to_string())
-            .collect()
+        let problems = of_tls.problems().into_iter().chain(of_forwards.problems());
+        problems.map(|it| printable(it).to_string()).collect()
     };
     let health = Arc::new(health.with_warnings(warnings));
     let registry = || {
@@ -210,6 +219,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
                 Arc::clone(&commits),
             )),
             Box::new(TlsCollector(Arc::clone(&tls))),
+            Box::new(ForwardCollector(Arc::clone(&forwards))),
             Box::new(LogCollector),
         ])
     };
@@ -237,9 +247,18 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let counters = (stats, suppressed);
         tokio::spawn(watch_clock(Arc::clone(&sessions)));
         let sessions = (sessions, Arc::clone(&commits));
+        let (forwarded, kept) = (folder.clone(), Arc::clone(&retention));
         let opened = open_recording(folder, config, retention, counters, sessions);
         let (recording, sender) = opened.await?;
         lifecycle = Some(sender);
+        let recorded = Recorded {
+            folder: forwarded,
+            durability: recording.durability(),
+        };
+        let kept = KeptFiles::new(kept);
+        for config in &config.forwards {
+            forwards.begin(config, &recorded, &kept).await?;
+        }
         let recording = recording.inspecting(Inspector::new(reporter()));
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
         health.enter(Phase::Starting);
@@ -276,6 +295,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         lifecycle,
         health,
         tls,
+        forwards,
     })
 }
 

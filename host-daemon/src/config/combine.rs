@@ -13,7 +13,7 @@ use crate::config::spec::HelpGroup;
 use crate::config::value::{Oversize, SessionMode, UNFINISHED_MESSAGES};
 use framing_core::AnyFraming;
 
-use blocksd_engine::admission::identity::Match;
+use blocksd_engine::admission::identity::{DeviceBy, Match};
 use blocksd_recording::Retention;
 
 /// Combines the options of the command line with the config file, if there is one, and with the defaults.
@@ -89,6 +89,7 @@ fn validate(given: &Partial) -> Vec<Found> {
     found.extend(sessions(given));
     found.extend(needs_http(given));
     found.extend(tls(given));
+    found.extend(forwards(given));
     found
 }
 
@@ -135,6 +136,35 @@ fn tls(given: &Partial) -> Vec<Found> {
             _ => "listen",
         };
         found.push((mistake(origin, key, reason), vec![key]));
+    }
+    found
+}
+
+/// Finds clusters that are given twice, and a set of subjects without bound.
+fn forwards(given: &Partial) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut known = HashSet::new();
+    let by_peer = given.device_by.as_ref();
+    let by_peer = by_peer.filter(|it| it.value == DeviceBy::Peer);
+    for forward in &given.forwards {
+        let mut refuse = |reason: String| {
+            found.push((
+                mistake(forward.origin(), "forward", reason),
+                vec!["forward"],
+            ));
+        };
+        if !known.insert((forward.servers(), forward.stream())) {
+            refuse(format!(
+                "`{}` is given twice with this stream",
+                forward.servers().join(",")
+            ));
+        }
+        if let Some(by_peer) = by_peer {
+            refuse(format!(
+                "each device has a subject, and {} peer makes a new one for each connection, without bound",
+                named("device-by", by_peer.origin)
+            ));
+        }
     }
     found
 }

@@ -3,12 +3,17 @@
 //! A deserializer derived by serde stops at the first mistake. This module therefore walks the table of `toml` key by
 //! key, and reads each value with the parser of its option.
 
+mod forward;
+mod lines;
+
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use self::lines::LineEnds;
 use crate::config::error::{ADDRESS, ConfigError, Mistake, Reason, Table, ValueOrigin};
+use crate::config::forward::TABLE as FORWARD;
 use crate::config::listener_tls::{self, ListenerTls};
 use crate::config::partial::{
     self, DeviceConfig, ListenerConfig, MATCH, NAME, PROXY_FROM, Partial, Spec, find,
@@ -83,6 +88,7 @@ impl ConfigReader {
             match &**key.get_ref() {
                 LISTENER => self.listeners(key, value, &mut partial),
                 DEVICE => self.devices(key, value, &mut partial),
+                FORWARD if is_section(value.get_ref()) => self.forwards(key, value, &mut partial),
                 ADDRESS => self.refuse(key, Reason::Address),
                 name => match find(name, Scope::Daemon) {
                     Some(spec) => self.option(spec, key, value, &mut partial),
@@ -371,20 +377,6 @@ impl ConfigReader {
 
     fn origin(&self, at: usize) -> ValueOrigin {
         ValueOrigin::Line(self.lines.number(at))
-    }
-}
-
-/// Where the lines of a text end.
-struct LineEnds(Vec<usize>);
-
-impl LineEnds {
-    fn of(text: &str) -> Self {
-        Self(text.match_indices('\n').map(|(at, _)| at).collect())
-    }
-
-    /// The number of the line with this byte, from 1.
-    fn number(&self, at: usize) -> usize {
-        1 + self.0.partition_point(|end| *end < at)
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use blocksd_engine::tls::{ClientAuth, MinVersion, TlsFiles};
 
 use crate::config::error::ValueOrigin;
-use crate::config::value::{nearest, word};
+use crate::config::texts::KeyedTexts;
+use crate::config::value::word;
 
 /// Before each key, behind an address on the command line.
 pub(super) const PREFIX: &str = "tls-";
@@ -15,69 +16,36 @@ pub(super) const TABLE: &str = "tls";
 pub(super) const KEYS: [&str; 7] = ["cert", "key", "ca", "crl", "allow", "clients", "min"];
 
 /// The TLS options of a listener, any of which may be missing.
-#[derive(Clone, Debug, Default)]
-pub struct ListenerTls {
-    given: Vec<GivenText>,
-}
-
-/// An option as it was written.
-#[derive(Clone, Debug)]
-struct GivenText {
-    key: &'static str,
-    text: String,
-    origin: ValueOrigin,
-}
-
-impl PartialEq for ListenerTls {
-    fn eq(&self, other: &Self) -> bool {
-        KEYS.iter().all(|key| self.text(key) == other.text(key))
-    }
-}
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListenerTls(KeyedTexts);
 
 impl ListenerTls {
     /// Whether the listener has no TLS.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.given.is_empty()
+        self.0.is_empty()
     }
 
     /// Where the first option was written.
     #[must_use]
     pub fn origin(&self) -> Option<ValueOrigin> {
-        self.given.first().map(|given| given.origin)
+        self.0.origin()
     }
 
     /// The options in the order of the table: key, text and origin.
     pub(super) fn written(&self) -> impl Iterator<Item = (&'static str, &str, ValueOrigin)> {
-        let given = |key: &&str| self.given.iter().find(|it| it.key == *key);
-        let all = KEYS.iter().filter_map(given);
-        all.map(|it| (it.key, &*it.text, it.origin))
+        self.0.written(&KEYS)
     }
 
     /// Sets an option by its key in the table.
     pub(super) fn set(&mut self, key: &str, text: &str, origin: ValueOrigin) -> Result<(), String> {
-        let Some(key) = KEYS.into_iter().find(|it| *it == key) else {
-            let similar = nearest(key, KEYS.into_iter());
-            return Err(match similar {
-                Some(similar) => format!("unknown key `{key}`; did you mean `{similar}`?"),
-                None => format!(
-                    "unknown key `{key}`; the keys of TLS are {}",
-                    KEYS.join(", ")
-                ),
-            });
-        };
-        match key {
-            "clients" => drop(word::<ClientAuth>(text)?),
-            "min" => drop(word::<MinVersion>(text)?),
-            _ if text.is_empty() => return Err("must not be empty".to_owned()),
-            _ => {}
-        }
-        if self.text(key).is_some() {
-            return Err(format!("`{key}` is given twice"));
-        }
-        let text = text.to_owned();
-        self.given.push(GivenText { key, text, origin });
-        Ok(())
+        self.0
+            .set((&KEYS, "TLS"), (key, text), origin, |key, text| match key {
+                "clients" => word::<ClientAuth>(text).map(drop),
+                "min" => word::<MinVersion>(text).map(drop),
+                _ if text.is_empty() => Err("must not be empty".to_owned()),
+                _ => Ok(()),
+            })
     }
 
     /// The files and rules; `None` if the listener has no TLS.
@@ -88,7 +56,7 @@ impl ListenerTls {
         if self.is_empty() {
             return Ok(None);
         }
-        let path = |key: &str| self.text(key).map(PathBuf::from);
+        let path = |key: &str| self.0.text(key).map(PathBuf::from);
         // As it is written beside an address, or in a table.
         let prefix = match self.origin() {
             Some(ValueOrigin::CommandLine) => PREFIX,
@@ -100,8 +68,11 @@ impl ListenerTls {
             path(key).ok_or_else(missing)
         };
         // They were checked when they were set.
-        let clients = self.text("clients").map_or(Ok(ClientAuth::Require), word)?;
-        let min = self.text("min").map_or(Ok(MinVersion::Tls12), word)?;
+        let clients = self
+            .0
+            .text("clients")
+            .map_or(Ok(ClientAuth::Require), word)?;
+        let min = self.0.text("min").map_or(Ok(MinVersion::Tls12), word)?;
         let files = TlsFiles {
             cert: needed("cert")?,
             key: needed("key")?,
@@ -122,10 +93,5 @@ impl ListenerTls {
             )),
             _ => Ok(Some(files)),
         }
-    }
-
-    fn text(&self, key: &str) -> Option<&str> {
-        let given = self.given.iter().find(|it| it.key == key);
-        given.map(|it| &*it.text)
     }
 }

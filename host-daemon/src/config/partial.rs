@@ -1,11 +1,15 @@
 //! A configuration in which any option may be missing: [`Partial`]. The command line and the config file fill one each.
 
+mod lists;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use framing_core::AnyFraming;
 
+use self::lists::{FORWARD, LISTEN};
 use crate::config::error::{ADDRESS, ValueOrigin};
+use crate::config::forward::ForwardConfig;
 use crate::config::listener_tls::{self, ListenerTls};
 use crate::config::options::for_each_option;
 use crate::config::spec::{HelpGroup, Kind, Reload, Scope, Written};
@@ -277,33 +281,6 @@ fn not_of_a_listener(key: &str) -> String {
     )
 }
 
-const LISTEN: Spec = Spec {
-    key: "listen",
-    value: "ADDR[,KEY=VALUE]...",
-    kind: Kind::List,
-    reload: Reload::Listeners,
-    help: " Address to listen on: HOST:PORT, unix:PATH, serial:PATH?baud=N, - for standard input, or systemd or \
-           systemd:NAME for sockets passed by systemd. Options after a comma apply to this listener only: framing=SPEC, \
-           decode=..., max-block=BYTES, max-skip=BYTES, oversize=skip|close|pieces, after-end=close|continue, session=auto|required|off. With tls-cert=FILE and \
-           tls-key=FILE, devices connect with TLS, and need a certificate of tls-ca=FILE; further: tls-crl=FILE, \
-           tls-allow=FILE, tls-clients=require|offer|none, tls-min=1.2|1.3. proxy-from=CIDR: \
-           proxies, whose connections begin with a header of the PROXY protocol.",
-    default: Some("127.0.0.1:1060"),
-    set: |partial, input| {
-        let listener = ListenerConfig::parse(input.text, input.origin)?;
-        partial.listeners.push(listener);
-        Ok(())
-    },
-    given: |partial| {
-        partial.listeners.first().map(|listener| Written {
-            text: &listener.address,
-            origin: listener.origin,
-            key: "listen",
-        })
-    },
-    ..Spec::BASE
-};
-
 /// The type of a field of [`Config`].
 macro_rules! type_of {
     ($type:ty) => { Option<$type> };
@@ -341,6 +318,8 @@ macro_rules! define {
             pub listeners: Vec<ListenerConfig>,
             /// Tables of devices.
             pub devices: Vec<DeviceConfig>,
+            /// Clusters that the recording is forwarded to.
+            pub forwards: Vec<ForwardConfig>,
             $($(#[doc = $help])+ pub $field: Option<GivenValue<$type>>,)+
         }
 
@@ -356,6 +335,8 @@ macro_rules! define {
             pub listeners: Vec<ListenerConfig>,
             /// Tables of devices, in the order of the file.
             pub devices: Vec<DeviceConfig>,
+            /// Clusters that the recording is forwarded to.
+            pub forwards: Vec<ForwardConfig>,
             /// The values as they were given, with their origins.
             pub(super) given: Partial,
             $($(#[doc = $help])+ pub $field: type_of!($type $(, $default)?),)+
@@ -364,6 +345,7 @@ macro_rules! define {
         /// Every option of `serve` except `config`.
         pub static OPTIONS: &[Spec] = &[
             LISTEN,
+            FORWARD,
             $(Spec {
                 key: $key,
                 help: concat!($($help),+),
@@ -391,6 +373,7 @@ macro_rules! define {
                 Self {
                     listeners: or(self.listeners, other.listeners),
                     devices: if self.devices.is_empty() { other.devices } else { self.devices },
+                    forwards: if self.forwards.is_empty() { other.forwards } else { self.forwards },
                     $($field: self.$field.or(other.$field),)+
                 }
             }
@@ -408,6 +391,7 @@ macro_rules! define {
                     overridden,
                     listeners: given.listeners.clone(),
                     devices: given.devices.clone(),
+                    forwards: given.forwards.clone(),
                     $($field: value_of!(given.$field, $key $(, $default)?),)+
                     given,
                 })
@@ -435,12 +419,14 @@ impl Partial {
         defaults
     }
 
-    /// Adds the options of another part of the same source; listeners are appended.
+    /// Adds the options of another part of the same source; lists are appended.
     pub fn add(&mut self, mut other: Self) {
         let mut listeners = std::mem::take(&mut self.listeners);
         listeners.append(&mut other.listeners);
+        let mut forwards = std::mem::take(&mut self.forwards);
+        forwards.append(&mut other.forwards);
         *self = std::mem::take(self).combine(other);
-        self.listeners = listeners;
+        (self.listeners, self.forwards) = (listeners, forwards);
     }
 
     /// The keys that are set both here and in `other`.
@@ -460,7 +446,7 @@ pub(super) const MATCH: &str = "match";
 /// The keys that a table may contain, without old names.
 pub(super) fn keys(scope: Scope) -> impl Iterator<Item = &'static str> {
     let other: &[&str] = match scope {
-        Scope::Daemon => &["listener", "device"],
+        Scope::Daemon => &["listener", "device", "forward"],
         Scope::Device => &[NAME, MATCH],
         Scope::Listener => &[ADDRESS, listener_tls::TABLE, PROXY_FROM],
     };

@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use toml_writer::{ToTomlValue as _, TomlStringBuilder};
 
 use crate::config::error::{ADDRESS, ValueOrigin};
+use crate::config::forward;
 use crate::config::partial::{Config, MATCH, NAME, OPTIONS, PROXY_FROM, Partial, Spec};
 use crate::config::spec::{Kind, Reload, Written};
 use crate::config::value::AfterEnd;
@@ -58,6 +59,15 @@ fn page(config: &Config, has_comments: bool) -> String {
                 ValueOrigin::Default,
                 " for this kind of address",
             );
+        }
+    }
+    for forward in &config.forwards {
+        page.line(format_args!("\n[[{}]]", forward::TABLE));
+        let servers: Vec<_> = forward.servers().iter().map(|it| quoted(it)).collect();
+        let servers = format!("[{}]", servers.join(", "));
+        page.value(forward::TO, &servers, forward.origin(), "; needs a restart");
+        for (key, text, origin) in forward.written() {
+            page.value(key, &quoted(text), origin, "");
         }
     }
     for device in &config.devices {

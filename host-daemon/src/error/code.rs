@@ -54,6 +54,11 @@ impl CommandError {
     pub fn code(&self) -> Code {
         match self {
             Self::BrokenPipe => Code::Done,
+            #[cfg(feature = "nats")]
+            Self::Forward { error, .. } => match error.may_pass() {
+                true => Code::Refused,
+                false => Code::Wrong,
+            },
             Self::Partly { failure, .. } => failure.code(),
             Self::Listen { error, .. } | Self::Connect { error, .. } => {
                 code(Subject::Address, error)
@@ -81,6 +86,7 @@ impl CommandError {
             | Self::Exists { .. }
             | Self::NotBuilt { .. }
             | Self::CommandNotBuilt { .. }
+            | Self::OptionNotBuilt { .. }
             | Self::NoTerminal { .. }
             | Self::Selection(_)
             | Self::Tls { .. }

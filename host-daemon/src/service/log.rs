@@ -118,7 +118,7 @@ pub fn prepare(level: &str) -> Result<NewLevel, String> {
         return Ok(NewLevel::Overridden);
     }
     FILTER.get().ok_or("the log is not started")?;
-    Ok(NewLevel::Ready(Box::new(EnvFilter::new(level))))
+    Ok(NewLevel::Ready(Box::new(of_level(level))))
 }
 
 impl NewLevel {
@@ -142,8 +142,16 @@ impl NewLevel {
 fn filter(level: &str) -> (EnvFilter, Option<String>) {
     match requested() {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(invalid)) => (EnvFilter::new(level), Some(invalid)),
-        None => (EnvFilter::new(level), None),
+        Some(Err(invalid)) => (of_level(level), Some(invalid)),
+        None => (of_level(level), None),
+    }
+}
+
+/// The filter of a level. The client of NATS says little that the daemon does not say itself.
+fn of_level(level: &str) -> EnvFilter {
+    match level {
+        "info" => EnvFilter::new("info,async_nats=warn"),
+        level => EnvFilter::new(level),
     }
 }
 

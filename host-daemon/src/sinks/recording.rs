@@ -37,8 +37,8 @@ use blocksd_recording::catalog::{RecordingFile, files};
 use blocksd_recording::scan::Summary;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{
-    Error, Lock, Log, LogContext, LogError, LogOptions, Packer, Repaired, Retention, Stats,
-    Unrepaired, WindowedFile,
+    Durability, Error, Lock, Log, LogContext, LogError, LogOptions, Packer, Repaired, Retention,
+    Stats, Unrepaired, WindowedFile,
 };
 
 /// How long to wait for a disk that accepts nothing, after the last connection has closed.
@@ -252,6 +252,12 @@ impl Recording {
             commits,
             ..self
         }
+    }
+
+    /// What of the recording is durable.
+    #[must_use]
+    pub fn durability(&self) -> Arc<Durability> {
+        Arc::clone(self.writer.log().durability())
     }
 
     /// Reports and records undecodable messages.

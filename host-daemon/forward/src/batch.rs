@@ -1,0 +1,325 @@
+//! Messages of one device that are forwarded together: a [`Batch`], whose body has the framing `blocks`.
+
+use std::sync::Arc;
+
+use blocksd_recording::FileNonce;
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::place::Place;
+
+/// Largest number of steps in the times of a batch: they are written to a header.
+const STEPS_MAX: usize = 128;
+/// Length of the header of a message in the body, in bytes.
+pub(crate) const HEADER_LEN: usize = 4;
+
+/// What the messages of a batch have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Channel {
+    /// What the messages are.
+    pub kind: Kind,
+    /// The name of the framing that they came in.
+    pub framing: String,
+    /// The name of the decoding.
+    pub decode: String,
+    /// The session, as 16 hexadecimal digits.
+    pub session: Option<String>,
+}
+
+/// What a forwarded message holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Whole messages of a device.
+    Messages,
+    /// Pieces of messages that are longer than the daemon accepts. The events say where they belong.
+    Pieces,
+    /// A part of one message that is longer than a batch.
+    Part,
+    /// Events, as JSON objects.
+    Events,
+}
+
+/// One message, in a batch.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    /// Number of messages of the file up to its end.
+    messages: u64,
+    /// Where it ends in the body.
+    end: usize,
+    /// When it was received, in nanoseconds since 1970.
+    time: u64,
+}
+
+/// Messages of one subject. Their numbers follow each other.
+#[derive(Clone, Debug)]
+pub(crate) struct Batch {
+    pub subject: Arc<str>,
+    pub channel: Arc<Channel>,
+    /// The connection; 0 if unknown.
+    pub connection: u64,
+    /// The number of the first message in its connection or session.
+    pub first: u64,
+    /// The file.
+    pub file: (u64, FileNonce),
+    /// The order of its first message among all that were read.
+    pub order: u64,
+    items: Vec<Item>,
+    /// How often the time changes.
+    steps: usize,
+    body: BytesMut,
+    /// For a part: its offset in the message, and the length of the message.
+    part: Option<(u64, u64)>,
+}
+
+/// A message as it was read from a recording.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadMessage<'a> {
+    pub subject: &'a Arc<str>,
+    pub channel: &'a Arc<Channel>,
+    pub connection: u64,
+    pub seq: u64,
+    pub file: (u64, FileNonce),
+    /// Number of messages of the file before it.
+    pub before: u64,
+    pub order: u64,
+    pub time: u64,
+    pub data: &'a [u8],
+}
+
+impl Batch {
+    /// A batch with one message.
+    pub(crate) fn new(message: &ReadMessage<'_>) -> Self {
+        let mut batch = Self::empty(message);
+        batch.add(message);
+        batch
+    }
+
+    /// The parts of a message that is longer than `body_max`, each with an order of its own.
+    pub(crate) fn parts(message: &ReadMessage<'_>, body_max: usize) -> Vec<Self> {
+        let part = |(index, bytes): (usize, &[u8])| {
+            let mut part = Self::empty(message);
+            part.part = Some(((index * body_max) as u64, message.data.len() as u64));
+            part.order += index as u64;
+            part.body.extend_from_slice(bytes);
+            part.items.push(Item {
+                messages: message.before + 1,
+                end: bytes.len(),
+                time: message.time,
+            });
+            part
+        };
+        let parts = message.data.chunks(body_max).enumerate();
+        parts.map(part).collect()
+    }
+
+    /// Adds a message, unless it does not follow the others or the body would be longer than `body_max`.
+    pub(crate) fn push(&mut self, message: &ReadMessage<'_>, body_max: usize) -> bool {
+        let is_next = self.part.is_none()
+            && self.file == message.file
+            && self.connection == message.connection
+            && self.is_like(message.channel)
+            && self.first + self.items.len() as u64 == message.seq
+            && self.can_step_to(message.time, 0)
+            && self.len() + HEADER_LEN + message.data.len() <= body_max;
+        if is_next {
+            self.add(message);
+        }
+        is_next
+    }
+
+    /// Appends another batch, unless it does not follow this one or the body would be longer than `body_max`.
+    pub(crate) fn append(&mut self, other: Self, body_max: usize) -> Result<(), Self> {
+        let is_next = self.part.is_none()
+            && other.part.is_none()
+            && self.file == other.file
+            && self.connection == other.connection
+            && self.is_like(&other.channel)
+            && self.first + self.items.len() as u64 == other.first
+            && self.can_step_to(other.time(), other.steps)
+            && self.len() + other.len() <= body_max;
+        if !is_next {
+            return Err(other);
+        }
+        let begin = self.body.len();
+        let times = (self.items.last().map(|item| item.time), other.time());
+        self.steps += other.steps + usize::from(times.0 != Some(times.1));
+        self.body.unsplit(other.body);
+        let items = other.items.into_iter().map(|item| Item {
+            end: begin + item.end,
+            ..item
+        });
+        self.items.extend(items);
+        Ok(())
+    }
+
+    /// Removes what is before a place of the same recording. Returns whether something is left.
+    pub(crate) fn trim(&mut self, place: Place) -> bool {
+        if place.number != self.file.0 {
+            return place.number < self.file.0;
+        }
+        if self.part.is_some() {
+            return self.trim_part(place);
+        }
+        let done = self
+            .items
+            .iter()
+            .take_while(|item| item.messages <= place.messages);
+        let count = done.count();
+        let Some(last) = count.checked_sub(1).and_then(|last| self.items.get(last)) else {
+            return true;
+        };
+        let begin = last.end;
+        drop(self.body.split_to(begin));
+        self.items.drain(..count);
+        let changes = |pair: &[Item]| matches!(pair, [one, other] if one.time != other.time);
+        self.steps = self.items.windows(2).filter(|pair| changes(pair)).count();
+        for item in &mut self.items {
+            item.end -= begin;
+        }
+        self.first += count as u64;
+        !self.items.is_empty()
+    }
+
+    /// As [`trim`](Self::trim), of a part.
+    fn trim_part(&mut self, place: Place) -> bool {
+        let Some((offset, len)) = self.part else {
+            return true;
+        };
+        let before = self.last_messages().saturating_sub(1);
+        if place.messages != before {
+            return place.messages < before;
+        }
+        let done = place.bytes.saturating_sub(offset).min(self.len() as u64);
+        // At most the length of the body.
+        drop(self.body.split_to(done as usize));
+        self.part = Some((offset + done, len));
+        !self.body.is_empty()
+    }
+
+    /// Length of the body, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Number of messages; 1 for a part.
+    pub(crate) fn count(&self) -> u64 {
+        self.items.len() as u64
+    }
+
+    /// What it holds.
+    pub(crate) fn kind(&self) -> Kind {
+        match self.part {
+            Some(_) => Kind::Part,
+            None => self.channel.kind,
+        }
+    }
+
+    /// Offset and length of the message that it is a part of.
+    pub(crate) const fn part(&self) -> Option<(u64, u64)> {
+        self.part
+    }
+
+    /// The place before it.
+    pub(crate) fn begin(&self) -> Place {
+        let (number, nonce) = self.file;
+        let first = self.items.first().map_or(0, |item| item.messages);
+        Place {
+            number,
+            nonce,
+            messages: first.saturating_sub(1),
+            bytes: self.part.map_or(0, |(offset, _)| offset),
+        }
+    }
+
+    /// The place after it.
+    pub(crate) fn end(&self) -> Place {
+        let (number, nonce) = self.file;
+        let whole = Place {
+            number,
+            nonce,
+            messages: self.last_messages(),
+            bytes: 0,
+        };
+        match self.part {
+            Some((offset, len)) if offset + (self.len() as u64) < len => Place {
+                messages: whole.messages.saturating_sub(1),
+                bytes: offset + self.len() as u64,
+                ..whole
+            },
+            _ => whole,
+        }
+    }
+
+    /// When the first message was received, in nanoseconds since 1970.
+    pub(crate) fn time(&self) -> u64 {
+        self.items.first().map_or(0, |item| item.time)
+    }
+
+    /// Where the time changes: the index of a message, and how much later than the one before it was received, in
+    /// nanoseconds.
+    pub(crate) fn steps(&self) -> Vec<(u64, i64)> {
+        let pairs = self.items.windows(2).zip(1..);
+        let step = |(pair, index): (&[Item], u64)| match pair {
+            [before, after] if before.time != after.time => {
+                Some((index, step(before.time, after.time)?))
+            }
+            _ => None,
+        };
+        pairs.filter_map(step).collect()
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.body)
+    }
+
+    fn empty(message: &ReadMessage<'_>) -> Self {
+        Self {
+            subject: Arc::clone(message.subject),
+            channel: Arc::clone(message.channel),
+            connection: message.connection,
+            first: message.seq,
+            file: message.file,
+            order: message.order,
+            items: Vec::new(),
+            steps: 0,
+            body: BytesMut::new(),
+            part: None,
+        }
+    }
+
+    fn add(&mut self, message: &ReadMessage<'_>) {
+        // A message of a recording is shorter than 4 GiB.
+        let len = u32::try_from(message.data.len()).unwrap_or(u32::MAX);
+        self.body.put_u32(len);
+        self.body.put_slice(message.data);
+        let last = self.items.last().map(|item| item.time);
+        self.steps += usize::from(last.is_some_and(|last| last != message.time));
+        self.items.push(Item {
+            messages: message.before + 1,
+            end: self.body.len(),
+            time: message.time,
+        });
+    }
+
+    fn is_like(&self, channel: &Arc<Channel>) -> bool {
+        Arc::ptr_eq(&self.channel, channel) || self.channel == *channel
+    }
+
+    /// Whether a message of this time, and further steps, find a place in the times.
+    fn can_step_to(&self, time: u64, further: usize) -> bool {
+        let last = self.items.last().map_or(time, |item| item.time);
+        self.steps + further < STEPS_MAX && step(last, time).is_some()
+    }
+
+    fn last_messages(&self) -> u64 {
+        self.items.last().map_or(0, |item| item.messages)
+    }
+}
+
+/// The difference of two times, in nanoseconds.
+fn step(before: u64, after: u64) -> Option<i64> {
+    match after.checked_sub(before) {
+        Some(later) => i64::try_from(later).ok(),
+        None => i64::try_from(before - after).ok().map(|it| -it),
+    }
+}

@@ -1,0 +1,312 @@
+//! Dispatchers of two daemons and a stream that fails in every way: each message is stored once, in order.
+
+mod fake;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blocksd_recording::FileNonce;
+use tokio::sync::mpsc;
+
+use self::fake::{Chance, FakeStream, Faults};
+use super::*;
+use crate::batch::{Channel, Kind, ReadMessage};
+use crate::message::messages;
+
+/// Longest body of a message of the stream.
+const BODY_MAX: usize = 200;
+/// Devices of a recording.
+const DEVICES: u64 = 3;
+
+/// A message of a recording: its file, its device, its connection and number there, and its payload.
+#[derive(Clone, Debug)]
+struct Recorded {
+    file: (u64, FileNonce),
+    before: u64,
+    subject: Arc<str>,
+    connection: u64,
+    seq: u64,
+    time: u64,
+    data: Vec<u8>,
+}
+
+/// A recording of random messages.
+struct Recording {
+    instance: Instance,
+    messages: Vec<Recorded>,
+    channel: Arc<Channel>,
+}
+
+impl Recording {
+    fn new(name: u64, len: usize, chance: &mut Chance) -> Self {
+        let channel = Arc::new(Channel {
+            kind: Kind::Messages,
+            framing: "blocks".to_owned(),
+            decode: "raw".to_owned(),
+            session: None,
+        });
+        let mut next: HashMap<(u64, u64), u64> = HashMap::new();
+        let (mut number, mut before, mut time) = (1, 0, 1_000_000_000);
+        let mut file = (number, FileNonce::new());
+        let messages = (0..len).map(|index| {
+            if chance.is(20) {
+                number += 1;
+                before = 0;
+                file = (number, FileNonce::new());
+            }
+            time += chance.below(3) * 1000;
+            let device = chance.below(DEVICES);
+            let connection = 1 + chance.below(2);
+            let seq = next.entry((device, connection)).or_default();
+            *seq += 1;
+            let len = match chance.is(10) {
+                true => BODY_MAX + chance.below(500) as usize,
+                false => chance.below(60) as usize,
+            };
+            let mut data = format!("{name} {index} ").into_bytes();
+            data.resize(data.len() + len, b'.');
+            before += 1;
+            Recorded {
+                file,
+                before: before - 1,
+                subject: format!("device.{device}").into(),
+                connection,
+                seq: *seq - 1,
+                time,
+                data,
+            }
+        });
+        let messages = messages.collect();
+        Self {
+            instance: Instance::random(),
+            messages,
+            channel,
+        }
+    }
+
+    /// Batches of the messages after a place, cut at random.
+    fn batches(&self, from: Option<Place>, chance: &mut Chance) -> Vec<Batch> {
+        let mut batches: Vec<Batch> = Vec::new();
+        let mut order = 0;
+        for it in &self.messages {
+            let (number, nonce) = it.file;
+            let at = Place {
+                number,
+                nonce,
+                messages: it.before,
+                bytes: 0,
+            };
+            if from.is_some_and(|from| at < Place { bytes: 0, ..from }) {
+                continue;
+            }
+            let message = ReadMessage {
+                subject: &it.subject,
+                channel: &self.channel,
+                connection: it.connection,
+                seq: it.seq,
+                file: it.file,
+                before: it.before,
+                order,
+                time: it.time,
+                data: &it.data,
+            };
+            order += 1;
+            let last = batches
+                .iter_mut()
+                .rfind(|batch| batch.subject == it.subject);
+            if let Some(last) = last
+                && !chance.is(3)
+                && last.push(&message, BODY_MAX)
+            {
+                continue;
+            }
+            if BODY_MAX < 4 + it.data.len() {
+                let parts = Batch::parts(&message, BODY_MAX);
+                order += parts.len() as u64;
+                batches.extend(parts);
+            } else {
+                batches.push(Batch::new(&message));
+            }
+        }
+        batches.sort_by_key(|batch| batch.order);
+        batches
+    }
+
+    /// Forwards everything, with crashes. Every start reads from the beginning, or from the last cursor.
+    async fn forward(
+        &self,
+        stream: &Arc<FakeStream>,
+        mut chance: Chance,
+        cursor: &mut Option<Cursor>,
+    ) {
+        let progress = Arc::<Progress>::default();
+        loop {
+            if let Some(saved) = &*cursor {
+                let newest = saved.newest;
+                let checked = newest.is_intact(&**stream, saved.created).await;
+                match checked {
+                    Ok(true) => {}
+                    Ok(false) => *cursor = None,
+                    Err(_) => continue,
+                }
+            }
+            let from = cursor.as_ref().map(|it| it.place);
+            let newest = cursor.as_ref().map(|it| it.newest);
+            let batches = self.batches(from, &mut chance);
+            let (to, input) = mpsc::channel(4);
+            let delays = chance.is(2);
+            let feed = tokio::spawn(async move {
+                for batch in batches {
+                    if delays {
+                        tokio::time::sleep(Duration::from_millis(700)).await;
+                    }
+                    if to.send(Input::Batches(vec![batch])).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            let dispatcher = Dispatcher::new(
+                Arc::clone(stream),
+                self.instance,
+                BODY_MAX,
+                Arc::clone(&progress),
+                (1, newest),
+            );
+            let limit = match chance.is(2) && stream.is_faulty() {
+                true => Duration::from_millis(chance.below(40_000)),
+                false => Duration::from_secs(100_000),
+            };
+            let save = |saved: Option<&Cursor>| *cursor = saved.cloned();
+            let ended = tokio::time::timeout(limit, dispatcher.run(input, save)).await;
+            feed.abort();
+            match ended {
+                Ok(End::Finished) => return,
+                Ok(End::Lost) => *cursor = None,
+                // A crash. The file may have been deleted.
+                Err(_) => *cursor = cursor.take().filter(|_| chance.is(2)),
+            }
+        }
+    }
+
+    /// Checks the messages of a stream against those of the recording: each once, in order.
+    fn check(&self, stream: &FakeStream) {
+        for device in 0..DEVICES {
+            let subject: Arc<str> = format!("device.{device}").into();
+            let (mut found, mut joined) = (Vec::new(), Vec::new());
+            for outgoing in stream.stored(&subject) {
+                eprintln!(
+                    "{subject} {} exp {} {} seen {} first {} n {}",
+                    outgoing.head.instance,
+                    outgoing.expected,
+                    outgoing.head.place,
+                    outgoing.head.seen,
+                    outgoing.head.first,
+                    outgoing.head.count
+                );
+                let head = &outgoing.head;
+                if head.instance != self.instance {
+                    continue;
+                }
+                for message in messages(head, &outgoing.body).expect("well-formed") {
+                    joined.extend_from_slice(message.data);
+                    if let Some((offset, len)) = head.part
+                        && offset + (message.data.len() as u64) < len
+                    {
+                        assert_eq!(joined.len() as u64, offset + message.data.len() as u64);
+                        continue;
+                    }
+                    let data = std::mem::take(&mut joined);
+                    found.push((head.connection, message.number, message.time, data));
+                }
+            }
+            let own = self.messages.iter().filter(|it| it.subject == subject);
+            let expected: Vec<_> = own
+                .map(|it| (it.connection, it.seq, it.time, it.data.clone()))
+                .collect();
+            let short = |all: &[(u64, u64, u64, Vec<u8>)]| -> Vec<String> {
+                let text = |data: &[u8]| {
+                    String::from_utf8_lossy(data)
+                        .trim_end_matches('.')
+                        .to_owned()
+                };
+                all.iter()
+                    .map(|(conn, seq, time, data)| {
+                        format!("{conn}/{seq} {time} {} {}", text(data), data.len())
+                    })
+                    .collect()
+            };
+            assert_eq!(short(&found), short(&expected), "{subject}");
+        }
+    }
+}
+
+/// Forwards two recordings to a stream at once.
+fn run(seed: u64, faults: Faults) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async move {
+        let mut chance = Chance(seed);
+        let recordings = [1, 2].map(|name| Recording::new(name, 40, &mut chance));
+        let stream = Arc::new(FakeStream::new(seed, faults));
+        let [one, other] = &recordings;
+        let mut cursors = [None, None];
+        for round in 0..2 {
+            let [cursor, other_cursor] = &mut cursors;
+            let chances = [1, 2].map(|name| Chance(seed ^ name ^ (round << 32)));
+            let [chance, other_chance] = chances;
+            tokio::join!(
+                one.forward(&stream, chance, cursor),
+                other.forward(&stream, other_chance, other_cursor)
+            );
+            // A daemon that has finished sends what the stream loses later at its next start.
+            stream.keep();
+        }
+        eprintln!("seed {seed}");
+        for recording in &recordings {
+            recording.check(&stream);
+        }
+    });
+}
+
+#[test]
+fn each_message_is_stored_once_and_in_order() {
+    for seed in 0..20 {
+        run(seed, Faults::default());
+    }
+}
+
+#[test]
+fn answers_that_are_lost_or_late_lose_and_double_nothing() {
+    for seed in 0..seeds() {
+        run(
+            seed,
+            Faults {
+                is_faulty: true,
+                ..Faults::default()
+            },
+        );
+    }
+}
+
+#[test]
+fn messages_that_the_stream_loses_are_sent_again() {
+    for seed in 0..seeds() {
+        run(
+            seed,
+            Faults {
+                is_faulty: true,
+                loses: true,
+            },
+        );
+    }
+}
+
+/// Number of seeds of a test.
+fn seeds() -> u64 {
+    let seeds = std::env::var("BLOCKSD_TEST_SEEDS");
+    seeds.ok().and_then(|it| it.parse().ok()).unwrap_or(100)
+}

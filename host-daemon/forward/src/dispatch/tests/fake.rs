@@ -1,0 +1,229 @@
+//! A stream in memory that fails in every way.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::lane::{Last, Outgoing};
+use crate::stream::{Extent, PublishError, Stream, StreamError};
+
+/// A seeded generator of random numbers (splitmix64).
+#[derive(Clone, Debug)]
+pub(super) struct Chance(pub(super) u64);
+
+impl Chance {
+    /// A number below `end`.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut it = self.0;
+        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (it ^ (it >> 31)) % end
+    }
+
+    /// True once in `times`.
+    pub(super) fn is(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    /// Requests and answers are lost or late.
+    pub(super) is_faulty: bool,
+    /// The newest messages of the stream are lost now and then, as in a power failure of all servers.
+    pub(super) loses: bool,
+}
+
+/// A stream in memory.
+pub(super) struct FakeStream {
+    faults: Faults,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    chance: Chance,
+    messages: Vec<(u64, String, Outgoing)>,
+    next: u64,
+    losses: u64,
+    losses_max: u64,
+    /// The identities in the window of duplicates.
+    ids: HashMap<String, u64>,
+}
+
+impl State {
+    fn last(&self, subject: &str) -> Option<&(u64, String, Outgoing)> {
+        self.messages.iter().rfind(|(_, of, _)| of == subject)
+    }
+
+    fn store(&mut self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
+        let id = message.head.id();
+        if let Some(sequence) = self.ids.get(&id) {
+            return Ok(*sequence);
+        }
+        let last = self.last(subject).map_or(0, |(sequence, ..)| *sequence);
+        if last != message.expected {
+            return Err(PublishError::WrongLast);
+        }
+        let sequence = self.next;
+        self.next += 1;
+        self.messages
+            .push((sequence, subject.to_owned(), message.clone()));
+        self.ids.insert(id, sequence);
+        if self.chance.is(20) {
+            // The window has ended.
+            self.ids.clear();
+        }
+        Ok(sequence)
+    }
+
+    /// Loses the newest messages, after a restart.
+    fn lose(&mut self) {
+        self.losses += 1;
+        let lost = self.chance.below(4) as usize;
+        // The limit of the stream has not removed the others.
+        let keep = self.messages.len().saturating_sub(lost).max(1);
+        self.messages.truncate(keep);
+        self.next = self
+            .messages
+            .last()
+            .map_or(1, |(sequence, ..)| sequence + 1);
+        self.ids.clear();
+    }
+}
+
+impl FakeStream {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            faults,
+            state: Arc::new(Mutex::new(State {
+                chance: Chance(seed),
+                messages: Vec::new(),
+                next: 1,
+                losses: 0,
+                losses_max: 5,
+                ids: HashMap::new(),
+            })),
+        }
+    }
+
+    pub(super) const fn is_faulty(&self) -> bool {
+        self.faults.is_faulty
+    }
+
+    /// Loses no messages from now on.
+    pub(super) fn keep(&self) {
+        self.with(|state| state.losses_max = 0);
+    }
+
+    /// The messages of a subject.
+    pub(super) fn stored(&self, subject: &str) -> Vec<Outgoing> {
+        self.with(|state| {
+            let of = state.messages.iter().filter(|(_, of, _)| of == subject);
+            of.map(|(.., message)| message.clone()).collect()
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().expect("no panic"))
+    }
+}
+
+impl FakeStream {
+    /// A request that changes nothing, and may get no answer.
+    async fn pass(&self) -> Result<(), StreamError> {
+        let fate = self.with(|state| state.chance.below(6));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        match self.faults.is_faulty && fate == 0 {
+            true => Err(silence().await),
+            false => Ok(()),
+        }
+    }
+}
+
+/// There is no answer.
+async fn silence() -> StreamError {
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    StreamError::Timeout(5000)
+}
+
+impl Stream for FakeStream {
+    async fn publish(&self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
+        let [fate, delay, late] = self.with(|it| [10, 50, 8000].map(|end| it.chance.below(end)));
+        let losses = self.disruptions();
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        if losses != self.disruptions() {
+            // The servers have restarted.
+            return Err(silence().await.into());
+        }
+        let store = |state: &mut State| state.store(subject, message);
+        if !self.faults.is_faulty {
+            return self.with(store);
+        }
+        match fate {
+            // The request is lost.
+            0 => Err(silence().await.into()),
+            // The answer is lost.
+            1 => {
+                let _ = self.with(store);
+                Err(silence().await.into())
+            }
+            // The request is late: perhaps after the next try.
+            2 => {
+                let (state, subject) = (Arc::clone(&self.state), subject.to_owned());
+                let message = message.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(late)).await;
+                    let mut state = state.lock().expect("no panic");
+                    if state.losses == losses {
+                        let _ = state.store(&subject, &message);
+                    }
+                });
+                Err(silence().await.into())
+            }
+            3 => Err(StreamError::NoStream.into()),
+            4 if self.faults.loses && self.with(|state| state.losses < state.losses_max) => {
+                self.with(State::lose);
+                Err(silence().await.into())
+            }
+            _ => self.with(store),
+        }
+    }
+
+    async fn last(&self, subject: &str) -> Result<Option<Last>, StreamError> {
+        self.pass().await?;
+        self.with(|state| {
+            let last = state.last(subject);
+            Ok(last.map(|(sequence, _, message)| of(*sequence, message)))
+        })
+    }
+
+    async fn message(&self, sequence: u64) -> Result<Option<Last>, StreamError> {
+        self.pass().await?;
+        self.with(|state| {
+            let found = state.messages.iter().find(|(it, ..)| *it == sequence);
+            Ok(found.map(|(sequence, _, message)| of(*sequence, message)))
+        })
+    }
+
+    fn disruptions(&self) -> u64 {
+        self.with(|state| state.losses)
+    }
+
+    async fn extent(&self) -> Result<Extent, StreamError> {
+        self.pass().await?;
+        self.with(|state| {
+            let first = state.messages.first();
+            Ok(Extent {
+                created: 1,
+                first: first.map_or(state.next, |(sequence, ..)| *sequence),
+            })
+        })
+    }
+}
+
+fn of(sequence: u64, message: &Outgoing) -> Last {
+    let head = message.head.clone();
+    Last { sequence, head }
+}

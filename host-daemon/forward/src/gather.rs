@@ -1,0 +1,138 @@
+//! Gathers the messages of a recording into batches: a [`Gatherer`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use blocksd_recording::topic::{Kind as TopicKind, SESSION_KEY};
+use blocksd_recording::{ChannelInfo, FileNonce, Message};
+
+use crate::batch::{Batch, Channel, Kind, ReadMessage};
+use crate::subject::Subjects;
+
+/// Bytes that are gathered at most before they are handed over.
+pub(crate) const GATHERED_MAX: usize = 8 << 20;
+
+/// Gathers messages into batches of a subject each.
+#[derive(Debug)]
+pub(crate) struct Gatherer {
+    subjects: Subjects,
+    events: Arc<str>,
+    body_max: usize,
+    /// The channels of the current file, by the address of their description, which they keep.
+    channels: HashMap<usize, (Arc<ChannelInfo>, Option<Target>)>,
+    file: Option<FileNonce>,
+    open: HashMap<Arc<str>, Batch>,
+    full: Vec<Batch>,
+    bytes: usize,
+    order: u64,
+}
+
+/// Where the messages of a channel go.
+#[derive(Clone, Debug)]
+struct Target {
+    subject: Arc<str>,
+    channel: Arc<Channel>,
+}
+
+impl Gatherer {
+    pub(crate) fn new(subjects: Subjects, events: Arc<str>, body_max: usize) -> Self {
+        Self {
+            subjects,
+            events,
+            body_max,
+            channels: HashMap::new(),
+            file: None,
+            open: HashMap::new(),
+            full: Vec::new(),
+            bytes: 0,
+            order: 0,
+        }
+    }
+
+    /// Adds a message: number `before` of its file, from 0.
+    pub(crate) fn add(&mut self, file: (u64, FileNonce), before: u64, message: &Message<'_>) {
+        if self.file.replace(file.1) != Some(file.1) {
+            self.channels.clear();
+        }
+        let Some(Target { subject, channel }) = self.target(message.channel) else {
+            return;
+        };
+        let origin = message.origin;
+        let message = ReadMessage {
+            subject: &subject,
+            channel: &channel,
+            connection: origin.map_or(0, |it| it.connection),
+            seq: origin.map_or(message.sequence.into(), |it| it.seq),
+            file,
+            before,
+            order: self.order,
+            time: message.time,
+            data: message.data,
+        };
+        self.order += 1;
+        self.bytes += message.data.len();
+        if let Some(open) = self.open.get_mut(&subject) {
+            if open.push(&message, self.body_max) {
+                return;
+            }
+            self.full.extend(self.open.remove(&subject));
+        }
+        if self.body_max < crate::batch::HEADER_LEN + message.data.len() {
+            let parts = Batch::parts(&message, self.body_max);
+            self.order += parts.len() as u64;
+            self.full.extend(parts);
+        } else {
+            self.open.insert(Arc::clone(&subject), Batch::new(&message));
+        }
+    }
+
+    /// Whether so much is gathered that it must be taken.
+    pub(crate) const fn is_full(&self) -> bool {
+        GATHERED_MAX <= self.bytes
+    }
+
+    /// Takes all batches, in the order of their first messages.
+    pub(crate) fn take(&mut self) -> Vec<Batch> {
+        self.bytes = 0;
+        let mut batches = std::mem::take(&mut self.full);
+        batches.extend(self.open.drain().map(|(_, batch)| batch));
+        batches.sort_by_key(|batch| batch.order);
+        batches
+    }
+
+    fn target(&mut self, channel: &Arc<ChannelInfo>) -> Option<Target> {
+        let key = Arc::as_ptr(channel).addr();
+        if let Some((_, target)) = self.channels.get(&key) {
+            return target.clone();
+        }
+        let target = self.new_target(channel);
+        self.channels
+            .insert(key, (Arc::clone(channel), target.clone()));
+        target
+    }
+
+    fn new_target(&self, info: &ChannelInfo) -> Option<Target> {
+        let kind = match info.kind {
+            TopicKind::Blocks => Kind::Messages,
+            TopicKind::Pieces => Kind::Pieces,
+            TopicKind::Events => Kind::Events,
+            // Their senders send those that are not confirmed again. Sessions are the state of the recording.
+            TopicKind::Sessions | TopicKind::Unconfirmed | TopicKind::Other => return None,
+        };
+        let metadata = &info.record.metadata;
+        let text = |key: &str| metadata.get(key).cloned().unwrap_or_default();
+        let subject = match kind {
+            Kind::Events => Arc::clone(&self.events),
+            _ => self.subjects.device(&info.device),
+        };
+        Some(Target {
+            subject,
+            channel: Arc::new(Channel {
+                kind,
+                framing: text("framing"),
+                decode: text("decode"),
+                session: metadata.get(SESSION_KEY).cloned(),
+            }),
+        })
+    }
+}

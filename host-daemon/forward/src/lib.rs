@@ -1,0 +1,24 @@
+//! x
+#![forbid(unsafe_code)]
+
+mod batch;
+mod check;
+mod cursor;
+mod dispatch;
+mod forwarder;
+mod gather;
+mod lane;
+pub mod message;
+mod nats;
+pub mod place;
+mod progress;
+pub mod stream;
+pub mod subject;
+
+pub use self::batch::Kind;
+pub use self::check::{CheckError, Wish};
+pub use self::cursor::instance_of;
+pub use self::forwarder::{Forwarder, Forwarding};
+pub use self::lane::{Last, Outgoing};
+pub use self::nats::{BODY_MAX, ConnectError, Credentials, Nats, NatsOptions};
+pub use self::progress::{Progress, ProgressSnapshot, REASONS};

@@ -1,0 +1,112 @@
+//! How far a forwarder has got: [`Progress`], for metrics, health, and the retention of the recording.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::place::Place;
+use crate::stream::StreamError;
+
+/// The reasons of failures, in the order of [`Progress::failures`].
+pub const REASONS: [&str; 6] = [
+    "timeout",
+    "no_stream",
+    "foreign",
+    "refused",
+    "other",
+    "moved",
+];
+
+/// Counters and state of a forwarder. Each figure is exact, but they are not read at one moment.
+#[derive(Debug, Default)]
+pub struct Progress {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    published: AtomicU64,
+    failures: [AtomicU64; REASONS.len()],
+    queued_bytes: AtomicU64,
+    oldest_ns: AtomicU64,
+    state: Mutex<Shown>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    place: Option<Place>,
+    problem: Option<String>,
+}
+
+/// A copy of [`Progress`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgressSnapshot {
+    /// Messages of devices, pieces and events that the stream has stored since the start.
+    pub messages: u64,
+    /// Bytes of the bodies that it has stored.
+    pub bytes: u64,
+    /// Messages of the stream that hold them.
+    pub published: u64,
+    /// Failures by [reason](REASONS).
+    pub failures: [u64; REASONS.len()],
+    /// Bytes that are read and not stored yet.
+    pub queued_bytes: u64,
+    /// When the oldest message that is read and not stored yet was received, in nanoseconds since 1970; 0 if there is none.
+    pub oldest_ns: u64,
+    /// Everything before this place is stored.
+    pub place: Option<Place>,
+    /// What keeps the forwarder from its work, if something does.
+    pub problem: Option<String>,
+}
+
+impl Progress {
+    /// Returns a copy.
+    #[must_use]
+    pub fn read(&self) -> ProgressSnapshot {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let shown = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        ProgressSnapshot {
+            messages: of(&self.messages),
+            bytes: of(&self.bytes),
+            published: of(&self.published),
+            failures: self.failures.each_ref().map(of),
+            queued_bytes: of(&self.queued_bytes),
+            oldest_ns: of(&self.oldest_ns),
+            place: shown.place,
+            problem: shown.problem.clone(),
+        }
+    }
+
+    pub(crate) fn stored(&self, messages: u64, bytes: usize) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.published.fetch_add(1, Ordering::Relaxed);
+        self.shown(|it| it.problem = None);
+    }
+
+    pub(crate) fn failed(&self, error: &StreamError) {
+        self.count(error.reason());
+        self.shown(|it| it.problem = Some(error.to_string()));
+    }
+
+    /// Counts that another daemon has written to the subject of a device.
+    pub(crate) fn moved(&self) {
+        self.count("moved");
+    }
+
+    pub(crate) fn queued(&self, bytes: usize, oldest_ns: u64) {
+        self.queued_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.oldest_ns.store(oldest_ns, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reached(&self, place: Place) {
+        self.shown(|it| it.place = Some(place));
+    }
+
+    fn count(&self, reason: &str) {
+        let index = REASONS.iter().position(|it| *it == reason);
+        if let Some(counter) = index.and_then(|index| self.failures.get(index)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn shown(&self, change: impl FnOnce(&mut Shown)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

@@ -1,0 +1,108 @@
+//! What a forwarder needs of a stream: the trait [`Stream`], which [`Nats`](crate::Nats) implements.
+
+use std::future::Future;
+
+use crate::lane::{Last, Outgoing};
+
+/// A stream that stores messages by subject, and refuses one that is not the next of its subject.
+pub trait Stream: Send + Sync + 'static {
+    /// Publishes a message, and waits until it is stored. Returns its sequence number.
+    ///
+    /// A message whose `expected` is not the sequence number of the last message of the subject must not be stored.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    fn publish(
+        &self,
+        subject: &str,
+        message: &Outgoing,
+    ) -> impl Future<Output = Result<u64, PublishError>> + Send;
+
+    /// Finds the last message of a subject, as the leader of the stream knows it.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    fn last(&self, subject: &str)
+    -> impl Future<Output = Result<Option<Last>, StreamError>> + Send;
+
+    /// Finds a message by its sequence number. `None` if it was removed, or never was there.
+    ///
+    /// # Errors
+    /// [`StreamError`], but not [`StreamError::Foreign`]: a message of another program is `None`.
+    fn message(
+        &self,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Option<Last>, StreamError>> + Send;
+
+    /// How often the way to the stream was interrupted so far. It grows before messages can be stored after an interruption.
+    fn disruptions(&self) -> u64;
+
+    /// Returns the extent of the stream.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    fn extent(&self) -> impl Future<Output = Result<Extent, StreamError>> + Send;
+}
+
+/// The extent of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// When the stream was created, in nanoseconds since 1970. Another time is another stream.
+    pub created: i128,
+    /// The lowest sequence number of a message.
+    pub first: u64,
+}
+
+/// Why a message was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The last message of the subject is another one. The message was not stored.
+    #[error("another message is the last of the subject")]
+    WrongLast,
+    /// Whether the message was stored is not known, or it was refused for another reason.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// A failure of the stream, or of the way to it.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// There was no answer in time.
+    #[error("no answer within {0} ms; is the cluster reachable, and has the stream a leader?")]
+    Timeout(u64),
+    /// The cluster has no stream for the subject.
+    #[error("no stream takes the subject; was it deleted?")]
+    NoStream,
+    /// The last message of the subject is not one of ours.
+    #[error(
+        "message {sequence} of {subject} was not published by blocksd ({malformed}); remove it with `nats stream rmm`"
+    )]
+    Foreign {
+        /// The subject.
+        subject: String,
+        /// The sequence number.
+        sequence: u64,
+        /// What is wrong with it.
+        malformed: crate::message::Malformed,
+    },
+    /// The stream refuses the message.
+    #[error("the stream refuses the message: {0}")]
+    Refused(String),
+    /// Any other failure.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl StreamError {
+    /// A short name for metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "timeout",
+            Self::NoStream => "no_stream",
+            Self::Foreign { .. } => "foreign",
+            Self::Refused(_) => "refused",
+            Self::Other(_) => "other",
+        }
+    }
+}

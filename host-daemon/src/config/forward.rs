@@ -1,0 +1,268 @@
+//! A cluster that the recording is forwarded to, as it was configured: [`ForwardConfig`].
+
+use std::path::PathBuf;
+
+use crate::config::error::ValueOrigin;
+use crate::config::texts::KeyedTexts;
+use crate::config::value::{Choice, Words, word};
+
+/// The table in the config file.
+pub(super) const TABLE: &str = "forward";
+/// The key of the table with the servers.
+pub(super) const TO: &str = "to";
+/// The other keys of the table.
+pub(super) const KEYS: [&str; 13] = [
+    "stream",
+    "site",
+    "keep",
+    "durable",
+    "create",
+    "ca",
+    "cert",
+    "key",
+    "user",
+    "password",
+    "token",
+    "nkey",
+    "credentials",
+];
+/// The beginnings of an address.
+const SCHEMES: [&str; 2] = ["nats://", "tls://"];
+
+/// A cluster, and how to forward to it.
+#[derive(Clone, Debug)]
+pub struct ForwardConfig {
+    servers: Vec<String>,
+    origin: ValueOrigin,
+    texts: KeyedTexts,
+}
+
+/// Which files of the recording stay although they are beyond its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardKeep {
+    /// Those that are not forwarded yet.
+    Forwarded,
+    /// None.
+    Any,
+}
+
+/// How a client proves who it is, with the files that hold the secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForwardLogin {
+    /// Not at all, or with its certificate.
+    None,
+    /// A user, and the file of the password.
+    User(String, PathBuf),
+    /// The file of a token.
+    Token(PathBuf),
+    /// The file of the seed of an nkey.
+    Nkey(PathBuf),
+    /// A file with a JWT and a seed.
+    Credentials(PathBuf),
+}
+
+impl PartialEq for ForwardConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.servers == other.servers && self.texts == other.texts
+    }
+}
+
+impl ForwardConfig {
+    /// Reads `SERVER[,SERVER]...[,KEY=VALUE]...`.
+    ///
+    /// # Errors
+    /// If a server, a key or a value cannot be used.
+    pub fn parse(text: &str, origin: ValueOrigin) -> Result<Self, String> {
+        let is_option = |part: &&str| part.contains('=');
+        let servers: Vec<_> = text.split(',').filter(|part| !is_option(part)).collect();
+        let mut forward = Self::new(&servers, origin)?;
+        for part in text.split(',').filter(is_option) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            forward.set(key, value, origin)?;
+        }
+        forward.check()?;
+        Ok(forward)
+    }
+
+    /// A cluster with these servers. A server without a scheme has that of the one before it.
+    ///
+    /// # Errors
+    /// If a server cannot be used.
+    pub(super) fn new(servers: &[&str], origin: ValueOrigin) -> Result<Self, String> {
+        let mut scheme = "";
+        let mut all = Vec::new();
+        for server in servers {
+            let host = match SCHEMES.iter().find(|it| server.starts_with(**it)) {
+                Some(found) => {
+                    scheme = found;
+                    server.strip_prefix(scheme).unwrap_or_default()
+                }
+                None if scheme.is_empty() || server.contains("://") => {
+                    return Err(format!(
+                        "`{server}`: a server is nats://HOST:PORT or tls://HOST:PORT"
+                    ));
+                }
+                None => server,
+            };
+            if host.is_empty() {
+                return Err(format!("`{server}`: the host is missing"));
+            }
+            if host.contains('@') {
+                return Err(
+                    "an address must not contain secrets; use user and password, token, nkey or credentials"
+                        .to_owned(),
+                );
+            }
+            all.push(format!("{scheme}{host}"));
+        }
+        if all.is_empty() {
+            return Err("a server is missing, such as nats://HOST:PORT".to_owned());
+        }
+        Ok(Self {
+            servers: all,
+            origin,
+            texts: KeyedTexts::default(),
+        })
+    }
+
+    /// Sets an option by its key.
+    pub(super) fn set(&mut self, key: &str, text: &str, origin: ValueOrigin) -> Result<(), String> {
+        let known = (&KEYS[..], "[[forward]]");
+        self.texts
+            .set(known, (key, text), origin, |key, text| match key {
+                "keep" => word::<ForwardKeep>(text).map(drop),
+                "durable" => one_of(text, ["yes", "no"]),
+                "create" => one_of(text, ["true", "false"]),
+                "stream" if text.contains(['.', '*', '>', ' ', '/', '\\']) => Err(format!(
+                    "`{text}`: the name of a stream has no `.`, `*`, `>`, space or slash"
+                )),
+                _ if text.is_empty() => Err("must not be empty".to_owned()),
+                _ => Ok(()),
+            })
+    }
+
+    /// Finds options that contradict each other.
+    ///
+    /// # Errors
+    /// If there are any.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (one, other) in [("cert", "key"), ("user", "password")] {
+            let (has, lacks) = match (self.text(one), self.text(other)) {
+                (Some(_), None) => (one, other),
+                (None, Some(_)) => (other, one),
+                _ => continue,
+            };
+            return Err(format!("`{has}` needs `{lacks}`"));
+        }
+        let logins = ["user", "token", "nkey", "credentials"];
+        let given: Vec<_> = logins
+            .into_iter()
+            .filter(|it| self.text(it).is_some())
+            .collect();
+        match given[..] {
+            [one, other, ..] => Err(format!("`{one}` and `{other}` exclude each other")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The addresses of the servers.
+    #[must_use]
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    /// Where it was given.
+    #[must_use]
+    pub const fn origin(&self) -> ValueOrigin {
+        self.origin
+    }
+
+    /// The name of the stream.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        self.text("stream").unwrap_or("blocksd")
+    }
+
+    /// The site, which the subjects begin with.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        self.text("site").unwrap_or("main")
+    }
+
+    /// Which files of the recording stay.
+    #[must_use]
+    pub fn keep(&self) -> ForwardKeep {
+        let keep = self.text("keep").and_then(ForwardKeep::named);
+        keep.unwrap_or(ForwardKeep::Forwarded)
+    }
+
+    /// Whether the stream must survive the loss of a server.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.text("durable") != Some("no")
+    }
+
+    /// Whether to make the stream if it does not exist.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        self.text("create") == Some("true")
+    }
+
+    /// The file with the authorities that are trusted, if they are not those of the system.
+    #[must_use]
+    pub fn ca(&self) -> Option<PathBuf> {
+        self.text("ca").map(PathBuf::from)
+    }
+
+    /// The files of certificate and key.
+    #[must_use]
+    pub fn identity(&self) -> Option<(PathBuf, PathBuf)> {
+        let (cert, key) = (self.text("cert")?, self.text("key")?);
+        Some((cert.into(), key.into()))
+    }
+
+    /// How the client proves who it is.
+    #[must_use]
+    pub fn login(&self) -> ForwardLogin {
+        let file = |key: &str| self.text(key).map(PathBuf::from);
+        match (self.text("user"), file("password")) {
+            (Some(user), Some(password)) => ForwardLogin::User(user.to_owned(), password),
+            _ => file("token")
+                .map(ForwardLogin::Token)
+                .or_else(|| file("nkey").map(ForwardLogin::Nkey))
+                .or_else(|| file("credentials").map(ForwardLogin::Credentials))
+                .unwrap_or(ForwardLogin::None),
+        }
+    }
+
+    /// The options in the order of the table: key, text and origin.
+    pub(super) fn written(&self) -> impl Iterator<Item = (&'static str, &str, ValueOrigin)> {
+        self.texts.written(&KEYS)
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.texts.text(key)
+    }
+}
+
+impl Words for ForwardKeep {
+    fn choices() -> Vec<Choice> {
+        let choice = |name| Choice { name, help: "" };
+        vec![choice("forwarded"), choice("any")]
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "forwarded" => Some(Self::Forwarded),
+            "any" => Some(Self::Any),
+            _ => None,
+        }
+    }
+}
+
+fn one_of(text: &str, words: [&str; 2]) -> Result<(), String> {
+    match words.contains(&text) {
+        true => Ok(()),
+        false => Err(format!("takes {}, not `{text}`", words.join(" or "))),
+    }
+}

@@ -1,0 +1,368 @@
+//! Forwards the recording to clusters: [`Forwards`].
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use blocksd_engine::metrics::Page;
+use blocksd_forward::place::Place;
+use blocksd_forward::subject::Subjects;
+use blocksd_forward::{
+    CheckError, Credentials, Forwarder, Forwarding, Nats, NatsOptions, Progress, ProgressSnapshot,
+    REASONS, Wish, instance_of,
+};
+use blocksd_recording::catalog::{list_directory, number};
+use blocksd_recording::{Durability, Retention};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::config::{ForwardConfig, ForwardKeep, ForwardLogin};
+use crate::error::{CommandError, ForwardError};
+use crate::recorded::time::nanoseconds;
+
+/// Pause between two attempts to begin.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The clusters that a recording is forwarded to.
+#[derive(Default)]
+pub(crate) struct Forwards {
+    all: Mutex<Vec<Running>>,
+}
+
+/// One of them.
+struct Running {
+    to: String,
+    state: Arc<State>,
+    forwarder: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>,
+    task: JoinHandle<()>,
+}
+
+/// What is known of one.
+#[derive(Debug, Default)]
+struct State {
+    progress: Arc<Progress>,
+    /// Why it has not begun.
+    refusal: Mutex<Option<String>>,
+    folder: PathBuf,
+}
+
+/// The recording that is forwarded.
+pub(crate) struct Recorded {
+    pub(crate) folder: PathBuf,
+    pub(crate) durability: Arc<Durability>,
+}
+
+impl Forwards {
+    /// Begins to forward to a cluster. One that cannot be reached yet is tried again.
+    ///
+    /// # Errors
+    /// [`CommandError::Forward`], if the cluster has no stream that can be used, or a file cannot be read.
+    pub(crate) async fn begin(
+        &self,
+        config: &ForwardConfig,
+        recorded: &Recorded,
+        kept: &Arc<KeptFiles>,
+    ) -> Result<(), CommandError> {
+        let to = config.servers().join(",");
+        let refused = |error: ForwardError| CommandError::Forward {
+            to: to.clone(),
+            error,
+        };
+        let wish = Wish {
+            stream: config.stream().to_owned(),
+            subjects: Subjects::new(config.site()),
+            durable: config.is_durable(),
+            create: config.creates(),
+        };
+        let options = options(config).map_err(&refused)?;
+        let nats = Nats::connect(&options, &wish.stream).await;
+        let nats = nats.map_err(|error| refused(ForwardError::Client(error)))?;
+        let checked = match nats.check(&wish).await {
+            Ok(body_max) => Some(body_max),
+            Err(error @ CheckError::NoAnswer(_)) => {
+                warn!("forward to {to}: {error}; trying again");
+                None
+            }
+            Err(error) => return Err(refused(ForwardError::Stream(error))),
+        };
+        let instance = instance_of(&recorded.folder);
+        let instance = instance.map_err(|error| refused(ForwardError::Instance(error)))?;
+        let state = Arc::new(State {
+            folder: recorded.folder.clone(),
+            ..State::default()
+        });
+        let mut forwarding = Forwarding {
+            folder: recorded.folder.clone(),
+            durability: Some(Arc::clone(&recorded.durability)),
+            instance,
+            subjects: wish.subjects.clone(),
+            cursor: format!("blocksd.forward-{:08x}", digest(&to, &wish.stream)),
+            body_max: 0,
+        };
+        let keep = (config.keep() == ForwardKeep::Forwarded).then(|| kept.add());
+        let forwarder = Arc::<Mutex<Option<_>>>::default();
+        let (running, shown) = (Arc::clone(&forwarder), Arc::clone(&state));
+        let (name, mut checked) = (to.clone(), checked);
+        let task = tokio::spawn(async move {
+            let body_max = loop {
+                match checked.take() {
+                    Some(body_max) => break body_max,
+                    None => checked = shown.check(&nats, &wish, &name).await,
+                }
+            };
+            info!("forwarding to {name} stream={}", wish.stream);
+            forwarding.body_max = body_max;
+            let progress = Arc::clone(&shown.progress);
+            let forwarder = Forwarder::new(Arc::new(nats), forwarding, progress);
+            let forwarder = Arc::new(match keep {
+                Some(keep) => forwarder.on_place(move |place| keep.keep_from(place)),
+                None => forwarder,
+            });
+            *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&forwarder));
+            while let Err(error) = forwarder.run().await {
+                warn!("forward to {name}: {error}; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Running {
+            to,
+            state,
+            forwarder,
+            task,
+        });
+        Ok(())
+    }
+
+    /// Waits until everything that is recorded is forwarded, at most for this time. What is left is forwarded after the next
+    /// start.
+    pub(crate) async fn finish(&self, at_most: Duration) {
+        let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
+        for running in &all {
+            let forwarder = running.forwarder.lock();
+            if let Some(forwarder) = &*forwarder.unwrap_or_else(PoisonError::into_inner) {
+                forwarder.finish();
+            }
+        }
+        let ended = async {
+            for running in all {
+                // It does not panic; if it did, the recording still has everything.
+                let _ = running.task.await;
+            }
+        };
+        if tokio::time::timeout(at_most, ended).await.is_err() {
+            info!("forward: the rest is forwarded after the next start");
+        }
+    }
+
+    /// What keeps clusters from getting the recording.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = all.iter().filter_map(|it| {
+            let problem = it.state.problem()?;
+            Some(format!("forward to {}: {problem}", it.to))
+        });
+        problems.collect()
+    }
+}
+
+impl State {
+    /// Checks the stream. Returns the longest body of a message, after a pause `None` if the stream cannot be used.
+    async fn check(&self, nats: &Nats, wish: &Wish, name: &str) -> Option<usize> {
+        let checked = nats.check(wish).await;
+        let refusal = checked.as_ref().err().map(ToString::to_string);
+        if self.is_new(refusal.as_ref())
+            && let Some(refusal) = &refusal
+        {
+            warn!("forward to {name}: {refusal}; trying again");
+        }
+        match checked {
+            Ok(body_max) => Some(body_max),
+            Err(_) => {
+                tokio::time::sleep(PAUSE).await;
+                None
+            }
+        }
+    }
+
+    /// Notes why it has not begun. Returns whether that is new.
+    fn is_new(&self, refusal: Option<&String>) -> bool {
+        let mut shown = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = shown.as_ref() != refusal;
+        *shown = refusal.cloned();
+        is_new
+    }
+
+    fn problem(&self) -> Option<String> {
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        refusal.clone().or_else(|| self.progress.read().problem)
+    }
+
+    /// Bytes that are not stored in the cluster: those that are read, and the files that are not.
+    fn backlog_bytes(&self) -> u64 {
+        let progress = self.progress.read();
+        let place = progress.place.map_or(0, |place| place.number);
+        let files = list_directory(&self.folder).unwrap_or_default();
+        let later = files.iter().filter(|file| place < number(&file.path));
+        let later = later.filter_map(|file| fs::metadata(&file.path).ok());
+        progress.queued_bytes + later.map(|file| file.len()).sum::<u64>()
+    }
+}
+
+/// The files of a recording that clusters still need.
+pub(crate) struct KeptFiles {
+    retention: Arc<Retention>,
+    numbers: Mutex<Vec<u64>>,
+}
+
+/// The files that one cluster still needs.
+struct Keep {
+    kept: Arc<KeptFiles>,
+    index: usize,
+}
+
+impl KeptFiles {
+    pub(crate) fn new(retention: Arc<Retention>) -> Arc<Self> {
+        Arc::new(Self {
+            retention,
+            numbers: Mutex::default(),
+        })
+    }
+
+    /// Keeps all files for another cluster, until it is known what it has.
+    fn add(self: &Arc<Self>) -> Keep {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.push(0);
+        self.retention.keep_from(Some(0));
+        Keep {
+            kept: Arc::clone(self),
+            index: numbers.len() - 1,
+        }
+    }
+}
+
+impl Keep {
+    fn keep_from(&self, place: Place) {
+        let numbers = &self.kept.numbers;
+        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = numbers.get_mut(self.index) {
+            *number = place.number;
+        }
+        self.kept.retention.keep_from(numbers.iter().min().copied());
+    }
+}
+
+/// The metrics of all clusters.
+#[derive(Clone)]
+pub(crate) struct ForwardCollector(pub(crate) Arc<Forwards>);
+
+impl fmt::Debug for ForwardCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardCollector").finish_non_exhaustive()
+    }
+}
+
+impl Collector for ForwardCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.is_empty() {
+            return Ok(());
+        }
+        let read: Vec<_> = all
+            .iter()
+            .map(|it| (&*it.to, it.state.progress.read(), &it.state))
+            .collect();
+        let mut page = Page::from(encoder);
+        let counts = |of: fn(&ProgressSnapshot) -> u64| {
+            let counts = read.iter().map(|(to, progress, _)| (*to, of(progress)));
+            counts.collect::<Vec<_>>()
+        };
+        page.counters(
+            "blocksd_forward_messages",
+            "Messages, pieces and events that a cluster has stored",
+            "to",
+            counts(|it| it.messages),
+        )?;
+        page.counters(
+            "blocksd_forward_bytes",
+            "Bytes of them, with the headers of their framing",
+            "to",
+            counts(|it| it.bytes),
+        )?;
+        page.counters(
+            "blocksd_forward_published",
+            "Messages of the stream that hold them",
+            "to",
+            counts(|it| it.published),
+        )?;
+        let failures = REASONS.iter().enumerate().map(|(index, reason)| {
+            let all = read.iter().filter_map(|(_, it, _)| it.failures.get(index));
+            (*reason, all.sum::<u64>())
+        });
+        page.counters(
+            "blocksd_forward_failures",
+            "Requests that failed, or were refused because another daemon had written to the subject",
+            "reason",
+            failures,
+        )?;
+        let now = nanoseconds(SystemTime::now());
+        page.gauges(
+            "blocksd_forward_backlog_seconds",
+            "Age of the oldest message that is read and not stored",
+            "to",
+            read.iter().map(|(to, it, _)| {
+                let age = match it.oldest_ns {
+                    0 => 0,
+                    oldest => now.saturating_sub(oldest),
+                };
+                (*to, Duration::from_nanos(age).as_secs_f64())
+            }),
+        )?;
+        page.gauges(
+            "blocksd_forward_backlog_bytes",
+            "Bytes that wait: those that are read, and the files after them",
+            "to",
+            read.iter()
+                .map(|(to, _, state)| (*to, state.backlog_bytes())),
+        )?;
+        page.gauges(
+            "blocksd_forward_up",
+            "Whether the cluster takes messages",
+            "to",
+            read.iter()
+                .map(|(to, _, state)| (*to, u64::from(state.problem().is_none()))),
+        )
+    }
+}
+
+fn options(config: &ForwardConfig) -> Result<NatsOptions, ForwardError> {
+    let secret = |path: &Path| {
+        let text = fs::read_to_string(path).map_err(|error| ForwardError::File {
+            path: path.to_owned(),
+            error,
+        })?;
+        Ok(text.trim_end().to_owned())
+    };
+    Ok(NatsOptions {
+        servers: config.servers().to_vec(),
+        name: "blocksd".to_owned(),
+        credentials: match config.login() {
+            ForwardLogin::None => Credentials::None,
+            ForwardLogin::User(user, password) => Credentials::User(user, secret(&password)?),
+            ForwardLogin::Token(token) => Credentials::Token(secret(&token)?),
+            ForwardLogin::Nkey(seed) => Credentials::Nkey(secret(&seed)?),
+            ForwardLogin::Credentials(file) => Credentials::Jwt(secret(&file)?),
+        },
+        ca: config.ca(),
+        identity: config.identity(),
+    })
+}
+
+/// Tells clusters and streams apart in the name of a file.
+fn digest(to: &str, stream: &str) -> u32 {
+    crc32fast::hash(format!("{to} {stream}").as_bytes())
+}
