@@ -85,6 +85,12 @@ mod firmware {
 }
 
 /// Payloads: their decoding, and the bounds on hostile ones.
+mod forward {
+    mod outages;
+    mod start;
+    mod stream;
+}
+
 mod payload {
     mod alike;
     mod bounds;

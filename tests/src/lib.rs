@@ -22,6 +22,7 @@ pub mod hostile;
 pub mod measure;
 pub mod monitor;
 pub mod mutate;
+pub mod nats;
 pub mod notify;
 pub mod pki;
 pub mod process;

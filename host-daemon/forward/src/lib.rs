@@ -1,4 +1,4 @@
-//! x
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod batch;

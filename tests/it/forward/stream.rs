@@ -1,0 +1,106 @@
+//! The oracle: what is in a stream against what is in a recording.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use blocksd_tests::nats::read_stream;
+use blocksd_tests::process::run;
+use serde_json::Value;
+
+/// The messages of each device, in order: session or connection, number, and payload.
+pub(super) type Messages = BTreeMap<String, Vec<(String, u64, Vec<u8>)>>;
+
+/// The messages of a recording.
+#[track_caller]
+pub(super) fn recorded(folder: &Path) -> Messages {
+    let path = folder.to_str().expect("UTF-8");
+    let read = run(&["read", path, "--output", "json"], b"");
+    assert_eq!(read.code, Some(0), "{read:?}");
+    let mut messages = Messages::new();
+    for line in read.stdout_text().lines() {
+        let event: Value = serde_json::from_str(line).expect("an event");
+        if event["event"] != "block" {
+            continue;
+        }
+        let payload = match event["base64"].as_str() {
+            Some(text) => STANDARD.decode(text).expect("base64"),
+            None => event["text"].as_str().expect("a text").into(),
+        };
+        let device = event["device"].as_str().expect("a device").to_owned();
+        let number = event["seq"].as_u64().expect("a number");
+        let session = event["session"].as_str().unwrap_or_default().to_owned();
+        let of = messages.entry(device).or_default();
+        of.push((session, number, payload));
+    }
+    messages
+}
+
+/// The messages of a stream. Parts of long messages are joined.
+#[track_caller]
+pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
+    let mut messages = Messages::new();
+    let mut joined: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for message in read_stream(url, stream) {
+        let header = |name: &str| message["headers"][name].as_str();
+        if header("Blocksd-Kind") == Some("events") {
+            continue;
+        }
+        let subject = message["subject"].as_str().expect("a subject");
+        let token = subject.rsplit('.').next().expect("a token");
+        let device = decoded(token);
+        let first: u64 = header("Blocksd-First").expect("a number").parse().expect("a number");
+        let session = header("Blocksd-Session").unwrap_or_default().to_owned();
+        let payloads = message["payloads"].as_array().expect("a list");
+        for (payload, number) in payloads.iter().zip(first..) {
+            let payload = STANDARD.decode(payload.as_str().expect("a text")).expect("base64");
+            let mut whole = joined.remove(&device).unwrap_or_default();
+            whole.extend_from_slice(&payload);
+            let (offset, len) = header("Blocksd-Part")
+                .and_then(|it| it.split_once('/'))
+                .map_or((0, whole.len()), |(offset, len)| {
+                    (offset.parse().expect("a number"), len.parse().expect("a number"))
+                });
+            assert_eq!(whole.len(), offset + payload.len(), "{subject}");
+            if whole.len() < len {
+                joined.insert(device.clone(), whole);
+                continue;
+            }
+            let of = messages.entry(device.clone()).or_default();
+            of.push((session.clone(), number, whole));
+        }
+    }
+    assert!(joined.is_empty(), "a message is not complete");
+    messages
+}
+
+/// A name, from its token in a subject.
+fn decoded(token: &str) -> String {
+    let mut parts = token.split('=');
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (byte, rest) = part.split_at(2);
+        let byte = u8::from_str_radix(byte, 16).expect("two digits");
+        name.push(byte.into());
+        name.push_str(rest);
+    }
+    name
+}
+
+/// Compares both, and says where they differ first.
+#[track_caller]
+pub(super) fn assert_same(forwarded: &Messages, recorded: &Messages) {
+    let names = |of: &Messages| of.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(forwarded), names(recorded));
+    for (device, wanted) in recorded {
+        let found = &forwarded[device];
+        let differs = found.iter().zip(wanted).position(|(one, other)| one != other);
+        assert_eq!(
+            (found.len(), differs),
+            (wanted.len(), None),
+            "{device}: {:?}",
+            differs.map(|at| (&found[at], &wanted[at]))
+        );
+    }
+}

@@ -1,0 +1,48 @@
+"""Reads a stream of NATS JetStream to its end with nats-py, and prints a JSON object for each message: its sequence number,
+subject, headers, and the messages in its body as base64. `nats_read.py URL STREAM`"""
+
+import asyncio
+import base64
+import json
+import struct
+import sys
+
+import nats
+
+
+def blocks(body):
+    """The payloads of a body in the framing `blocks`."""
+    at = 0
+    while at < len(body):
+        (length,) = struct.unpack_from(">I", body, at)
+        at += 4 + length
+        yield body[at - length : at]
+    assert at == len(body)
+
+
+async def main(url, stream):
+    client = await nats.connect(url)
+    jetstream = client.jetstream()
+    state = (await jetstream.stream_info(stream)).state
+    left = state.messages
+    reader = await jetstream.subscribe(">", stream=stream, ordered_consumer=True)
+    while left:
+        message = await reader.next_msg(timeout=10)
+        headers = message.headers or {}
+        is_part = headers.get("Blocksd-Kind") == "part"
+        payloads = [message.data] if is_part else blocks(message.data)
+        print(
+            json.dumps(
+                {
+                    "sequence": message.metadata.sequence.stream,
+                    "subject": message.subject,
+                    "headers": headers,
+                    "payloads": [base64.b64encode(it).decode() for it in payloads],
+                }
+            )
+        )
+        left = message.metadata.num_pending
+    await client.close()
+
+
+asyncio.run(main(*sys.argv[1:]))
