@@ -84,13 +84,14 @@ mod firmware {
     mod uart;
 }
 
-/// Payloads: their decoding, and the bounds on hostile ones.
+/// `--forward`: the recording in a stream of NATS JetStream, read by a client that nobody here wrote.
 mod forward {
     mod outages;
     mod start;
     mod stream;
 }
 
+/// Payloads: their decoding, and the bounds on hostile ones.
 mod payload {
     mod alike;
     mod bounds;

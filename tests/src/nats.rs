@@ -99,9 +99,7 @@ impl NatsServer {
 #[track_caller]
 pub fn read_stream(url: &str, stream: &str) -> Vec<Value> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = python();
-    command.arg(manifest.join("peers/nats_read.py"));
-    command.args([url, stream]);
+    let mut command = python("nats_read.py", &[url, stream]);
     command.env("PYTHONPATH", manifest.join(PACKAGES));
     let read = finish(command, b"");
     assert_eq!(read.code, Some(0), "{read:?}");

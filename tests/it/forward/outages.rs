@@ -32,13 +32,15 @@ fn outages_and_kills_lose_and_double_nothing() {
     let mut server = start();
     let mut chance = Chance(rounds());
     for round in 0..rounds() {
-        let senders: Vec<_> = (0..DEVICES).map(|device| send(&to, device, round)).collect();
-        thread::sleep(Duration::from_millis(chance.of(0..=200)));
+        let senders: Vec<_> = (0..DEVICES)
+            .map(|device| send(&to, device, round))
+            .collect();
+        thread::sleep(Duration::from_millis(chance.of(0..=200) as u64));
         match chance.of(0..=5) {
             0 => nats.restart(),
             1 => {
                 nats.signal("STOP");
-                thread::sleep(Duration::from_millis(chance.of(0..=1000)));
+                thread::sleep(Duration::from_millis(chance.of(0..=1000) as u64));
                 nats.signal("CONT");
             }
             kill => {
@@ -97,9 +99,20 @@ fn serve(record: &Path, to: &str, url: &str) -> Server {
 fn send(to: &str, device: usize, round: u64) -> thread::JoinHandle<Option<i32>> {
     let to = to.to_owned();
     thread::spawn(move || {
-        let lines: String = (0..200).map(|it| format!("{device} {round} {it}\n")).collect();
+        let lines: String = (0..200)
+            .map(|it| format!("{device} {round} {it}\n"))
+            .collect();
         let device = format!("device.{device}");
-        let args = ["send", "--to", &to, "--session", "--device", &device, "--connect-timeout", "15"];
+        let args = [
+            "send",
+            "--to",
+            &to,
+            "--session",
+            "--device",
+            &device,
+            "--connect-timeout",
+            "15",
+        ];
         run(&args, lines.as_bytes()).code
     })
 }
@@ -107,7 +120,11 @@ fn send(to: &str, device: usize, round: u64) -> thread::JoinHandle<Option<i32>> 
 /// What may be deleted at any time.
 fn remove_cursors(record: &Path) {
     for file in record.read_dir().expect("a folder").flatten() {
-        if file.file_name().to_string_lossy().starts_with("blocksd.forward-") {
+        if file
+            .file_name()
+            .to_string_lossy()
+            .starts_with("blocksd.forward-")
+        {
             std::fs::remove_file(file.path()).expect("a file");
         }
     }

@@ -53,7 +53,10 @@ fn messages_of_any_length_are_forwarded_and_counted() {
     let to = server.addr().to_string();
     let long = "x".repeat(700_000);
     let lines = format!("first\n\u{1F980}\n{long}\nlast\n");
-    let sent = run(&["send", "--to", &to, "--session", "--device", "a.b:c"], lines.as_bytes());
+    let sent = run(
+        &["send", "--to", &to, "--session", "--device", "a.b:c"],
+        lines.as_bytes(),
+    );
     assert_eq!(sent.code, Some(0), "{sent:?}");
     let sent = run(&["send", "--to", &to], b"plain\n");
     assert_eq!(sent.code, Some(0), "{sent:?}");

@@ -50,17 +50,25 @@ pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
         let subject = message["subject"].as_str().expect("a subject");
         let token = subject.rsplit('.').next().expect("a token");
         let device = decoded(token);
-        let first: u64 = header("Blocksd-First").expect("a number").parse().expect("a number");
+        let first: u64 = header("Blocksd-First")
+            .expect("a number")
+            .parse()
+            .expect("a number");
         let session = header("Blocksd-Session").unwrap_or_default().to_owned();
         let payloads = message["payloads"].as_array().expect("a list");
         for (payload, number) in payloads.iter().zip(first..) {
-            let payload = STANDARD.decode(payload.as_str().expect("a text")).expect("base64");
+            let payload = STANDARD
+                .decode(payload.as_str().expect("a text"))
+                .expect("base64");
             let mut whole = joined.remove(&device).unwrap_or_default();
             whole.extend_from_slice(&payload);
             let (offset, len) = header("Blocksd-Part")
                 .and_then(|it| it.split_once('/'))
                 .map_or((0, whole.len()), |(offset, len)| {
-                    (offset.parse().expect("a number"), len.parse().expect("a number"))
+                    (
+                        offset.parse().expect("a number"),
+                        len.parse().expect("a number"),
+                    )
                 });
             assert_eq!(whole.len(), offset + payload.len(), "{subject}");
             if whole.len() < len {
@@ -95,7 +103,10 @@ pub(super) fn assert_same(forwarded: &Messages, recorded: &Messages) {
     assert_eq!(names(forwarded), names(recorded));
     for (device, wanted) in recorded {
         let found = &forwarded[device];
-        let differs = found.iter().zip(wanted).position(|(one, other)| one != other);
+        let differs = found
+            .iter()
+            .zip(wanted)
+            .position(|(one, other)| one != other);
         assert_eq!(
             (found.len(), differs),
             (wanted.len(), None),
