@@ -13,6 +13,7 @@ use crate::process::{Process, finish, python, wait_until};
 const PACKAGES: &str = "../target/python";
 
 /// A server with JetStream, on a port of its own. It keeps port and data over a restart.
+#[derive(Debug)]
 pub struct NatsServer {
     process: Option<Process>,
     folder: TempDir,

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use blocksd_tests::disk::Chance;
 use blocksd_tests::nats::NatsServer;
-use blocksd_tests::process::{Server, run, wait_until};
+use blocksd_tests::process::{Server, run};
 use blocksd_tests::reserved_port::ReservedPort;
-use blocksd_tests::scrape;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{assert_same, forwarded, recorded};
+use super::stream::{assert_same, forwarded, recorded, wait_until_forwarded};
 
 /// Devices.
 const DEVICES: usize = 3;
@@ -59,12 +58,7 @@ fn outages_and_kills_lose_and_double_nothing() {
             assert_eq!(sender.join().expect("no panic"), Some(0), "round {round}");
         }
     }
-    wait_until("everything is forwarded", || {
-        let place = || scrape::sample(&server, "blocksd_forward_messages_total");
-        let before = place();
-        thread::sleep(Duration::from_millis(300));
-        scrape::sample(&server, "blocksd_forward_backlog_bytes") == 0.0 && before == place()
-    });
+    wait_until_forwarded(&server, &url, &record);
     server.stop();
     let wanted = recorded(&record);
     assert_eq!(wanted.len(), DEVICES);

@@ -1,12 +1,11 @@
 //! What a start says about a cluster, and what stands in the metrics.
 
 use blocksd_tests::nats::NatsServer;
-use blocksd_tests::process::{Server, run, wait_until};
-use blocksd_tests::scrape;
+use blocksd_tests::process::{Server, run};
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{assert_same, forwarded, recorded};
+use super::stream::{assert_same, forwarded, recorded, wait_until_forwarded};
 
 #[test]
 fn a_missing_stream_is_named_with_the_command_that_makes_it() {
@@ -60,10 +59,7 @@ fn messages_of_any_length_are_forwarded_and_counted() {
     assert_eq!(sent.code, Some(0), "{sent:?}");
     let sent = run(&["send", "--to", &to], b"plain\n");
     assert_eq!(sent.code, Some(0), "{sent:?}");
-    wait_until("everything is forwarded", || {
-        let messages = scrape::sample(&server, "blocksd_forward_messages_total");
-        5.0 < messages && scrape::sample(&server, "blocksd_forward_backlog_bytes") == 0.0
-    });
+    wait_until_forwarded(&server, &nats.url(), &record);
     server.stop();
     let wanted = recorded(&record);
     assert_eq!(wanted.values().map(Vec::len).sum::<usize>(), 5);

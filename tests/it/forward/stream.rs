@@ -6,7 +6,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blocksd_tests::nats::read_stream;
-use blocksd_tests::process::run;
+use blocksd_tests::process::{Server, run, wait_until};
+use blocksd_tests::scrape;
 use serde_json::Value;
 
 /// The messages of each device, in order: session or connection, number, and payload.
@@ -81,6 +82,20 @@ pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
     }
     assert!(joined.is_empty(), "a message is not complete");
     messages
+}
+
+/// Waits until everything that is recorded is in the stream.
+#[track_caller]
+pub(super) fn wait_until_forwarded(server: &Server, url: &str, record: &Path) {
+    wait_until("nothing waits", || {
+        let backlog = format!("blocksd_forward_backlog_bytes{{to=\"{url}\"}}");
+        scrape::sample(server, &backlog) == 0.0
+    });
+    let wanted = recorded(record);
+    wait_until("everything is forwarded", || {
+        let counts = |of: &Messages| of.values().map(Vec::len).sum::<usize>();
+        counts(&wanted) <= counts(&forwarded(url, "blocksd"))
+    });
 }
 
 /// A name, from its token in a subject.
