@@ -1,7 +1,9 @@
 //! `blocksd serve`: builds the daemon from its configuration, and runs it. Start with [`serve`].
 
-#[cfg_attr(not(feature = "nats"), path = "serve/forward_not_built.rs")]
+#[cfg(feature = "nats")]
 pub(crate) mod forward;
+#[cfg(not(feature = "nats"))]
+mod forward_not_built;
 pub(crate) mod http;
 pub(crate) mod tls;
 
@@ -36,7 +38,13 @@ use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
 use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
-use crate::serve::forward::{ForwardCollector, Forwards, KeptFiles, Recorded};
+#[cfg(feature = "nats")]
+use crate::serve::forward::{ForwardCollector, ForwardedRecording, Forwards, KeptFiles};
+#[cfg(not(feature = "nats"))]
+use crate::serve::forward_not_built::{
+    UnbuiltCollector as ForwardCollector, UnbuiltForwards as Forwards,
+    UnbuiltKeptFiles as KeptFiles, UnbuiltRecording as ForwardedRecording,
+};
 use crate::serve::tls::{TlsCollector, TlsServers};
 use crate::service::log::{self, LogCollector, print_status};
 use crate::service::{rlimit, signals, systemd};
@@ -251,7 +259,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let opened = open_recording(folder, config, retention, counters, sessions);
         let (recording, sender) = opened.await?;
         lifecycle = Some(sender);
-        let recorded = Recorded {
+        let recorded = ForwardedRecording {
             folder: forwarded,
             durability: recording.durability(),
         };

@@ -14,6 +14,7 @@ mod commands {
     mod fields;
     mod files;
     mod first_device;
+    mod forward_errors;
     mod hostile_text;
     mod nonblocking;
     mod parquet;

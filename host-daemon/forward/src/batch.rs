@@ -126,8 +126,8 @@ impl Batch {
         is_next
     }
 
-    /// Appends another batch, unless it does not follow this one or the body would be longer than `body_max`.
-    pub(crate) fn append(&mut self, other: Self, body_max: usize) -> Result<(), Self> {
+    /// Appends another batch. Returns it if it does not follow this one, or if the body would be longer than `body_max`.
+    pub(crate) fn append(&mut self, other: Self, body_max: usize) -> Option<Self> {
         let is_next = self.part.is_none()
             && other.part.is_none()
             && self.file == other.file
@@ -137,7 +137,7 @@ impl Batch {
             && self.can_step_to(other.time(), other.steps)
             && self.len() + other.len() <= body_max;
         if !is_next {
-            return Err(other);
+            return Some(other);
         }
         let begin = self.body.len();
         let times = (self.items.last().map(|item| item.time), other.time());
@@ -148,7 +148,7 @@ impl Batch {
             ..item
         });
         self.items.extend(items);
-        Ok(())
+        None
     }
 
     /// Removes what is before a place of the same recording. Returns whether something is left.

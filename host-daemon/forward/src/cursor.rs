@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::place::{Instance, Place};
-use crate::stream::{Stream, StreamError};
+use crate::stream::{Last, Stream, StreamError};
 
 /// Everything before a place was stored when a message was the newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub(crate) struct Newest {
 }
 
 impl Newest {
+    /// This message.
+    pub(crate) const fn of(last: &Last) -> Self {
+        Self {
+            sequence: last.sequence,
+            instance: last.head.instance,
+            place: last.head.place,
+        }
+    }
+
     /// Whether the stream still has the message, or has removed it at a limit. A stream that loses acknowledged messages, in a
     /// power failure of its servers, loses the newest ones.
     pub(crate) async fn is_intact<S: Stream>(
@@ -129,7 +138,7 @@ pub fn instance_of(folder: &Path) -> io::Result<Instance> {
 /// Replaces a file in one step, after its content is on the disk.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     use io::Write as _;
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".blocksd-forward-")
         .tempfile_in(folder)?;

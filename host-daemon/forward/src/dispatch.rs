@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::cursor::{Cursor, Newest};
-use crate::lane::{Done, Lane, Last, Outgoing, Step};
+use crate::lane::{Done, Lane, Step};
 use crate::place::{Instance, Place};
 use crate::progress::Progress;
-use crate::stream::{PublishError, Stream, StreamError};
+use crate::stream::{Last, Outgoing, PublishError, Stream, StreamError};
 
 /// Largest number of bytes that wait in lanes.
 const QUEUED_MAX: usize = 64 << 20;
@@ -258,7 +258,7 @@ impl<S: Stream> Dispatcher<S> {
                 Step::Look => Box::pin(call.look(reached)),
                 Step::Send(outgoing) => {
                     self.flying += outgoing.body.len();
-                    Box::pin(call.send(outgoing))
+                    Box::pin(call.send(*outgoing))
                 }
             });
         }

@@ -62,7 +62,7 @@ impl Gatherer {
             subject: &subject,
             channel: &channel,
             connection: origin.map_or(0, |it| it.connection),
-            seq: origin.map_or(message.sequence.into(), |it| it.seq),
+            seq: origin.map_or_else(|| message.sequence.into(), |it| it.seq),
             file,
             before,
             order: self.order,

@@ -11,51 +11,11 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 use crate::batch::Batch;
 use crate::cursor::Newest;
 use crate::message::Head;
 use crate::place::{Instance, Place, Seen};
-
-/// The last message of a subject.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Last {
-    /// Its sequence number in the stream.
-    pub sequence: u64,
-    /// Its headers.
-    pub head: Head,
-}
-
-impl Last {
-    /// Where a recording has got to, as this message says.
-    pub(crate) fn own(&self, instance: Instance) -> Option<Place> {
-        match self.head.instance == instance {
-            true => Some(self.head.place),
-            false => self.head.seen.of(instance),
-        }
-    }
-
-    /// What makes it recognisable.
-    const fn newest(&self) -> Newest {
-        Newest {
-            sequence: self.sequence,
-            instance: self.head.instance,
-            place: self.head.place,
-        }
-    }
-}
-
-/// A message to publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Its headers.
-    pub head: Head,
-    /// The sequence number of the last message of the subject; 0 if there is none.
-    pub expected: u64,
-    /// The body.
-    pub body: Bytes,
-}
+use crate::stream::{Last, Outgoing};
 
 /// What a lane does next.
 #[derive(Debug)]
@@ -63,7 +23,7 @@ pub(crate) enum Step {
     /// Find the last message of the subject.
     Look,
     /// Publish a message.
-    Send(Outgoing),
+    Send(Box<Outgoing>),
     /// Nothing: an answer is missing, or there are no messages.
     Wait,
 }
@@ -156,7 +116,7 @@ impl Lane {
                     expected: self.last,
                     body: batch.body(),
                 };
-                (Step::Send(outgoing), done)
+                (Step::Send(Box::new(outgoing)), done)
             }
             _ => (Step::Wait, done),
         }
@@ -174,7 +134,7 @@ impl Lane {
         self.last = last.as_ref().map_or(0, |last| last.sequence);
         if self.place < found {
             self.place = found;
-            self.proof = last.as_ref().map(Last::newest);
+            self.proof = last.as_ref().map(Newest::of);
         }
         self.seen = Seen::default();
         if let Some(Last { head, .. }) = last {
@@ -262,15 +222,14 @@ impl Lane {
             && let Some(next) = self.queue.pop_front()
         {
             let order = next.order;
-            let appended = first.append(next, body_max);
-            let is_appended = appended.is_ok();
-            if let Err(next) = appended {
-                self.queue.push_front(next);
-            } else {
-                done.orders.push(order);
+            let rest = first.append(next, body_max);
+            let is_full = rest.is_some();
+            match rest {
+                Some(next) => self.queue.push_front(next),
+                None => done.orders.push(order),
             }
             self.queue.push_front(first);
-            if !is_appended {
+            if is_full {
                 return;
             }
         }

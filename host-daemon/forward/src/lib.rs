@@ -19,6 +19,5 @@ pub use self::batch::Kind;
 pub use self::check::{CheckError, Wish};
 pub use self::cursor::instance_of;
 pub use self::forwarder::{Forwarder, Forwarding};
-pub use self::lane::{Last, Outgoing};
 pub use self::nats::{BODY_MAX, ConnectError, Credentials, Nats, NatsOptions};
 pub use self::progress::{Progress, ProgressSnapshot, REASONS};

@@ -4,9 +4,6 @@
 
 use std::fmt;
 
-#[cfg(test)]
-use blocksd_recording::FileNonce;
-
 use crate::batch::{Batch, HEADER_LEN, Kind};
 use crate::place::{Instance, Place, Seen};
 
@@ -297,10 +294,4 @@ pub fn messages<'a>(head: &Head, body: &'a [u8]) -> Result<Vec<Forwarded<'a>>, M
         true => Ok(messages),
         false => Err(Malformed::Header(name::COUNT)),
     }
-}
-
-/// The nonce of a place in tests.
-#[cfg(test)]
-pub(crate) fn nonce(number: u64) -> FileNonce {
-    FileNonce::of_digits(&format!("{number:016x}")).unwrap()
 }

@@ -14,9 +14,8 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 
 use crate::check::{self, CheckError, Wish};
-use crate::lane::{Last, Outgoing};
 use crate::message::{Head, Malformed, name};
-use crate::stream::{Extent, PublishError, Stream, StreamError};
+use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// Longest time until a message is acknowledged. Without a leader, a cluster chooses a new one within this time.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,6 +85,12 @@ pub struct Nats {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConnectError(String);
+
+impl From<String> for ConnectError {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
 
 impl Nats {
     /// Makes a client, which connects in the background, and again after each interruption.

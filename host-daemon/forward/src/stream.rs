@@ -2,7 +2,10 @@
 
 use std::future::Future;
 
-use crate::lane::{Last, Outgoing};
+use bytes::Bytes;
+
+use crate::message::Head;
+use crate::place::{Instance, Place};
 
 /// A stream that stores messages by subject, and refuses one that is not the next of its subject.
 pub trait Stream: Send + Sync + 'static {
@@ -42,6 +45,36 @@ pub trait Stream: Send + Sync + 'static {
     /// # Errors
     /// [`StreamError`].
     fn extent(&self) -> impl Future<Output = Result<Extent, StreamError>> + Send;
+}
+
+/// The last message of a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// Its sequence number in the stream.
+    pub sequence: u64,
+    /// Its headers.
+    pub head: Head,
+}
+
+impl Last {
+    /// Where a recording has got to, as this message says.
+    pub(crate) fn own(&self, instance: Instance) -> Option<Place> {
+        match self.head.instance == instance {
+            true => Some(self.head.place),
+            false => self.head.seen.of(instance),
+        }
+    }
+}
+
+/// A message to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its headers.
+    pub head: Head,
+    /// The sequence number of the last message of the subject; 0 if there is none.
+    pub expected: u64,
+    /// The body.
+    pub body: Bytes,
 }
 
 /// The extent of a stream.

@@ -345,7 +345,6 @@ macro_rules! define {
         /// Every option of `serve` except `config`.
         pub static OPTIONS: &[Spec] = &[
             LISTEN,
-            FORWARD,
             $(Spec {
                 key: $key,
                 help: concat!($($help),+),
@@ -363,6 +362,7 @@ macro_rules! define {
                 keep: |config, from| config.$field = from.$field.clone(),
                 $($spec)*
             },)+
+            FORWARD,
         ];
 
         impl Partial {

@@ -36,14 +36,14 @@ pub(crate) struct Forwards {
 /// One of them.
 struct Running {
     to: String,
-    state: Arc<State>,
+    state: Arc<ForwardState>,
     forwarder: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>,
     task: JoinHandle<()>,
 }
 
 /// What is known of one.
 #[derive(Debug, Default)]
-struct State {
+struct ForwardState {
     progress: Arc<Progress>,
     /// Why it has not begun.
     refusal: Mutex<Option<String>>,
@@ -51,7 +51,7 @@ struct State {
 }
 
 /// The recording that is forwarded.
-pub(crate) struct Recorded {
+pub(crate) struct ForwardedRecording {
     pub(crate) folder: PathBuf,
     pub(crate) durability: Arc<Durability>,
 }
@@ -64,7 +64,7 @@ impl Forwards {
     pub(crate) async fn begin(
         &self,
         config: &ForwardConfig,
-        recorded: &Recorded,
+        recorded: &ForwardedRecording,
         kept: &Arc<KeptFiles>,
     ) -> Result<(), CommandError> {
         let to = config.servers().join(",");
@@ -91,9 +91,9 @@ impl Forwards {
         };
         let instance = instance_of(&recorded.folder);
         let instance = instance.map_err(|error| refused(ForwardError::Instance(error)))?;
-        let state = Arc::new(State {
+        let state = Arc::new(ForwardState {
             folder: recorded.folder.clone(),
-            ..State::default()
+            ..ForwardState::default()
         });
         let mut forwarding = Forwarding {
             folder: recorded.folder.clone(),
@@ -170,7 +170,7 @@ impl Forwards {
     }
 }
 
-impl State {
+impl ForwardState {
     /// Checks the stream. Returns the longest body of a message, after a pause `None` if the stream cannot be used.
     async fn check(&self, nats: &Nats, wish: &Wish, name: &str) -> Option<usize> {
         let checked = nats.check(wish).await;

@@ -1,4 +1,4 @@
-//! In a build without the feature `nats`: [`Forwards`] refuses to begin.
+//! In a build without the feature `nats`: [`UnbuiltForwards`] refuses to begin.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::error::CommandError;
 
 /// No clusters.
 #[derive(Debug, Default)]
-pub(crate) struct Forwards;
+pub(crate) struct UnbuiltForwards;
 
 /// The recording that would be forwarded.
-pub(crate) struct Recorded {
+pub(crate) struct UnbuiltRecording {
     #[expect(dead_code, reason = "for the builds that forward")]
     pub(crate) folder: PathBuf,
     #[expect(dead_code, reason = "for the builds that forward")]
@@ -25,15 +25,15 @@ pub(crate) struct Recorded {
 }
 
 /// No files.
-pub(crate) struct KeptFiles;
+pub(crate) struct UnbuiltKeptFiles;
 
-impl KeptFiles {
+impl UnbuiltKeptFiles {
     pub(crate) fn new(_: Arc<Retention>) -> Arc<Self> {
         Arc::new(Self)
     }
 }
 
-impl Forwards {
+impl UnbuiltForwards {
     /// Refuses.
     ///
     /// # Errors
@@ -42,8 +42,8 @@ impl Forwards {
     pub(crate) async fn begin(
         &self,
         _: &ForwardConfig,
-        _: &Recorded,
-        _: &Arc<KeptFiles>,
+        _: &UnbuiltRecording,
+        _: &Arc<UnbuiltKeptFiles>,
     ) -> Result<(), CommandError> {
         Err(CommandError::OptionNotBuilt {
             option: "forward",
@@ -62,9 +62,9 @@ impl Forwards {
 /// No metrics.
 #[derive(Debug)]
 #[expect(dead_code, reason = "the other builds show the clusters")]
-pub(crate) struct ForwardCollector(pub(crate) Arc<Forwards>);
+pub(crate) struct UnbuiltCollector(pub(crate) Arc<UnbuiltForwards>);
 
-impl Collector for ForwardCollector {
+impl Collector for UnbuiltCollector {
     fn encode(&self, _: DescriptorEncoder<'_>) -> fmt::Result {
         Ok(())
     }

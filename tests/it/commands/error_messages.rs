@@ -21,6 +21,8 @@ use framing_core::session::HeardError;
 use framing_core::session::wire::ClosingCode;
 use framing_core::{AnyFraming, Fault, Lines, Refusal};
 
+use super::forward_errors::forward_errors;
+
 const HEADER: &str = "\
 # The message and the exit code of every kind of error of a command. Written by `error_messages::`.
 # mistakes.txt has the errors of wrong command lines and config files.
@@ -50,6 +52,9 @@ fn every_kind_of_error_matches_the_accepted_message() {
         variants(source, "CaError"),
         "add a sample of each kind of error of a certificate authority"
     );
+    let source = include_str!("../../../host-daemon/src/error/forward.rs");
+    let samples: BTreeSet<_> = forward_errors().iter().map(kind).collect();
+    assert_eq!(samples, variants(source, "ForwardError"));
     let source = include_str!("../../../host-daemon/recording/src/error.rs");
     let samples: BTreeSet<_> = recording_errors().iter().map(kind).collect();
     assert_eq!(
@@ -86,6 +91,10 @@ fn errors() -> Vec<CommandError> {
         .into_iter()
         .map(CommandError::from)
         .collect();
+    errors.extend(forward_errors().into_iter().map(|error| {
+        let to = "nats://n1:4222".to_owned();
+        CommandError::Forward { to, error }
+    }));
     errors.extend([
         CommandError::Listen {
             address: address(),
@@ -114,6 +123,10 @@ fn errors() -> Vec<CommandError> {
         CommandError::NotBuilt {
             format: "Parquet",
             feature: "parquet",
+        },
+        CommandError::OptionNotBuilt {
+            option: "forward",
+            feature: "nats",
         },
         CommandError::CommandNotBuilt {
             command: "top",

@@ -45,6 +45,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "record-rotate-size",
             "record-max-bytes",
             "record-min-free",
+            "forward",
         ],
     ),
     (

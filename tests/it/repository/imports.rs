@@ -18,6 +18,7 @@ const CRATES: &[(&str, &str)] = &[
     ("host-daemon/src", ""),
     ("host-daemon/engine/src", "engine"),
     ("host-daemon/recording/src", "recording"),
+    ("host-daemon/forward/src", "forward"),
 ];
 
 /// Names of crates in imports, and their root modules.
@@ -25,6 +26,7 @@ const CRATE_NAMES: &[(&str, &str)] = &[
     ("blocksd", ""),
     ("blocksd_engine", "engine"),
     ("blocksd_recording", "recording"),
+    ("blocksd_forward", "forward"),
 ];
 
 /// A room, and what it may import besides itself. A module belongs to the room with the longest matching name. `*` is
@@ -59,6 +61,7 @@ const RULES: &[(&str, &[&str])] = &[
             "engine::admission",
         ],
     ),
+    ("forward", &[RECORDING]),
     (
         "recording!",
         &[
@@ -138,7 +141,7 @@ const RULES: &[(&str, &[&str])] = &[
         &["engine", "engine::listen", "api", "recorded", "view"],
     ),
     ("service", &["engine", "escape"]),
-    ("error", &["config", "engine", ENGINE, RECORDING]),
+    ("error", &["config", "engine", ENGINE, "forward", RECORDING]),
     ("tls", &["cli", "engine", ENGINE, "error", "service"]),
     ("commands", &["*"]),
     ("serve", &["*"]),

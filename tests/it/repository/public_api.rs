@@ -11,11 +11,12 @@ use blocksd_tests::golden::assert_golden;
 use blocksd_tests::skip::skipped;
 
 /// The names and the folders of the libraries.
-const LIBRARIES: [(&str, &str); 4] = [
+const LIBRARIES: [(&str, &str); 5] = [
     ("framing-core", "framing-core"),
     ("framing-uplink", "framing-core/uplink"),
     ("blocksd-engine", "host-daemon/engine"),
     ("blocksd-recording", "host-daemon/recording"),
+    ("blocksd-forward", "host-daemon/forward"),
 ];
 
 /// Format version of rustdoc's JSON that the snapshots were written with. Another version may print an item differently.

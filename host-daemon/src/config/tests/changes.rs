@@ -6,7 +6,7 @@ use crate::config::*;
 
 /// A value of every option but `listen` that is not its default.
 const OTHER: &[(&str, &str)] = &[
-    ("device-by", "peer"),
+    ("device-by", "listener"),
     ("once", "true"),
     ("for", "1d"),
     ("framing", "lines"),
@@ -51,6 +51,7 @@ const OTHER: &[(&str, &str)] = &[
     ("reply-timeout", "1m"),
     ("reply-max-bytes", "7k"),
     ("reply-max-total-bytes", "7G"),
+    ("forward", "nats://n1:4222"),
 ];
 
 /// The defaults, a recording and an HTTP server with TLS, with one option changed.

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::lane::{Last, Outgoing};
-use crate::stream::{Extent, PublishError, Stream, StreamError};
+use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// A seeded generator of random numbers (splitmix64).
 #[derive(Clone, Debug)]
