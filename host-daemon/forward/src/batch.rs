@@ -1,5 +1,6 @@
 //! Messages of one device that are forwarded together: a [`Batch`], whose body has the framing `blocks`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use blocksd_recording::FileNonce;
@@ -23,6 +24,8 @@ pub(crate) struct Channel {
     pub decode: String,
     /// The session, as 16 hexadecimal digits.
     pub session: Option<String>,
+    /// The device.
+    pub device: Arc<str>,
 }
 
 /// What a forwarded message holds.
@@ -163,20 +166,40 @@ impl Batch {
             .items
             .iter()
             .take_while(|item| item.messages <= place.messages);
-        let count = done.count();
+        let count = done.count() as u64;
+        self.skip(count);
+        !self.items.is_empty()
+    }
+
+    /// Removes the first messages.
+    pub(crate) fn skip(&mut self, count: u64) {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let count = count.min(self.items.len());
         let Some(last) = count.checked_sub(1).and_then(|last| self.items.get(last)) else {
-            return true;
+            return;
         };
         let begin = last.end;
         drop(self.body.split_to(begin));
         self.items.drain(..count);
-        let changes = |pair: &[Item]| matches!(pair, [one, other] if one.time != other.time);
-        self.steps = self.items.windows(2).filter(|pair| changes(pair)).count();
         for item in &mut self.items {
             item.end -= begin;
         }
+        self.count_steps();
         self.first += count as u64;
-        !self.items.is_empty()
+    }
+
+    /// The first messages: a copy, unless they are all.
+    pub(crate) fn head(&self, count: u64) -> Cow<'_, Self> {
+        if count == self.count() {
+            return Cow::Borrowed(self);
+        }
+        let mut head = self.clone();
+        head.items
+            .truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        head.body
+            .truncate(head.items.last().map_or(0, |item| item.end));
+        head.count_steps();
+        Cow::Owned(head)
     }
 
     /// As [`trim`](Self::trim), of a part.
@@ -216,6 +239,16 @@ impl Batch {
     /// Offset and length of the message that it is a part of.
     pub(crate) const fn part(&self) -> Option<(u64, u64)> {
         self.part
+    }
+
+    /// The session, the number of the first message, and the number after the last one that it completes; `None` without a
+    /// session, or if it completes no message.
+    pub(crate) fn numbers(&self) -> Option<(&str, u64, u64)> {
+        let session = self.channel.session.as_deref()?;
+        let is_whole = self
+            .part
+            .is_none_or(|(offset, len)| len <= offset + self.len() as u64);
+        is_whole.then_some((session, self.first, self.first + self.count()))
     }
 
     /// The place before it.
@@ -299,6 +332,11 @@ impl Batch {
             end: self.body.len(),
             time: message.time,
         });
+    }
+
+    fn count_steps(&mut self) {
+        let changes = |pair: &[Item]| matches!(pair, [one, other] if one.time != other.time);
+        self.steps = self.items.windows(2).filter(|pair| changes(pair)).count();
     }
 
     fn is_like(&self, channel: &Arc<Channel>) -> bool {

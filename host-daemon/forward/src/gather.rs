@@ -132,6 +132,7 @@ impl Gatherer {
                 framing: text("framing"),
                 decode: text("decode"),
                 session: metadata.get(SESSION_KEY).cloned(),
+                device: Arc::from(&*info.device),
             }),
         })
     }

@@ -10,11 +10,13 @@
 //! all. What the last message of the subject says decides where the lane goes on, also after a crash.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Channel};
 use crate::cursor::Newest;
 use crate::message::Head;
 use crate::place::{Instance, Place, Seen};
+use crate::stored::Stored;
 use crate::stream::{Last, Outgoing};
 
 /// What a lane does next.
@@ -37,13 +39,15 @@ pub(crate) struct Done {
     pub messages: u64,
     /// Bytes that they took.
     pub bytes: usize,
+    /// Sessions, and the number up to which everything that was recorded here is in the stream.
+    pub sessions: Vec<(Arc<Channel>, u64)>,
 }
 
 /// The batches of one subject, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Lane {
     queue: VecDeque<Batch>,
-    state: State,
+    state: LaneState,
     /// The way to the stream was interrupted since the last look began.
     must_look: bool,
     /// The sequence number of the last message; 0 if there is none.
@@ -54,10 +58,14 @@ pub(crate) struct Lane {
     proof: Option<Newest>,
     /// Where others have got to.
     seen: Seen,
+    /// The numbers of sessions that the subject has.
+    stored: Stored,
+    /// How many messages of the first batch are sent.
+    sent: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum LaneState {
     /// The last message is not known.
     Unknown,
     Looking,
@@ -69,12 +77,23 @@ impl Default for Lane {
     fn default() -> Self {
         Self {
             queue: VecDeque::new(),
-            state: State::Unknown,
+            state: LaneState::Unknown,
             must_look: false,
             last: 0,
             place: None,
             proof: None,
             seen: Seen::default(),
+            stored: Stored::default(),
+            sent: 0,
+        }
+    }
+}
+
+impl Done {
+    /// The batch is in the stream.
+    fn add_session(&mut self, batch: &Batch) {
+        if let Some((_, _, to)) = batch.numbers() {
+            self.sessions.push((Arc::clone(&batch.channel), to));
         }
     }
 }
@@ -92,7 +111,7 @@ impl Lane {
 
     /// Whether nothing waits, and no answer is missing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && matches!(self.state, State::Idle | State::Unknown)
+        self.queue.is_empty() && matches!(self.state, LaneState::Idle | LaneState::Unknown)
     }
 
     /// Returns what to do next. The answer to a [`Step::Look`] goes to [`found`](Self::found) or [`failed`](Self::failed), that to
@@ -100,19 +119,22 @@ impl Lane {
     pub(crate) fn step(&mut self, instance: Instance, body_max: usize) -> (Step, Done) {
         let mut done = Done::default();
         match self.state {
-            State::Unknown if !self.queue.is_empty() => {
+            LaneState::Unknown if !self.queue.is_empty() => {
                 self.must_look = false;
-                self.state = State::Looking;
+                self.state = LaneState::Looking;
                 (Step::Look, done)
             }
-            State::Idle => {
+            LaneState::Idle => {
+                self.skip_stored(&mut done);
                 self.merge(body_max, &mut done);
+                self.sent = self.skip_stored(&mut done);
                 let Some(batch) = self.queue.front() else {
                     return (Step::Wait, done);
                 };
-                self.state = State::Sending;
+                let batch = batch.head(self.sent);
+                self.state = LaneState::Sending;
                 let outgoing = Outgoing {
-                    head: Head::of(batch, instance, self.seen.clone()),
+                    head: Head::of(&batch, instance, self.seen.clone(), self.stored.clone()),
                     expected: self.last,
                     body: batch.body(),
                 };
@@ -136,9 +158,9 @@ impl Lane {
             self.place = found;
             self.proof = last.as_ref().map(Newest::of);
         }
-        self.seen = Seen::default();
+        (self.seen, self.stored) = Default::default();
         if let Some(Last { head, .. }) = last {
-            self.seen = head.seen;
+            (self.seen, self.stored) = (head.seen, head.stored);
             if head.instance != instance {
                 self.seen.note(head.instance, head.place);
             }
@@ -151,47 +173,53 @@ impl Lane {
     pub(crate) fn acked(&mut self, sequence: u64, instance: Instance) -> Done {
         self.state = self.next_state();
         self.last = sequence;
-        let Some(batch) = self.queue.pop_front() else {
-            return Done::default();
+        let mut done = Done::default();
+        let Some(batch) = self.queue.front_mut() else {
+            return done;
         };
-        let place = batch.end();
+        let is_all = self.sent == batch.count();
+        let sent = batch.head(self.sent);
+        let place = sent.end();
         self.place = Some(place);
         self.proof = Some(Newest {
             sequence,
             instance,
             place,
         });
-        Done {
-            orders: vec![batch.order],
-            messages: batch.count(),
-            bytes: batch.len(),
+        if let Some((session, from, to)) = sent.numbers() {
+            self.stored.note(session, from, to);
         }
+        match is_all {
+            true => self.finish_front(&mut done),
+            false => self.skip_front(self.sent, &mut done),
+        }
+        done
     }
 
     /// The stream has refused the message, since the last message is another one.
     pub(crate) const fn refused(&mut self) {
-        self.state = State::Unknown;
+        self.state = LaneState::Unknown;
     }
 
     /// The way to the stream was interrupted, so the last message may be another one even if it has the same number: look before
     /// the next message.
     pub(crate) fn interrupted(&mut self) {
         self.must_look = true;
-        if self.state == State::Idle {
-            self.state = State::Unknown;
+        if self.state == LaneState::Idle {
+            self.state = LaneState::Unknown;
         }
     }
 
     /// There was no answer. Whether the stream has stored the message is not known: look.
     pub(crate) const fn failed(&mut self) {
-        self.state = State::Unknown;
+        self.state = LaneState::Unknown;
     }
 
     /// The state after an answer.
-    const fn next_state(&self) -> State {
+    const fn next_state(&self) -> LaneState {
         match self.must_look {
-            true => State::Unknown,
-            false => State::Idle,
+            true => LaneState::Unknown,
+            false => LaneState::Idle,
         }
     }
 
@@ -207,12 +235,57 @@ impl Lane {
                 done.bytes += len - batch.len();
                 break;
             }
+            done.add_session(batch);
             done.orders.push(batch.order);
             done.bytes += len;
             done.messages += count;
             self.queue.pop_front();
         }
         done
+    }
+
+    /// Removes messages of sessions that are in the stream already, because another daemon has forwarded them, too. Returns how many
+    /// messages of the first batch are not.
+    fn skip_stored(&mut self, done: &mut Done) -> u64 {
+        while let Some(batch) = self.queue.front() {
+            let (first, count) = (batch.first, batch.count());
+            let Some(session) = batch.channel.session.as_deref() else {
+                return count;
+            };
+            let Some(end) = self.stored.end_of(session, first) else {
+                let next = self.stored.next_after(session, first);
+                return next.map_or(count, |next| count.min(next - first));
+            };
+            match end - first < count {
+                true => self.skip_front(end - first, done),
+                false => self.finish_front(done),
+            }
+        }
+        0
+    }
+
+    /// The first batch is in the stream.
+    fn finish_front(&mut self, done: &mut Done) {
+        if let Some(batch) = self.queue.pop_front() {
+            done.add_session(&batch);
+            done.orders.push(batch.order);
+            done.bytes += batch.len();
+            done.messages += batch.count();
+        }
+    }
+
+    /// The first messages of the first batch are in the stream.
+    fn skip_front(&mut self, count: u64, done: &mut Done) {
+        if let Some(batch) = self.queue.front_mut() {
+            let len = batch.len();
+            batch.skip(count);
+            done.bytes += len - batch.len();
+            done.messages += count;
+            if batch.channel.session.is_some() {
+                let channel = Arc::clone(&batch.channel);
+                done.sessions.push((channel, batch.first));
+            }
+        }
     }
 
     /// Appends the batches that follow the first one to it.

@@ -12,6 +12,7 @@ pub mod message;
 mod nats;
 pub mod place;
 mod progress;
+pub mod stored;
 pub mod stream;
 pub mod subject;
 

@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::batch::{Batch, HEADER_LEN, Kind};
 use crate::place::{Instance, Place, Seen};
+use crate::stored::Stored;
 
 /// The names of the headers.
 pub mod name {
@@ -21,6 +22,8 @@ pub mod name {
     pub const PLACE: &str = "Blocksd-Place";
     /// The last places of other instances.
     pub const SEEN: &str = "Blocksd-Seen";
+    /// The numbers of sessions that the subject has.
+    pub const STORED: &str = "Blocksd-Stored";
     /// Number of messages in the body.
     pub const COUNT: &str = "Blocksd-Count";
     /// Number of the first message in its connection or session.
@@ -70,6 +73,8 @@ pub struct Head {
     pub place: Place,
     /// The last places of other instances in the subject.
     pub seen: Seen,
+    /// The numbers of sessions that the subject has, with those of this message.
+    pub stored: Stored,
     /// Number of messages in the body.
     pub count: u64,
     /// Number of the first message: in its session if there is one, otherwise in its connection.
@@ -109,13 +114,22 @@ pub enum Malformed {
 
 impl Head {
     /// The headers of a batch, and its identity among duplicates.
-    pub(crate) fn of(batch: &Batch, instance: Instance, mut seen: Seen) -> Self {
+    pub(crate) fn of(
+        batch: &Batch,
+        instance: Instance,
+        mut seen: Seen,
+        mut stored: Stored,
+    ) -> Self {
         seen.forget(instance);
+        if let Some((session, from, to)) = batch.numbers() {
+            stored.note(session, from, to);
+        }
         Self {
             kind: batch.kind(),
             instance,
             place: batch.end(),
             seen,
+            stored,
             count: batch.count(),
             first: batch.first,
             time: batch.time(),
@@ -156,6 +170,7 @@ impl Head {
                 header(name::PLACE).and_then(|it| it.parse().ok()),
             )?,
             seen: of(name::SEEN, text(name::SEEN).parse().ok())?,
+            stored: of(name::STORED, text(name::STORED).parse().ok())?,
             count: number(name::COUNT, None)?,
             first: number(name::FIRST, None)?,
             time: number(name::TIME, None)?,
@@ -192,6 +207,7 @@ impl Head {
         add(name::FRAMING, self.framing.clone());
         add(name::DECODE, self.decode.clone());
         add(name::SEEN, self.seen.to_string());
+        add(name::STORED, self.stored.to_string());
         if let Some((offset, len)) = self.part {
             add(name::PART, format!("{offset}/{len}"));
         }

@@ -1,6 +1,7 @@
 //! Dispatchers of two daemons and a stream that fails in every way: each message is stored once, in order.
 
 mod fake;
+mod moved;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ struct Recorded {
     file: (u64, FileNonce),
     before: u64,
     subject: Arc<str>,
+    channel: Arc<Channel>,
     connection: u64,
     seq: u64,
     time: u64,
@@ -35,17 +37,11 @@ struct Recorded {
 struct Recording {
     instance: Instance,
     messages: Vec<Recorded>,
-    channel: Arc<Channel>,
 }
 
 impl Recording {
     fn new(name: u64, len: usize, chance: &mut Chance) -> Self {
-        let channel = Arc::new(Channel {
-            kind: Kind::Messages,
-            framing: "blocks".to_owned(),
-            decode: "raw".to_owned(),
-            session: None,
-        });
+        let channel = channel(None);
         let mut next: HashMap<(u64, u64), u64> = HashMap::new();
         let (mut number, mut before, mut time) = (1, 0, 1_000_000_000);
         let mut file = (number, FileNonce::new());
@@ -71,6 +67,7 @@ impl Recording {
                 file,
                 before: before - 1,
                 subject: format!("device.{device}").into(),
+                channel: Arc::clone(&channel),
                 connection,
                 seq: *seq - 1,
                 time,
@@ -81,7 +78,6 @@ impl Recording {
         Self {
             instance: Instance::random(),
             messages,
-            channel,
         }
     }
 
@@ -102,7 +98,7 @@ impl Recording {
             }
             let message = ReadMessage {
                 subject: &it.subject,
-                channel: &self.channel,
+                channel: &it.channel,
                 connection: it.connection,
                 seq: it.seq,
                 file: it.file,
@@ -241,35 +237,46 @@ impl Recording {
     }
 }
 
+/// A channel of a device, with a session or not.
+fn channel(session: Option<String>) -> Arc<Channel> {
+    Arc::new(Channel {
+        kind: Kind::Messages,
+        framing: "blocks".to_owned(),
+        decode: "raw".to_owned(),
+        session,
+        device: "device".into(),
+    })
+}
+
 /// Forwards two recordings to a stream at once.
 fn run(seed: u64, faults: Faults) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async move {
+    runtime().block_on(async move {
         let mut chance = Chance(seed);
         let recordings = [1, 2].map(|name| Recording::new(name, 40, &mut chance));
         let stream = Arc::new(FakeStream::new(seed, faults));
-        let [one, other] = &recordings;
-        let mut cursors = [None, None];
-        for round in 0..2 {
-            let [cursor, other_cursor] = &mut cursors;
-            let chances = [1, 2].map(|name| Chance(seed ^ name ^ (round << 32)));
-            let [chance, other_chance] = chances;
-            tokio::join!(
-                one.forward(&stream, chance, cursor),
-                other.forward(&stream, other_chance, other_cursor)
-            );
-            // A daemon that has finished sends what the stream loses later at its next start.
-            stream.keep();
-        }
+        forward_both(seed, &recordings, &stream).await;
         eprintln!("seed {seed}");
         for recording in &recordings {
             recording.check(&stream);
         }
     });
+}
+
+/// Forwards two recordings to a stream at once, until it has everything.
+async fn forward_both(seed: u64, recordings: &[Recording; 2], stream: &Arc<FakeStream>) {
+    let [one, other] = recordings;
+    let mut cursors = [None, None];
+    for round in 0..2 {
+        let [cursor, other_cursor] = &mut cursors;
+        let chances = [1, 2].map(|name| Chance(seed ^ name ^ (round << 32)));
+        let [chance, other_chance] = chances;
+        tokio::join!(
+            one.forward(stream, chance, cursor),
+            other.forward(stream, other_chance, other_cursor)
+        );
+        // A daemon that has finished sends what the stream loses later at its next start.
+        stream.keep();
+    }
 }
 
 #[test]
@@ -303,6 +310,13 @@ fn messages_that_the_stream_loses_are_sent_again() {
             },
         );
     }
+}
+
+/// A runtime whose time is simulated.
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    builder.build().expect("a runtime")
 }
 
 /// Number of seeds of a test.

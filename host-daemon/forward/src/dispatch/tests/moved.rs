@@ -1,0 +1,161 @@
+//! Devices that move between two daemons in the middle of their sessions: each message that a daemon has recorded is in the stream
+//! once, although both have some of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// A session: which numbers each recording has.
+#[derive(Debug, Default)]
+struct Moving {
+    session: String,
+    /// The number after the last one that was recorded anywhere.
+    next: u64,
+    /// The numbers after the last ones of both recordings.
+    ends: [u64; 2],
+}
+
+/// Two recordings of devices that move.
+fn recordings(chance: &mut Chance) -> [Recording; 2] {
+    let mut moving: BTreeMap<u64, Moving> = BTreeMap::new();
+    let mut recordings = [(); 2].map(|()| Recording {
+        instance: Instance::random(),
+        messages: Vec::new(),
+    });
+    let mut files = [(1, FileNonce::new()), (1, FileNonce::new())];
+    let mut counts = [0; 2];
+    for visit in 0..30 {
+        let device = chance.below(DEVICES);
+        let state = moving.entry(device).or_default();
+        if state.session.is_empty() || chance.is(8) {
+            *state = Moving {
+                session: format!("{:016x}", 1 + visit),
+                ..Moving::default()
+            };
+        }
+        let index = chance.below(2) as usize;
+        // Messages that are not acknowledged are sent again; some are given up.
+        let begin = match chance.is(6) {
+            true => state.next + chance.below(3),
+            false => state.next.saturating_sub(chance.below(8)),
+        };
+        let begin = begin.max(state.ends[index]);
+        let end = begin + chance.below(7);
+        let channel = channel(Some(state.session.clone()));
+        for number in begin..end {
+            if chance.is(20) {
+                files[index] = (files[index].0 + 1, FileNonce::new());
+                counts[index] = 0;
+            }
+            let mut data = format!("{} {number} ", state.session).into_bytes();
+            if (number + device) % 9 == 0 {
+                data.resize(2 * BODY_MAX, b'.');
+            }
+            counts[index] += 1;
+            recordings[index].messages.push(Recorded {
+                file: files[index],
+                before: counts[index] - 1,
+                subject: format!("device.{device}").into(),
+                channel: Arc::clone(&channel),
+                connection: visit,
+                seq: number,
+                time: visit * 1000,
+                data,
+            });
+        }
+        if begin < end {
+            state.next = state.next.max(end);
+            state.ends[index] = end;
+        }
+    }
+    recordings
+}
+
+/// Checks that the stream has each message of both recordings once, and those of each daemon in their order.
+fn check(recordings: &[Recording; 2], stream: &FakeStream) {
+    for device in 0..DEVICES {
+        let subject: Arc<str> = format!("device.{device}").into();
+        let mut found = Vec::new();
+        let mut parts: BTreeMap<Instance, Vec<u8>> = BTreeMap::new();
+        for outgoing in stream.stored(&subject) {
+            let head = &outgoing.head;
+            let session = head.session.clone().expect("a session");
+            let part = parts.entry(head.instance).or_default();
+            for message in messages(head, &outgoing.body).expect("well-formed") {
+                if let Some((offset, len)) = head.part {
+                    // The beginning of a message that the other daemon has forwarded as a whole may be there, too.
+                    part.truncate(offset as usize);
+                    assert_eq!(part.len() as u64, offset);
+                    part.extend_from_slice(message.data);
+                    if offset + (message.data.len() as u64) < len {
+                        continue;
+                    }
+                    found.push((head.instance, session.clone(), message.number, part.clone()));
+                } else {
+                    let data = message.data.to_vec();
+                    found.push((head.instance, session.clone(), message.number, data));
+                }
+                part.clear();
+            }
+        }
+        let mut wanted = BTreeSet::new();
+        for recording in recordings {
+            let own: Vec<_> = recording
+                .messages
+                .iter()
+                .filter(|it| it.subject == subject)
+                .map(|it| {
+                    let session = it.channel.session.clone().expect("a session");
+                    (session, it.seq, it.data.clone())
+                })
+                .collect();
+            let mut rest = own.iter();
+            for (instance, session, number, data) in &found {
+                if *instance == recording.instance {
+                    let this = (session.clone(), *number, data.clone());
+                    assert!(rest.any(|it| *it == this), "{subject} {session} {number}");
+                }
+            }
+            wanted.extend(own);
+        }
+        let mut stored: Vec<_> = found
+            .into_iter()
+            .map(|(_, session, number, data)| (session, number, data))
+            .collect();
+        stored.sort();
+        let short = |(session, number, _): &(String, u64, Vec<u8>)| format!("{session} {number}");
+        assert_eq!(
+            stored.iter().map(short).collect::<Vec<_>>(),
+            wanted.iter().map(short).collect::<Vec<_>>(),
+            "{subject}"
+        );
+        assert!(stored.into_iter().eq(wanted), "{subject}");
+    }
+}
+
+fn run_moved(seed: u64, faults: Faults) {
+    runtime().block_on(async move {
+        let recordings = recordings(&mut Chance(seed));
+        let stream = Arc::new(FakeStream::new(seed, faults));
+        forward_both(seed, &recordings, &stream).await;
+        eprintln!("seed {seed}");
+        check(&recordings, &stream);
+    });
+}
+
+#[test]
+fn a_session_that_moves_is_stored_once() {
+    for seed in 0..seeds() {
+        run_moved(seed, Faults::default());
+    }
+}
+
+#[test]
+fn a_session_that_moves_is_stored_once_whatever_is_lost_or_late() {
+    for seed in 0..seeds() {
+        let is_faulty = true;
+        for loses in [false, true] {
+            run_moved(seed, Faults { is_faulty, loses });
+        }
+    }
+}

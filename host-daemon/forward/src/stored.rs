@@ -1,0 +1,147 @@
+//! The numbers of sessions that a subject has: [`Stored`].
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Numbers of sessions that are in a subject, as runs without a hole.
+///
+/// Each message of a subject carries those of all messages up to itself. So a daemon knows which messages of a session, that it has
+/// recorded, another daemon has forwarded already. The text is `SESSION=FROM-TO,…`, the newest first; TO is the number after the
+/// last one.
+///
+/// # Examples
+/// ```
+/// use blocksd_forward::stored::Stored;
+///
+/// let mut stored = Stored::default();
+/// stored.note("00f3a5c7711d2e4b", 0, 40);
+/// stored.note("00f3a5c7711d2e4b", 40, 50);
+/// assert_eq!(stored.to_string(), "00f3a5c7711d2e4b=0-50");
+/// assert_eq!(stored.end_of("00f3a5c7711d2e4b", 7), Some(50));
+/// assert_eq!(stored.end_of("00f3a5c7711d2e4b", 50), None);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored(Vec<Run>);
+
+/// Numbers of a session without a hole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Run {
+    session: String,
+    from: u64,
+    /// The number after the last one.
+    to: u64,
+}
+
+impl Stored {
+    /// Largest number of runs. Those that were written longest ago are forgotten.
+    pub const MAX: usize = 16;
+
+    /// Notes the numbers from `from` to before `to`, as the newest.
+    pub fn note(&mut self, session: &str, from: u64, to: u64) {
+        let mut run = Run {
+            session: session.to_owned(),
+            from,
+            to,
+        };
+        self.0.retain(|it| {
+            let touches = it.session == session && it.from <= to && from <= it.to;
+            if touches {
+                run.from = run.from.min(it.from);
+                run.to = run.to.max(it.to);
+            }
+            !touches
+        });
+        self.0.insert(0, run);
+        self.0.truncate(Self::MAX);
+    }
+
+    /// The first number after `number` that is missing, if `number` is not.
+    #[must_use]
+    pub fn end_of(&self, session: &str, number: u64) -> Option<u64> {
+        let mut runs = self.of(session);
+        let found = runs.find(|it| it.from <= number && number < it.to);
+        found.map(|it| it.to)
+    }
+
+    /// The first number after `number` that is not missing.
+    #[must_use]
+    pub fn next_after(&self, session: &str, number: u64) -> Option<u64> {
+        let runs = self.of(session).map(|it| it.from);
+        runs.filter(|from| number < *from).min()
+    }
+
+    fn of(&self, session: &str) -> impl Iterator<Item = &Run> {
+        self.0.iter().filter(move |it| it.session == session)
+    }
+}
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Run { session, from, to }) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{session}={from}-{to}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Stored {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let run = |run: &str| {
+            let (session, numbers) = run.split_once('=').ok_or(())?;
+            let (from, to) = numbers.split_once('-').ok_or(())?;
+            let (from, to) = (from.parse().map_err(drop)?, to.parse().map_err(drop)?);
+            let session = session.to_owned();
+            (from < to).then_some(Run { session, from, to }).ok_or(())
+        };
+        let runs: Vec<_> = text.split(',').map(run).collect::<Result<_, ()>>()?;
+        (runs.len() <= Self::MAX).then_some(Self(runs)).ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_number_is_stored_if_it_was_noted(
+            runs in prop::collection::vec((0_u8..2, 0_u64..60, 1_u64..8), 0..14),
+            asked in 0_u64..70,
+        ) {
+            let mut stored = Stored::default();
+            let mut numbers = [BTreeSet::new(), BTreeSet::new()];
+            for (session, from, len) in runs {
+                stored.note(&session.to_string(), from, from + len);
+                numbers[usize::from(session)].extend(from..from + len);
+            }
+            for (session, numbers) in ["0", "1"].into_iter().zip(&numbers) {
+                let mut missing = (asked..).skip_while(|it| numbers.contains(it));
+                let end = missing.next().filter(|it| *it != asked);
+                prop_assert_eq!(stored.end_of(session, asked), end);
+                // Before a run, and not within one.
+                if end.is_none() {
+                    let next = numbers.range(asked..).next().copied();
+                    prop_assert_eq!(stored.next_after(session, asked), next);
+                }
+            }
+            prop_assert_eq!(stored.to_string().parse(), Ok(stored));
+        }
+
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "[0-9a-f=,+-]{0,40}") {
+            if let Ok(stored) = text.parse::<Stored>() {
+                prop_assert!(stored.0.len() <= Stored::MAX);
+            }
+        }
+    }
+}
