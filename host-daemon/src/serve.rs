@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::check_config;
 use crate::config::value::OutputKind;
-use crate::config::{Config, digest};
+use crate::config::{Config, ForwardConfig, digest};
 use crate::error::CommandError;
 use crate::escape::printable;
 use crate::http::health::{Health, Phase};
@@ -180,7 +180,12 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     let sessions = config
         .record
         .is_some()
-        .then(|| Arc::new(Sessions::new(config.max_sessions)));
+        .then(|| Sessions::new(config.max_sessions));
+    let is_forwarded = config.forwards.iter().any(ForwardConfig::acknowledges);
+    let sessions = sessions.map(|it| match is_forwarded {
+        true => Arc::new(it.confirming()),
+        false => Arc::new(it),
+    });
     if let Some(sessions) = &sessions {
         sessions.set_room(config.sessions_with_room());
     }
@@ -254,6 +259,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         health.enter(Phase::Repairing);
         let counters = (stats, suppressed);
         tokio::spawn(watch_clock(Arc::clone(&sessions)));
+        let acknowledged = Arc::clone(&sessions);
         let sessions = (sessions, Arc::clone(&commits));
         let (forwarded, kept) = (folder.clone(), Arc::clone(&retention));
         let opened = open_recording(folder, config, retention, counters, sessions);
@@ -262,6 +268,7 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let recorded = ForwardedRecording {
             folder: forwarded,
             durability: recording.durability(),
+            sessions: acknowledged,
         };
         let kept = KeptFiles::new(kept);
         for config in &config.forwards {

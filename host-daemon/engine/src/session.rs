@@ -5,6 +5,7 @@
 //! stores them reports the numbers that are [written](Session::write), and later those that are
 //! [durable](Session::synced). The connection acknowledges the durable ones.
 
+mod confirmation;
 mod counts;
 mod registry;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use framing_core::session::{Continued, Counted, NotOwner, SessionReceiver, Written};
 
+use self::confirmation::Confirmation;
 pub(crate) use self::counts::add_saturating;
 pub use self::counts::{HelloKind, SessionCounters, SessionTotals};
 pub(crate) use self::registry::OpenedSession;
@@ -50,6 +52,8 @@ pub struct Session {
 
 struct Numbering {
     receiver: SessionReceiver,
+    /// Which messages may be acknowledged, if being durable is not enough.
+    confirmation: Option<Confirmation>,
     /// Gaps that were not passed to the sinks yet.
     gaps: Vec<SessionGap>,
     /// Wakes the connection that owns the session.
@@ -161,6 +165,18 @@ impl Session {
         }
     }
 
+    /// Has messages acknowledged only after they are confirmed, also those of the recording.
+    fn confirming(self) -> Self {
+        let mut state = self.state();
+        let next = state.receiver.durable();
+        state.confirmation = Some(match state.is_recorded {
+            true => Confirmation::recovered(next),
+            false => Confirmation::new(next),
+        });
+        drop(state);
+        self
+    }
+
     fn new(device: Arc<str>, number: u64, first: u64, lost: u32) -> Self {
         Self {
             device,
@@ -182,9 +198,23 @@ impl Session {
         self.number
     }
 
-    /// Decides which of `count` messages, or which part of a gap of this length, from number `first` on, is to be written.
-    /// Counts that part as written. Called by the one sink that stores messages, in the order of its events.
+    /// Decides which of `count` messages from number `first` on are to be written. Counts these as written. Called by the one sink
+    /// that stores messages, in the order of its events.
     pub fn write(&self, first: u64, count: u64) -> Written {
+        let mut state = self.state();
+        state.is_recorded = true;
+        let written = state.receiver.write(first, count);
+        let to = state.receiver.written();
+        if let Some(confirmation) = &mut state.confirmation
+            && written != Written::Drop
+        {
+            confirmation.written(to);
+        }
+        written
+    }
+
+    /// As [`write`](Self::write), for a gap of this length.
+    pub fn write_gap(&self, first: u64, count: u64) -> Written {
         let mut state = self.state();
         state.is_recorded = true;
         state.receiver.write(first, count)
@@ -223,6 +253,25 @@ impl Session {
     pub fn synced(&self, written: u64) {
         let mut state = self.state();
         state.receiver.synced(written);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Returns the number up to which everything may be acknowledged: durable, and [confirmed](Sessions::confirm) if that is needed.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.state().acknowledged()
+    }
+
+    /// Changes what is confirmed, and wakes the connection.
+    fn confirm(&self, change: impl FnOnce(&mut Confirmation)) {
+        let mut state = self.state();
+        if let Some(confirmation) = &mut state.confirmation {
+            change(confirmation);
+        }
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -330,7 +379,7 @@ impl Session {
             if state.waker.as_ref().is_none_or(|old| !old.will_wake(waker)) {
                 state.waker = Some(waker.clone());
             }
-            let durable = state.receiver.acked(next);
+            let durable = state.acknowledged().min(next);
             return Standing::Owner { durable };
         }
         match state.newest == conn {
@@ -347,6 +396,10 @@ impl Session {
         state.gaps.clear();
         self.hastened.store(0, Ordering::Relaxed);
         let owner = state.receiver.reset();
+        let durable = state.receiver.durable();
+        if let Some(confirmation) = &mut state.confirmation {
+            confirmation.reset(durable);
+        }
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -375,6 +428,7 @@ impl Numbering {
     const fn new(receiver: SessionReceiver) -> Self {
         Self {
             receiver,
+            confirmation: None,
             gaps: Vec::new(),
             waker: None,
             used: 0,
@@ -386,6 +440,13 @@ impl Numbering {
             superseded: [None; 3],
             commit: (0, 0),
         }
+    }
+
+    /// The number up to which everything may be acknowledged.
+    fn acknowledged(&self) -> u64 {
+        let durable = self.receiver.durable();
+        let confirmed = self.confirmation.map(|it| it.acknowledged(durable));
+        confirmed.unwrap_or(durable)
     }
 
     /// A connection has been superseded.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
+use crate::confirm::Confirm;
 use crate::cursor::{Cursor, Newest};
 use crate::lane::{Done, Lane, Step};
 use crate::place::{Instance, Place};
@@ -39,6 +40,8 @@ pub(crate) enum Input {
     Batches(Vec<Batch>),
     /// Everything before this place was read.
     Reached(Place),
+    /// Everything that was recorded before the start was read.
+    CaughtUp,
 }
 
 /// Why a dispatcher has ended.
@@ -56,6 +59,7 @@ pub(crate) struct Dispatcher<S> {
     instance: Instance,
     body_max: usize,
     progress: Arc<Progress>,
+    confirm: Option<Arc<dyn Confirm>>,
     lanes: HashMap<Arc<str>, Subject>,
     ready: VecDeque<Arc<str>>,
     calls: FuturesUnordered<BoxFuture<'static, Answer>>,
@@ -126,6 +130,7 @@ impl<S: Stream> Dispatcher<S> {
             instance,
             body_max,
             progress,
+            confirm: None,
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             calls: FuturesUnordered::new(),
@@ -138,6 +143,11 @@ impl<S: Stream> Dispatcher<S> {
             pinned: Vec::new(),
             check_at: Instant::now() + CHECK,
         }
+    }
+
+    /// Confirms what is stored.
+    pub(crate) fn confirming(self, confirm: Option<Arc<dyn Confirm>>) -> Self {
+        Self { confirm, ..self }
     }
 
     /// Publishes what arrives, until the input ends and everything is stored. Dropping the future stops at once. Passes cursors to
@@ -170,6 +180,7 @@ impl<S: Stream> Dispatcher<S> {
                     match read {
                         Some(Input::Batches(batches)) => self.add(batches),
                         Some(Input::Reached(place)) => self.reached = Some(place),
+                        Some(Input::CaughtUp) => self.caught_up(),
                         None => has_ended = true,
                     }
                     self.report();
@@ -359,6 +370,19 @@ impl<S: Stream> Dispatcher<S> {
         self.queued -= done.bytes;
         for order in &done.orders {
             self.waiting.remove(order);
+        }
+        if let Some(confirm) = &self.confirm {
+            for (channel, next) in &done.sessions {
+                let session = channel.session.as_deref().unwrap_or_default();
+                confirm.stored(&channel.device, session, *next);
+            }
+        }
+    }
+
+    fn caught_up(&self) {
+        if let Some(confirm) = &self.confirm {
+            let waiting = self.lanes.values().flat_map(|it| it.lane.sessions());
+            confirm.caught_up(&waiting.collect());
         }
     }
 

@@ -12,6 +12,7 @@ use blocksd_recording::{
 };
 use tokio::sync::mpsc;
 
+use crate::confirm::Confirm;
 use crate::cursor::{Cursor, CursorFile};
 use crate::dispatch::{Dispatcher, End, Input};
 use crate::gather::Gatherer;
@@ -51,6 +52,7 @@ pub struct Forwarder<S> {
     forwarding: Forwarding,
     progress: Arc<Progress>,
     on_place: OnPlace,
+    confirm: Option<Arc<dyn Confirm>>,
     finish: Arc<AtomicBool>,
 }
 
@@ -63,6 +65,7 @@ impl<S: Stream> Forwarder<S> {
             forwarding,
             progress,
             on_place: Box::new(drop),
+            confirm: None,
             finish: Arc::default(),
         }
     }
@@ -73,6 +76,15 @@ impl<S: Stream> Forwarder<S> {
     pub fn on_place(self, on_place: impl Fn(Place) + Send + Sync + 'static) -> Self {
         Self {
             on_place: Box::new(on_place),
+            ..self
+        }
+    }
+
+    /// Confirms messages of sessions when the stream has them.
+    #[must_use]
+    pub fn confirming(self, confirm: Arc<dyn Confirm>) -> Self {
+        Self {
+            confirm: Some(confirm),
             ..self
         }
     }
@@ -113,7 +125,8 @@ impl<S: Stream> Forwarder<S> {
                 self.forwarding.body_max,
                 Arc::clone(&self.progress),
                 (created, newest),
-            );
+            )
+            .confirming(self.confirm.clone());
             let save = |cursor: Option<&Cursor>| match cursor {
                 Some(cursor) => {
                     (self.on_place)(cursor.place);
@@ -186,6 +199,7 @@ impl Follower {
         let mut reading = Reading {
             gatherer: Gatherer::new(subjects, events, forwarding.body_max),
             reached: None,
+            has_caught_up: false,
             to,
             stop: Arc::clone(&stop),
             finish: Arc::clone(finish),
@@ -227,6 +241,7 @@ impl Drop for Follower {
 struct Reading {
     gatherer: Gatherer,
     reached: Option<TailPosition>,
+    has_caught_up: bool,
     to: mpsc::Sender<Input>,
     stop: Arc<AtomicBool>,
     finish: Arc<AtomicBool>,
@@ -311,6 +326,9 @@ impl Visitor for Reading {
 
     fn idle(&mut self) -> Result<(), Ended> {
         self.hand_over()?;
+        if !std::mem::replace(&mut self.has_caught_up, true) {
+            self.send(Input::CaughtUp)?;
+        }
         match self.finish.load(Ordering::Relaxed) {
             true => Err(Ended::Stopped),
             false => Ok(()),

@@ -114,6 +114,12 @@ impl Lane {
         self.queue.is_empty() && matches!(self.state, LaneState::Idle | LaneState::Unknown)
     }
 
+    /// The devices and sessions of the messages that wait.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let channels = self.queue.iter().map(|batch| &batch.channel);
+        channels.filter_map(|it| Some((&*it.device, it.session.as_deref()?)))
+    }
+
     /// Returns what to do next. The answer to a [`Step::Look`] goes to [`found`](Self::found) or [`failed`](Self::failed), that to
     /// a [`Step::Send`] to [`acked`](Self::acked), [`refused`](Self::refused) or [`failed`](Self::failed).
     pub(crate) fn step(&mut self, instance: Instance, body_max: usize) -> (Step, Done) {

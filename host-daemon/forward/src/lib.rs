@@ -3,6 +3,7 @@
 
 mod batch;
 mod check;
+mod confirm;
 mod cursor;
 mod dispatch;
 mod forwarder;
@@ -18,6 +19,7 @@ pub mod subject;
 
 pub use self::batch::Kind;
 pub use self::check::{CheckError, Wish};
+pub use self::confirm::Confirm;
 pub use self::cursor::instance_of;
 pub use self::forwarder::{Forwarder, Forwarding};
 pub use self::nats::{BODY_MAX, ConnectError, Credentials, Nats, NatsOptions};

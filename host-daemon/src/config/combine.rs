@@ -146,6 +146,8 @@ fn forwards(given: &Partial) -> Vec<Found> {
     let mut known = HashSet::new();
     let by_peer = given.device_by.as_ref();
     let by_peer = by_peer.filter(|it| it.value == DeviceBy::Peer);
+    let mut acknowledging = given.forwards.iter().filter(|it| it.acknowledges());
+    let second = acknowledging.nth(1);
     for forward in &given.forwards {
         let mut refuse = |reason: String| {
             found.push((
@@ -158,6 +160,9 @@ fn forwards(given: &Partial) -> Vec<Found> {
                 "`{}` is given twice with this stream",
                 forward.servers().join(",")
             ));
+        }
+        if second == Some(forward) {
+            refuse("only one cluster can have `ack=forwarded`".to_owned());
         }
         if let Some(by_peer) = by_peer {
             refuse(format!(

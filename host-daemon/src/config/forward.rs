@@ -11,10 +11,11 @@ pub(super) const TABLE: &str = "forward";
 /// The key of the table with the servers.
 pub(super) const TO: &str = "to";
 /// The other keys of the table.
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 14] = [
     "stream",
     "site",
     "keep",
+    "ack",
     "durable",
     "create",
     "ca",
@@ -131,6 +132,7 @@ impl ForwardConfig {
         self.texts
             .set(known, (key, text), origin, |key, text| match key {
                 "keep" => word::<ForwardKeep>(text).map(drop),
+                "ack" => one_of(text, ["recorded", "forwarded"]),
                 "durable" => one_of(text, ["yes", "no"]),
                 "create" => one_of(text, ["true", "false"]),
                 "stream" if text.contains(['.', '*', '>', ' ', '/', '\\']) => Err(format!(
@@ -154,6 +156,12 @@ impl ForwardConfig {
             };
             return Err(format!("`{has}` needs `{lacks}`"));
         }
+        if self.acknowledges() && self.keep() == ForwardKeep::Any {
+            return Err(
+                "`ack=forwarded` needs `keep=forwarded`: a message that was deleted before it was forwarded would never be acknowledged"
+                    .to_owned(),
+            );
+        }
         let logins = ["user", "token", "nkey", "credentials"];
         let given: Vec<_> = logins
             .into_iter()
@@ -163,6 +171,12 @@ impl ForwardConfig {
             [one, other, ..] => Err(format!("`{one}` and `{other}` exclude each other")),
             _ => Ok(()),
         }
+    }
+
+    /// Whether messages of sessions are acknowledged only after the cluster has stored them.
+    #[must_use]
+    pub fn acknowledges(&self) -> bool {
+        self.text("ack") == Some("forwarded")
     }
 
     /// The addresses of the servers.

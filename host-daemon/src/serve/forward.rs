@@ -1,5 +1,6 @@
 //! Forwards the recording to clusters: [`Forwards`].
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use blocksd_engine::metrics::Page;
+use blocksd_engine::session::Sessions;
 use blocksd_forward::place::Place;
 use blocksd_forward::subject::Subjects;
 use blocksd_forward::{
-    CheckError, Credentials, Forwarder, Forwarding, Nats, NatsOptions, Progress, ProgressSnapshot,
-    REASONS, Wish, instance_of,
+    CheckError, Confirm, Credentials, Forwarder, Forwarding, Nats, NatsOptions, Progress,
+    ProgressSnapshot, REASONS, Wish, instance_of,
 };
 use blocksd_recording::catalog::{list_directory, number};
 use blocksd_recording::{Durability, Retention};
@@ -54,6 +56,7 @@ struct ForwardState {
 pub(crate) struct ForwardedRecording {
     pub(crate) folder: PathBuf,
     pub(crate) durability: Arc<Durability>,
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 impl Forwards {
@@ -105,6 +108,10 @@ impl Forwards {
         };
         let keep = (config.keep() == ForwardKeep::Forwarded).then(|| kept.add());
         let forwarder = Arc::<Mutex<Option<_>>>::default();
+        let confirm = config.acknowledges().then(|| {
+            let sessions = Arc::clone(&recorded.sessions);
+            Arc::new(Acknowledging(sessions)) as Arc<dyn Confirm>
+        });
         let (running, shown) = (Arc::clone(&forwarder), Arc::clone(&state));
         let (name, mut checked) = (to.clone(), checked);
         let task = tokio::spawn(async move {
@@ -118,8 +125,12 @@ impl Forwards {
             forwarding.body_max = body_max;
             let progress = Arc::clone(&shown.progress);
             let forwarder = Forwarder::new(Arc::new(nats), forwarding, progress);
-            let forwarder = Arc::new(match keep {
+            let forwarder = match keep {
                 Some(keep) => forwarder.on_place(move |place| keep.keep_from(place)),
+                None => forwarder,
+            };
+            let forwarder = Arc::new(match confirm {
+                Some(confirm) => forwarder.confirming(confirm),
                 None => forwarder,
             });
             *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&forwarder));
@@ -211,6 +222,32 @@ impl ForwardState {
         let later = later.filter_map(|file| fs::metadata(&file.path).ok());
         progress.queued_bytes + later.map(|file| file.len()).sum::<u64>()
     }
+}
+
+/// Acknowledges messages of sessions when a cluster has them.
+struct Acknowledging(Arc<Sessions>);
+
+impl Confirm for Acknowledging {
+    fn stored(&self, device: &str, session: &str, next: u64) {
+        if let Some(session) = numbered(session) {
+            self.0.confirm(device, session, next);
+        }
+    }
+
+    fn caught_up(&self, waiting: &HashSet<(&str, &str)>) {
+        let sessions = waiting.iter().filter_map(|(device, session)| {
+            let session = numbered(session)?;
+            Some((*device, session))
+        });
+        let waiting: HashSet<_> = sessions.collect();
+        self.0
+            .confirm_recovered(|device, session| waiting.contains(&(device, session)));
+    }
+}
+
+/// The number of a session, from its text.
+fn numbered(session: &str) -> Option<u64> {
+    u64::from_str_radix(session, 16).ok()
 }
 
 /// The files of a recording that clusters still need.

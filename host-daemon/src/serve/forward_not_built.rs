@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use blocksd_engine::session::Sessions;
 use blocksd_recording::{Durability, Retention};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -22,6 +23,8 @@ pub(crate) struct UnbuiltRecording {
     pub(crate) folder: PathBuf,
     #[expect(dead_code, reason = "for the builds that forward")]
     pub(crate) durability: Arc<Durability>,
+    #[expect(dead_code, reason = "for the builds that forward")]
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 /// No files.

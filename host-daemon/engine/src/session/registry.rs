@@ -9,6 +9,7 @@ use framing_core::session::wire::{ClosingCode, Hello};
 use framing_core::session::{Gap, Resumed, Unresumable};
 use hashbrown::HashTable;
 
+use crate::session::confirmation::Confirmation;
 use crate::session::counts::HelloKind;
 use crate::session::{GapCause, Session, SessionCounters, SessionGap};
 
@@ -34,6 +35,8 @@ pub struct Sessions {
     /// The largest number for which there is room in the files that repeat their states.
     max_of_room: AtomicUsize,
     counters: SessionCounters,
+    /// Messages are acknowledged only after they are confirmed.
+    is_confirming: bool,
     /// No session can be opened, because the sessions of the recording are not known.
     is_closed: AtomicBool,
     /// The clock of the host is synchronised.
@@ -89,10 +92,38 @@ impl Sessions {
             max: AtomicUsize::new(max),
             max_of_room: AtomicUsize::new(usize::MAX),
             counters: SessionCounters::default(),
+            is_confirming: false,
             is_closed: AtomicBool::new(false),
             is_clock_synced: AtomicBool::new(false),
             all: Mutex::default(),
         }
+    }
+
+    /// Has messages acknowledged only after they are [confirmed](Self::confirm).
+    #[must_use]
+    pub fn confirming(self) -> Self {
+        Self {
+            is_confirming: true,
+            ..self
+        }
+    }
+
+    /// Of a session, confirms all messages below `next`.
+    pub fn confirm(&self, device: &str, session: u64, next: u64) {
+        let found = self.all().find(device, session);
+        if let Some(session) = found {
+            session.confirm(|it| it.confirm(next));
+        }
+    }
+
+    /// Confirms all messages that were [recovered](Self::recover), of sessions that do not wait: `is_waiting` takes a device and a
+    /// session.
+    pub fn confirm_recovered(&self, is_waiting: impl Fn(&str, u64) -> bool) {
+        self.for_each(|session| {
+            if !is_waiting(session.device(), session.number()) {
+                session.confirm(Confirmation::confirm_recovered);
+            }
+        });
     }
 
     /// Changes the largest number of sessions.
@@ -122,7 +153,8 @@ impl Sessions {
                 next,
                 check,
             } = recovered;
-            let session = Arc::new(Session::recovered(device, session, next, check));
+            let session = Session::recovered(device, session, next, check);
+            let session = Arc::new(self.confirmed(session));
             all.insert(&session);
         }
     }
@@ -227,7 +259,7 @@ impl Sessions {
         };
         let device = hello.device.into();
         let session = Session::new(device, number, hello.first, hello.lost);
-        let session = Arc::new(session);
+        let session = Arc::new(self.confirmed(session));
         session.state().is_adopted = kind == HelloKind::Adopted;
         all.insert(&session);
         let resumed = self.resume(&mut all, conn, hello, &session);
@@ -238,6 +270,13 @@ impl Sessions {
             kind,
             resumed,
         })
+    }
+
+    fn confirmed(&self, session: Session) -> Session {
+        match self.is_confirming {
+            true => session.confirming(),
+            false => session,
+        }
     }
 
     fn resume(
@@ -251,7 +290,12 @@ impl Sessions {
             first, held, lost, ..
         } = *hello;
         let mut state = session.state();
-        let resumed = state.receiver.hello(conn, first, held, lost)?;
+        let mut resumed = state.receiver.hello(conn, first, held, lost)?;
+        if let Some(confirmation) = &mut state.confirmation {
+            // The device has forgotten those: a host has acknowledged them.
+            confirmation.confirm(first.saturating_sub(lost.into()));
+        }
+        resumed.acked = state.acknowledged();
         all.used += 1;
         state.used = all.used;
         state.newest = conn;
@@ -343,7 +387,9 @@ impl All {
             .iter()
             .filter_map(|session| {
                 let state = session.state();
-                let is_idle = state.receiver.is_forgettable() && state.gaps.is_empty();
+                let is_idle = state.receiver.is_forgettable()
+                    && state.gaps.is_empty()
+                    && state.acknowledged() == state.receiver.durable();
                 is_idle.then(|| (state.has_messages, state.used, Arc::clone(session)))
             })
             .collect();

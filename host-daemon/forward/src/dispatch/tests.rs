@@ -41,7 +41,7 @@ struct Recording {
 
 impl Recording {
     fn new(name: u64, len: usize, chance: &mut Chance) -> Self {
-        let channel = channel(None);
+        let channel = channel("device", None);
         let mut next: HashMap<(u64, u64), u64> = HashMap::new();
         let (mut number, mut before, mut time) = (1, 0, 1_000_000_000);
         let mut file = (number, FileNonce::new());
@@ -135,6 +135,7 @@ impl Recording {
         stream: &Arc<FakeStream>,
         mut chance: Chance,
         cursor: &mut Option<Cursor>,
+        confirm: Option<Arc<dyn Confirm>>,
     ) {
         let progress = Arc::<Progress>::default();
         loop {
@@ -161,6 +162,8 @@ impl Recording {
                         return;
                     }
                 }
+                // The dispatcher may have ended.
+                let _ = to.send(Input::CaughtUp).await;
             });
             let dispatcher = Dispatcher::new(
                 Arc::clone(stream),
@@ -168,7 +171,8 @@ impl Recording {
                 BODY_MAX,
                 Arc::clone(&progress),
                 (1, newest),
-            );
+            )
+            .confirming(confirm.clone());
             let limit = match chance.is(2) && stream.is_faulty() {
                 true => Duration::from_millis(chance.below(40_000)),
                 false => Duration::from_secs(100_000),
@@ -238,13 +242,13 @@ impl Recording {
 }
 
 /// A channel of a device, with a session or not.
-fn channel(session: Option<String>) -> Arc<Channel> {
+fn channel(device: &str, session: Option<String>) -> Arc<Channel> {
     Arc::new(Channel {
         kind: Kind::Messages,
         framing: "blocks".to_owned(),
         decode: "raw".to_owned(),
         session,
-        device: "device".into(),
+        device: device.into(),
     })
 }
 
@@ -254,7 +258,7 @@ fn run(seed: u64, faults: Faults) {
         let mut chance = Chance(seed);
         let recordings = [1, 2].map(|name| Recording::new(name, 40, &mut chance));
         let stream = Arc::new(FakeStream::new(seed, faults));
-        forward_both(seed, &recordings, &stream).await;
+        forward_both(seed, &recordings, &stream, [None, None]).await;
         eprintln!("seed {seed}");
         for recording in &recordings {
             recording.check(&stream);
@@ -263,7 +267,12 @@ fn run(seed: u64, faults: Faults) {
 }
 
 /// Forwards two recordings to a stream at once, until it has everything.
-async fn forward_both(seed: u64, recordings: &[Recording; 2], stream: &Arc<FakeStream>) {
+async fn forward_both(
+    seed: u64,
+    recordings: &[Recording; 2],
+    stream: &Arc<FakeStream>,
+    confirms: [Option<Arc<dyn Confirm>>; 2],
+) {
     let [one, other] = recordings;
     let mut cursors = [None, None];
     for round in 0..2 {
@@ -271,8 +280,8 @@ async fn forward_both(seed: u64, recordings: &[Recording; 2], stream: &Arc<FakeS
         let chances = [1, 2].map(|name| Chance(seed ^ name ^ (round << 32)));
         let [chance, other_chance] = chances;
         tokio::join!(
-            one.forward(stream, chance, cursor),
-            other.forward(stream, other_chance, other_cursor)
+            one.forward(stream, chance, cursor, confirms[0].clone()),
+            other.forward(stream, other_chance, other_cursor, confirms[1].clone())
         );
         // A daemon that has finished sends what the stream loses later at its next start.
         stream.keep();

@@ -201,7 +201,7 @@ impl EventWriter {
     ) -> Result<(), LogError> {
         let SessionGap { from, to, .. } = *gap;
         self.adopted(event, session)?;
-        let from = match session.write(from, to - from) {
+        let from = match session.write_gap(from, to - from) {
             Written::Write { skip } => from + skip,
             Written::Drop => return Ok(()),
         };

@@ -1,7 +1,8 @@
 //! Devices that move between two daemons in the middle of their sessions: each message that a daemon has recorded is in the stream
 //! once, although both have some of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Mutex;
 
 use super::*;
 
@@ -41,7 +42,8 @@ fn recordings(chance: &mut Chance) -> [Recording; 2] {
         };
         let begin = begin.max(state.ends[index]);
         let end = begin + chance.below(7);
-        let channel = channel(Some(state.session.clone()));
+        let subject: Arc<str> = format!("device.{device}").into();
+        let channel = channel(&subject, Some(state.session.clone()));
         for number in begin..end {
             if chance.is(20) {
                 files[index] = (files[index].0 + 1, FileNonce::new());
@@ -55,7 +57,7 @@ fn recordings(chance: &mut Chance) -> [Recording; 2] {
             recordings[index].messages.push(Recorded {
                 file: files[index],
                 before: counts[index] - 1,
-                subject: format!("device.{device}").into(),
+                subject: Arc::clone(&subject),
                 channel: Arc::clone(&channel),
                 connection: visit,
                 seq: number,
@@ -133,12 +135,90 @@ fn check(recordings: &[Recording; 2], stream: &FakeStream) {
     }
 }
 
+/// What was confirmed of a recording.
+struct Confirmed {
+    /// Devices, sessions and numbers of its messages.
+    messages: Vec<(String, String, u64)>,
+    /// The stream, if it keeps what it has acknowledged.
+    stream: Option<Arc<FakeStream>>,
+    next: Mutex<HashMap<(String, String), u64>>,
+}
+
+impl Confirmed {
+    /// Everything is confirmed at the end.
+    fn check(&self) {
+        let next = self.next.lock().expect("no panic");
+        for (device, session, number) in &self.messages {
+            let confirmed = next.get(&(device.clone(), session.clone()));
+            assert!(
+                Some(number) < confirmed,
+                "{device} {session} {number}: {confirmed:?}"
+            );
+        }
+    }
+
+    /// A session is confirmed up to a number: the stream has its messages.
+    fn confirm(&self, device: &str, session: &str, next: u64) {
+        let all = self.messages.iter();
+        let of = all.filter(|it| (&*it.0, &*it.1) == (device, session) && it.2 < next);
+        for (.., number) in of.filter(|_| self.stream.is_some()) {
+            let stored = self.stream.as_ref().expect("a stream").stored(device);
+            let is_stored = stored.iter().any(|it| {
+                let head = &it.head;
+                let is_whole = head
+                    .part
+                    .is_none_or(|(offset, len)| len == offset + it.body.len() as u64);
+                let numbers = head.first..head.first + head.count;
+                is_whole && head.session.as_deref() == Some(session) && numbers.contains(number)
+            });
+            assert!(
+                is_stored,
+                "{device} {session} {number} is not in the stream"
+            );
+        }
+        let key = (device.to_owned(), session.to_owned());
+        let mut all = self.next.lock().expect("no panic");
+        let confirmed = all.entry(key).or_default();
+        *confirmed = next.max(*confirmed);
+    }
+}
+
+impl Confirm for Confirmed {
+    fn stored(&self, device: &str, session: &str, next: u64) {
+        self.confirm(device, session, next);
+    }
+
+    fn caught_up(&self, waiting: &HashSet<(&str, &str)>) {
+        for (device, session, number) in &self.messages {
+            if !waiting.contains(&(&**device, &**session)) {
+                self.confirm(device, session, number + 1);
+            }
+        }
+    }
+}
+
 fn run_moved(seed: u64, faults: Faults) {
     runtime().block_on(async move {
         let recordings = recordings(&mut Chance(seed));
         let stream = Arc::new(FakeStream::new(seed, faults));
-        forward_both(seed, &recordings, &stream).await;
+        let confirmed = recordings.each_ref().map(|recording| {
+            let sessions = recording.messages.iter().map(|it| {
+                let session = it.channel.session.clone().expect("a session");
+                (it.subject.to_string(), session, it.seq)
+            });
+            Arc::new(Confirmed {
+                messages: sessions.collect(),
+                stream: (!faults.loses).then(|| Arc::clone(&stream)),
+                next: Mutex::default(),
+            })
+        });
+        let confirms = confirmed.each_ref();
+        let confirms = confirms.map(|it| Some(Arc::clone(it) as Arc<dyn Confirm>));
+        forward_both(seed, &recordings, &stream, confirms).await;
         eprintln!("seed {seed}");
+        for confirmed in confirmed {
+            confirmed.check();
+        }
         check(&recordings, &stream);
     });
 }
