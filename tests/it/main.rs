@@ -87,6 +87,7 @@ mod firmware {
 
 /// `--forward`: the recording in a stream of NATS JetStream, read by a client that nobody here wrote.
 mod forward {
+    mod fleet;
     mod outages;
     mod start;
     mod stream;

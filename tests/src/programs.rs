@@ -47,7 +47,7 @@ pub fn python(peer: &str, args: &[&str]) -> Command {
 }
 
 /// A third-party program: unpacked by `tests/peers/unpack`, or installed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
     root: &'static Path,

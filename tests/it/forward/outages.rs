@@ -11,7 +11,7 @@ use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{assert_same, forwarded, recorded, wait_until_forwarded};
+use super::stream::{assert_same, forwarded, recorded, rounds, wait_until_forwarded};
 
 /// Devices.
 const DEVICES: usize = 3;
@@ -63,12 +63,6 @@ fn outages_and_kills_lose_and_double_nothing() {
     let wanted = recorded(&record);
     assert_eq!(wanted.len(), DEVICES);
     assert_same(&forwarded(&nats.url(), "blocksd"), &wanted);
-}
-
-/// Number of outages: 200 in the long form.
-fn rounds() -> u64 {
-    let rounds = std::env::var("BLOCKSD_TEST_ROUNDS");
-    rounds.ok().and_then(|it| it.parse().ok()).unwrap_or(10)
 }
 
 fn serve(record: &Path, to: &str, url: &str) -> Server {

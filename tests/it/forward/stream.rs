@@ -84,6 +84,12 @@ pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
     messages
 }
 
+/// Number of outages of a test: 200 in the long form.
+pub(super) fn rounds() -> u64 {
+    let rounds = std::env::var("BLOCKSD_TEST_ROUNDS");
+    rounds.ok().and_then(|it| it.parse().ok()).unwrap_or(10)
+}
+
 /// Waits until everything that is recorded is in the stream.
 #[track_caller]
 pub(super) fn wait_until_forwarded(server: &Server, url: &str, record: &Path) {

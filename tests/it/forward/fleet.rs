@@ -1,0 +1,244 @@
+//! Several daemons after one balancer: devices with certificates move between them in the middle of their sessions. What is
+//! acknowledged is in the cluster, once.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use blocksd_tests::disk::Chance;
+use blocksd_tests::nats::NatsServer;
+use blocksd_tests::pki::Fleet;
+use blocksd_tests::process::{Ended, Process, Server};
+use blocksd_tests::programs::{Program, blocksd};
+use blocksd_tests::reserved_port::ReservedPort;
+use blocksd_tests::skip::skipped;
+use tempfile::TempDir;
+
+use super::stream::{forwarded, rounds, wait_until_forwarded};
+
+/// Devices.
+const DEVICES: usize = 4;
+
+#[test]
+fn sessions_that_move_between_two_daemons_are_in_the_cluster_once() {
+    run_fleet(
+        "sessions_that_move_between_two_daemons_are_in_the_cluster_once",
+        2,
+    );
+}
+
+#[test]
+fn sessions_that_move_between_three_daemons_are_in_the_cluster_once() {
+    run_fleet(
+        "sessions_that_move_between_three_daemons_are_in_the_cluster_once",
+        3,
+    );
+}
+
+fn run_fleet(name: &str, count: usize) {
+    let Some(haproxy) = Program::find(name, "haproxy") else {
+        return;
+    };
+    let mut nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().expect("a folder for temporary files");
+    let (fleet, url) = (Fleet::new(), nats.url());
+    let mut daemons: Vec<_> = (0..count)
+        .map(|index| Daemon::start(&fleet, folder.path().join(index.to_string()), &url))
+        .collect();
+    let balancer = Balancer::new(&haproxy, folder.path(), &daemons);
+    let mut balancing = balancer.start();
+    let stop = Arc::<AtomicBool>::default();
+    let devices: Vec<_> = (0..DEVICES)
+        .map(|index| send(&fleet, index, &balancer.port, &stop))
+        .collect();
+    let mut chance = Chance(rounds());
+    for _ in 0..rounds() {
+        thread::sleep(Duration::from_millis(chance.of(50..=600) as u64));
+        match chance.of(0..=4) {
+            0 => nats.restart(),
+            1 => {
+                nats.signal("STOP");
+                thread::sleep(Duration::from_millis(chance.of(0..=1500) as u64));
+                nats.signal("CONT");
+            }
+            2 => {
+                let index = chance.of(0..=daemons.len() - 1);
+                daemons[index].restart(&fleet, &url);
+            }
+            // Every connection is cut, and goes to another daemon.
+            _ => {
+                drop(balancing);
+                balancing = balancer.start();
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent: Vec<_> = devices
+        .into_iter()
+        .map(|it| it.join().expect("no panic"))
+        .collect();
+    for (ended, _) in &sent {
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    // Everything was acknowledged, so it is in the cluster now.
+    assert_once(&url, &sent);
+    for daemon in &daemons {
+        wait_until_forwarded(&daemon.server, &url, &daemon.record);
+    }
+    assert_once(&url, &sent);
+}
+
+/// Each message of each device is in the stream once, in order.
+#[track_caller]
+fn assert_once(url: &str, sent: &[(Ended, usize)]) {
+    let messages = forwarded(url, "blocksd");
+    for (index, (_, count)) in sent.iter().enumerate() {
+        let found = &messages[&device(index)];
+        let sessions: Vec<_> = found.iter().map(|(session, ..)| session).collect();
+        assert!(
+            sessions.windows(2).all(|pair| pair[0] == pair[1]),
+            "{sessions:?}"
+        );
+        let numbers: Vec<_> = found.iter().map(|(_, number, _)| *number).collect();
+        let wanted: Vec<_> = (0..*count as u64).collect();
+        assert_eq!(numbers, wanted, "{}", device(index));
+        for (number, (.., payload)) in found.iter().enumerate() {
+            assert_eq!(payload, line(index, number).trim_end().as_bytes());
+        }
+    }
+}
+
+fn device(index: usize) -> String {
+    format!("pump-{index}")
+}
+
+fn line(device: usize, number: usize) -> String {
+    format!("message {number} of device {device}\n")
+}
+
+/// Sends over a session from a thread until it is stopped. Returns how the program ended, and the number of messages.
+fn send(
+    fleet: &Fleet,
+    index: usize,
+    to: &ReservedPort,
+    stop: &Arc<AtomicBool>,
+) -> thread::JoinHandle<(Ended, usize)> {
+    let name = device(index);
+    fleet.device(&name);
+    let mut command = blocksd(&[
+        "send",
+        "--session",
+        "--device",
+        &name,
+        "--connect-timeout",
+        "60",
+    ]);
+    command.args(["--to", &to.address().to_string(), "--tls-name", "localhost"]);
+    for (option, file) in [
+        ("--tls-ca", "ca.pem".to_owned()),
+        ("--tls-cert", format!("{name}.pem")),
+        ("--tls-key", format!("{name}.key")),
+    ] {
+        command.arg(option).arg(fleet.path(&file));
+    }
+    let stop = Arc::clone(stop);
+    thread::spawn(move || {
+        let mut process = Process::start(command);
+        let mut count = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let lines: String = (count..count + 20)
+                .map(|number| line(index, number))
+                .collect();
+            process.write_part(lines.as_bytes());
+            count += 20;
+            thread::sleep(Duration::from_millis(20));
+        }
+        process.write(b"");
+        (process.end(), count)
+    })
+}
+
+/// A daemon that forwards, at a port of its own.
+struct Daemon {
+    port: ReservedPort,
+    record: PathBuf,
+    server: Server,
+}
+
+impl Daemon {
+    fn start(fleet: &Fleet, record: PathBuf, url: &str) -> Self {
+        let port = ReservedPort::take();
+        let server = Self::serve(fleet, &port, &record, url);
+        Self {
+            port,
+            record,
+            server,
+        }
+    }
+
+    /// Kills it, and starts it again.
+    fn restart(&mut self, fleet: &Fleet, url: &str) {
+        self.server.process.signal("KILL");
+        self.server = Self::serve(fleet, &self.port, &self.record, url);
+    }
+
+    fn serve(fleet: &Fleet, port: &ReservedPort, record: &Path, url: &str) -> Server {
+        let listen = fleet.listen(&port.address().to_string(), ",proxy-from=127.0.0.0/8");
+        let forward = format!("{url},durable=no,create=true,ack=forwarded");
+        Server::start(&[
+            "--listen",
+            &listen,
+            "--record",
+            record.to_str().expect("UTF-8"),
+            "--record-sync",
+            "20ms",
+            "--metrics",
+            "127.0.0.1:0",
+            "--forward",
+            &forward,
+        ])
+    }
+}
+
+/// haproxy, which passes connections on in turn, with the address of the device.
+struct Balancer {
+    program: Program,
+    file: PathBuf,
+    port: ReservedPort,
+}
+
+impl Balancer {
+    fn new(program: &Program, folder: &Path, daemons: &[Daemon]) -> Self {
+        let port = ReservedPort::take();
+        let mut config = format!(
+            "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 60s\n  timeout server 60s\n  retries 5\n  \
+             option redispatch 1\nfrontend devices\n  bind {}\n  default_backend daemons\nbackend daemons\n  balance roundrobin\n",
+            port.address()
+        );
+        for (index, daemon) in daemons.iter().enumerate() {
+            let address = daemon.port.address();
+            writeln!(config, "  server daemon{index} {address} send-proxy-v2").expect("a string");
+        }
+        let file = folder.join("haproxy.cfg");
+        fs::write(&file, config).expect("a file");
+        let program = program.clone();
+        Self {
+            program,
+            file,
+            port,
+        }
+    }
+
+    fn start(&self) -> Process {
+        let mut command = self.program.command(&["-db", "-f"]);
+        command.arg(&self.file);
+        Process::start(command)
+    }
+}
