@@ -29,7 +29,7 @@ async def main(url, stream):
     while left:
         message = await reader.next_msg(timeout=10)
         headers = message.headers or {}
-        is_part = headers.get("Blocksd-Kind") == "part"
+        is_part = "Blocksd-Part" in headers
         payloads = [message.data] if is_part else blocks(message.data)
         print(
             json.dumps(

@@ -230,9 +230,10 @@ impl Batch {
 
     /// What it holds.
     pub(crate) fn kind(&self) -> Kind {
-        match self.part {
-            Some(_) => Kind::Part,
-            None => self.channel.kind,
+        match (self.part, self.channel.kind) {
+            (Some(_), Kind::Messages) => Kind::Part,
+            // A part of a piece is told by its offset.
+            (_, kind) => kind,
         }
     }
 

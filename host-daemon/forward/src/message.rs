@@ -272,7 +272,7 @@ pub struct Forwarded<'a> {
 /// # Errors
 /// [`Malformed::Body`]; [`Malformed::Header`] if the number of messages is not that of the headers.
 pub fn messages<'a>(head: &Head, body: &'a [u8]) -> Result<Vec<Forwarded<'a>>, Malformed> {
-    if head.kind == Kind::Part {
+    if head.kind == Kind::Part || head.part.is_some() {
         let Head { first, time, .. } = *head;
         return Ok(vec![Forwarded {
             number: first,
