@@ -19,7 +19,7 @@ mod commands {
     mod nonblocking;
     mod parquet;
     mod read;
-    mod recipes;
+    pub(crate) mod recipes;
     mod replay;
     mod replay_peers;
     mod replay_round_trip;
@@ -89,6 +89,7 @@ mod firmware {
 mod forward {
     mod fleet;
     mod outages;
+    mod recipes;
     mod start;
     mod stream;
 }

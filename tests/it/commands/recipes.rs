@@ -36,7 +36,7 @@ fn start_kitchen(name: &str, programs: &[&str]) -> Option<Workplace> {
 
 /// Block `number` of the section with this heading, without `--follow`.
 #[track_caller]
-fn recipe(heading: &str, number: usize) -> String {
+pub(crate) fn recipe(heading: &str, number: usize) -> String {
     let blocks = code_blocks("docs/recipes.md");
     let mut section = blocks.into_iter().filter(|it| it.section == heading);
     let block = section.nth(number);
@@ -45,7 +45,12 @@ fn recipe(heading: &str, number: usize) -> String {
 }
 
 /// Python with a package; `None` if it is missing.
-fn python_with(kitchen: &Workplace, name: &str, package: &str, script: &str) -> Option<Ended> {
+pub(crate) fn python_with(
+    kitchen: &Workplace,
+    name: &str,
+    package: &str,
+    script: &str,
+) -> Option<Ended> {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python");
     if !packages.join(package).is_dir() {
         let reason = format_args!("Python's package {package} is missing; `tests/run` installs it");
