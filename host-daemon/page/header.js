@@ -4,9 +4,10 @@ import { clock, connection, get, onChange, pause, Poll, setPause } from "./api.j
 import { announce, el, setAttr, setText, show } from "./dom.js";
 import { bytes, duration, millis } from "./format.js";
 
-/** Fills the head. `onHelp()` is called by the button of the help. */
+/** Fills the head. `onHelp()` is called by the button of the help, `onDaemon(answer)` with each answer about the daemon. */
 export class Header {
-  constructor(onHelp) {
+  constructor(onHelp, onDaemon) {
+    this.onDaemon = onDaemon;
     this.host = el("span", { class: "host" });
     this.up = el("span", { class: "fact up" });
     this.recording = el("span", { class: "fact recording" });
@@ -43,6 +44,7 @@ export class Header {
     setText(this.up, `up ${duration((clock.now() - millis(answer.started)) / 1000)}`);
     setAttr(this.up, "title", `version ${answer.version}, started ${answer.started}`);
     this.#showRecording(answer.recording);
+    this.onDaemon(answer);
   }
 
   #showRecording(recording) {

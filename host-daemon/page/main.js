@@ -4,6 +4,7 @@ import { setToken } from "./api.js";
 import { el, show } from "./dom.js";
 import { DeviceView } from "./device.js";
 import { Overview } from "./devices.js";
+import { Forwards } from "./forwards.js";
 import { Header } from "./header.js";
 import { Help } from "./help.js";
 import { Login } from "./login.js";
@@ -12,6 +13,7 @@ import { deviceAddress, route, takeToken } from "./route.js";
 const main = document.querySelector("main");
 const frame = el("div", { class: "view" });
 const help = new Help();
+const forwards = new Forwards();
 let view = null;
 let shown = null;
 let list = "#/";
@@ -75,10 +77,11 @@ function key(event) {
 
 const login = new Login((asked) => {
   show(frame, !asked);
+  if (asked) forwards.update([]);
 });
-main.append(login.node, frame);
+main.append(login.node, forwards.node, frame);
 document.body.append(help.node);
-const header = new Header(() => help.show());
+const header = new Header(() => help.show(), (answer) => forwards.update(answer.forwards));
 open(true);
 window.addEventListener("hashchange", (event) => {
   if (shown === null) list = new URL(event.oldURL).hash || "#/";

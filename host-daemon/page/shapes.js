@@ -10,6 +10,9 @@ export const STATES = {
   live: "connected and sending",
 };
 
+/** The states of clusters, each with the state of devices that it looks like. */
+const LIKE = { up: "live", down: "faulty" };
+
 /** A state as a shape and a word: `{ node, update(state) }`. */
 export function stateMark() {
   const icon = svg("svg", { class: "shape", viewBox: "0 0 12 12", "aria-hidden": "true" });
@@ -21,8 +24,9 @@ export function stateMark() {
     update(state) {
       if (state === drawn) return;
       drawn = state;
-      node.className = `state state-${Object.hasOwn(STATES, state) ? state : "other"}`;
-      icon.replaceChildren(...shape(state));
+      const like = Object.hasOwn(LIKE, state) ? LIKE[state] : state;
+      node.className = `state state-${Object.hasOwn(STATES, like) ? like : "other"}`;
+      icon.replaceChildren(...shape(like));
       setText(word, state);
     },
   };

@@ -244,7 +244,8 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
             retention,
             sync_after: config.record_sync,
         });
-        View::new(Arc::clone(engine.handle().devices()), source)
+        let devices = Arc::clone(engine.handle().devices());
+        View::new(devices, source, Some(Arc::clone(&forwards) as _))
     });
     tls.commit(servers, engine.handle());
     http::open(config, view.as_ref(), &health, registry, &tls).await?;

@@ -12,6 +12,7 @@ mod entries;
 mod entry;
 mod fields;
 mod filter;
+mod forwards;
 mod history;
 mod newest;
 mod order;
@@ -34,6 +35,7 @@ use tokio::sync::{Semaphore, watch};
 pub use self::answers::{DevicesQuery, EntriesAnswer, EntriesQuery, EntryKind, PlotQuery};
 pub use self::disk::RecordingSource;
 pub use self::filter::{DeviceGlobs, EntryFilter};
+pub use self::forwards::{Cluster, ForwardSource};
 pub use self::order::DeviceOrder;
 pub use self::series::LONGEST_S;
 pub use self::sink::ViewSink;
@@ -43,6 +45,7 @@ pub use crate::api::level::LogLevel;
 use self::devices::{PastRange, WatchedDevices};
 use self::disk::DiskRates;
 use self::entries::Entries;
+use self::forwards::ForwardRates;
 use self::history::{History, Past, PastSink};
 use self::rates::Rates;
 use self::reading::Reading;
@@ -68,6 +71,7 @@ const READINGS_MAX: usize = 128;
 pub struct View {
     devices: Arc<DeviceRegistry>,
     recording: Option<RecordingSource>,
+    forwards: Option<Arc<dyn ForwardSource>>,
     started: SystemTime,
     clock: Instant,
     state: Mutex<ViewState>,
@@ -87,6 +91,7 @@ struct ViewState {
     events: Entries,
     rates: Rates,
     disk: DiskRates,
+    forwards: ForwardRates,
     watched: WatchedDevices,
     /// The device and the time of the newest fault of each kind.
     newest_faults: [Option<(Arc<str>, SystemTime)>; FaultKind::ALL.len()],
@@ -95,7 +100,11 @@ struct ViewState {
 impl View {
     /// A view of these devices. Its numbers increase over restarts of the daemon, as long as the clock does.
     #[must_use]
-    pub fn new(devices: Arc<DeviceRegistry>, recording: Option<RecordingSource>) -> Arc<Self> {
+    pub fn new(
+        devices: Arc<DeviceRegistry>,
+        recording: Option<RecordingSource>,
+        forwards: Option<Arc<dyn ForwardSource>>,
+    ) -> Arc<Self> {
         let started = SystemTime::now();
         // An integer that JavaScript holds exactly.
         let start = (nanoseconds(started) / 1000).max(1);
@@ -103,6 +112,7 @@ impl View {
         Arc::new(Self {
             devices,
             recording,
+            forwards,
             started,
             clock: Instant::now(),
             state: Mutex::new(ViewState {
@@ -111,6 +121,7 @@ impl View {
                 events: entries(EVENTS_LEN, EVENTS_BYTES),
                 rates: Rates::default(),
                 disk: DiskRates::default(),
+                forwards: ForwardRates::default(),
                 watched: WatchedDevices::default(),
                 newest_faults: Default::default(),
             }),
@@ -130,10 +141,14 @@ impl View {
     pub fn tick(&self) {
         let list = self.devices.list();
         let stats = self.recording.as_ref().map(|it| it.stats.read());
+        let stored = self.forwards.as_ref().map(|it| it.stored());
         let mut state = self.lock();
         state.rates.tick(&list);
         if let Some(stats) = stats {
             state.disk.tick(stats);
+        }
+        if let Some(stored) = stored {
+            state.forwards.tick(stored);
         }
         drop(state);
         self.take_undecoded();

@@ -92,6 +92,7 @@ mod forward {
     mod recipes;
     mod start;
     mod stream;
+    mod watching;
 }
 
 /// Payloads: their decoding, and the bounds on hostile ones.

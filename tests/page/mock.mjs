@@ -20,7 +20,7 @@ class Refused extends Error {
   }
 }
 
-/** Starts a mock; `options`: `devices`, `token`, `hostile`, `port`, `recording`, `delay_ms`. Returns its address and its switches. */
+/** Starts a mock; `options`: `devices`, `token`, `hostile`, `port`, `recording`, `forwards`, `delay_ms`. Returns its address and its switches. */
 export async function startMock(options = {}) {
   const mock = new Mock(options);
   await new Promise((resolve) => mock.server.listen(options.port ?? 0, "127.0.0.1", resolve));
@@ -29,8 +29,8 @@ export async function startMock(options = {}) {
 }
 
 class Mock {
-  constructor({ devices = 10, token = null, hostile = false, recording = true, delay_ms = 0 }) {
-    Object.assign(this, { token, hostile, recording, delay_ms, fleet: new Fleet(devices, hostile), down: false, refused: [], requests: 0, open: 0, openMax: 0 });
+  constructor({ devices = 10, token = null, hostile = false, recording = true, forwards = [], delay_ms = 0 }) {
+    Object.assign(this, { token, hostile, recording, forwards, delay_ms, fleet: new Fleet(devices, hostile), down: false, refused: [], requests: 0, open: 0, openMax: 0 });
     this.started_ms = this.fleet.start_ms;
     this.ring = [];
     this.nextId = this.started_ms * 1000;
@@ -211,7 +211,7 @@ class Mock {
   #daemon(url) {
     new Query(url, []);
     const recording = this.recording ? { directory: "/var/lib/blocksd", state: "ok", sync_ms: 0.8, free_bytes: 412e9, room_s: 31 * 86400 } : null;
-    return { time: rfc(Date.now()), version: "0.10.0", host: this.hostile ? "<i>host</i>" : "plant-7", started: rfc(this.started_ms), recording, view: { memory_bytes: 1e6, memory_max_bytes: 67e6, not_shown: this.notShown } };
+    return { time: rfc(Date.now()), version: "0.10.0", host: this.hostile ? "<i>host</i>" : "plant-7", started: rfc(this.started_ms), recording, forwards: this.forwards, view: { memory_bytes: 1e6, memory_max_bytes: 67e6, not_shown: this.notShown } };
   }
 
   #find(query) {

@@ -6,4 +6,5 @@ import "./one.mjs";
 import "./tail.mjs";
 import "./access.mjs";
 import "./safety.mjs";
+import "./forwards.mjs";
 import "./bounds.mjs";

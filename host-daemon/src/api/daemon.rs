@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::recorded::time::Time;
 
+/// The state of a cluster that takes messages.
+pub const UP: &str = "up";
+
 /// A daemon, its recording and its live view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DaemonReport {
@@ -17,6 +20,9 @@ pub struct DaemonReport {
     pub started: Time,
     /// Its recording, if it has one.
     pub recording: Option<RecordingReport>,
+    /// The clusters that the recording is forwarded to.
+    #[serde(default)]
+    pub forwards: Vec<ForwardReport>,
     /// Its live view.
     pub view: ViewReport,
 }
@@ -34,6 +40,33 @@ pub struct RecordingReport {
     pub free_bytes: Option<u64>,
     /// Seconds until these are used, at the rate of the last minutes.
     pub room_s: Option<u64>,
+}
+
+/// A cluster that the recording is forwarded to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForwardReport {
+    /// Its servers, separated by commas.
+    pub to: String,
+    /// The stream.
+    pub stream: String,
+    /// `up`, or `down` while the cluster takes nothing.
+    pub state: String,
+    /// Why it takes nothing.
+    pub problem: Option<String>,
+    /// Messages a second that it stores, over the last seconds.
+    pub messages_per_s: f64,
+    /// Bytes that wait.
+    pub backlog_bytes: u64,
+    /// Age of the oldest message that waits, in seconds.
+    pub backlog_s: Option<f64>,
+}
+
+impl ForwardReport {
+    /// Whether the cluster takes messages.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state == UP
+    }
 }
 
 /// The memory of the live view.

@@ -4,6 +4,7 @@ mod app;
 mod colours;
 mod device;
 mod device_page;
+mod forwards;
 mod help;
 mod input;
 mod layout;

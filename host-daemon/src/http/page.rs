@@ -37,6 +37,7 @@ files! {
     "dom.js": SCRIPT,
     "fields.js": SCRIPT,
     "format.js": SCRIPT,
+    "forwards.js": SCRIPT,
     "header.js": SCRIPT,
     "health.js": SCRIPT,
     "help.js": SCRIPT,

@@ -418,7 +418,7 @@ mod tests {
             .await
             .expect("a port");
         let address = server.address().expect("an address");
-        let view = View::new(DeviceRegistry::new(10), None);
+        let view = View::new(DeviceRegistry::new(10), None, None);
         tokio::spawn(server.run(Site {
             registry: Registry::default(),
             health: Arc::new(Health::new(CancellationToken::new(), || None)),

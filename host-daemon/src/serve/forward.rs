@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use crate::config::{ForwardConfig, ForwardKeep, ForwardLogin};
 use crate::error::{CommandError, ForwardError};
 use crate::recorded::time::nanoseconds;
+use crate::view::{Cluster, ForwardSource};
 
 /// Pause between two attempts to begin.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -38,13 +39,14 @@ pub(crate) struct Forwards {
 /// One of them.
 struct Running {
     to: String,
+    stream: String,
     state: Arc<ForwardState>,
     forwarder: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>,
     task: JoinHandle<()>,
 }
 
 /// What is known of one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ForwardState {
     progress: Arc<Progress>,
     /// Why it has not begun.
@@ -84,10 +86,12 @@ impl Forwards {
         let options = options(config).map_err(&refused)?;
         let nats = Nats::connect(&options, &wish.stream).await;
         let nats = nats.map_err(|error| refused(ForwardError::Client(error)))?;
+        let mut refusal = None;
         let checked = match nats.check(&wish).await {
             Ok(body_max) => Some(body_max),
             Err(error @ CheckError::NoAnswer(_)) => {
                 warn!("forward to {to}: {error}; trying again");
+                refusal = Some(error.to_string());
                 None
             }
             Err(error) => return Err(refused(ForwardError::Stream(error))),
@@ -95,8 +99,9 @@ impl Forwards {
         let instance = instance_of(&recorded.folder);
         let instance = instance.map_err(|error| refused(ForwardError::Instance(error)))?;
         let state = Arc::new(ForwardState {
+            progress: Arc::default(),
+            refusal: Mutex::new(refusal),
             folder: recorded.folder.clone(),
-            ..ForwardState::default()
         });
         let mut forwarding = Forwarding {
             folder: recorded.folder.clone(),
@@ -114,6 +119,7 @@ impl Forwards {
         });
         let (running, shown) = (Arc::clone(&forwarder), Arc::clone(&state));
         let (name, mut checked) = (to.clone(), checked);
+        let stream = wish.stream.clone();
         let task = tokio::spawn(async move {
             let body_max = loop {
                 match checked.take() {
@@ -142,6 +148,7 @@ impl Forwards {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Running {
             to,
+            stream,
             state,
             forwarder,
             task,
@@ -178,6 +185,33 @@ impl Forwards {
             Some(format!("forward to {}: {problem}", it.to))
         });
         problems.collect()
+    }
+}
+
+impl fmt::Debug for Forwards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwards").finish_non_exhaustive()
+    }
+}
+
+impl ForwardSource for Forwards {
+    fn stored(&self) -> Vec<u64> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = all.iter().map(|it| it.state.progress.read().messages);
+        stored.collect()
+    }
+
+    fn clusters(&self) -> Vec<Cluster> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = nanoseconds(SystemTime::now());
+        let clusters = all.iter().map(|it| Cluster {
+            to: it.to.clone(),
+            stream: it.stream.clone(),
+            problem: it.state.problem(),
+            backlog_bytes: it.state.backlog_bytes(),
+            backlog: age(&it.state.progress.read(), now),
+        });
+        clusters.collect()
     }
 }
 
@@ -294,14 +328,8 @@ impl Keep {
 }
 
 /// The metrics of all clusters.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct ForwardCollector(pub(crate) Arc<Forwards>);
-
-impl fmt::Debug for ForwardCollector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForwardCollector").finish_non_exhaustive()
-    }
-}
 
 impl Collector for ForwardCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -352,11 +380,8 @@ impl Collector for ForwardCollector {
             "Age of the oldest message that is read and not stored",
             "to",
             read.iter().map(|(to, it, _)| {
-                let age = match it.oldest_ns {
-                    0 => 0,
-                    oldest => now.saturating_sub(oldest),
-                };
-                (*to, Duration::from_nanos(age).as_secs_f64())
+                let age = age(it, now).unwrap_or_default();
+                (*to, age.as_secs_f64())
             }),
         )?;
         page.gauges(
@@ -373,6 +398,14 @@ impl Collector for ForwardCollector {
             read.iter()
                 .map(|(to, _, state)| (*to, u64::from(state.problem().is_none()))),
         )
+    }
+}
+
+/// Age of the oldest message that is read and not stored, at a time in nanoseconds since 1970; `None` before the first is read.
+fn age(progress: &ProgressSnapshot, now: u64) -> Option<Duration> {
+    match progress.oldest_ns {
+        0 => progress.place.map(|_| Duration::ZERO),
+        oldest => Some(Duration::from_nanos(now.saturating_sub(oldest))),
     }
 }
 

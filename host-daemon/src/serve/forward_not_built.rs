@@ -12,6 +12,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use crate::config::ForwardConfig;
 use crate::error::CommandError;
+use crate::view::{Cluster, ForwardSource};
 
 /// No clusters.
 #[derive(Debug, Default)]
@@ -58,6 +59,16 @@ impl UnbuiltForwards {
     pub(crate) async fn finish(&self, _: Duration) {}
 
     pub(crate) const fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl ForwardSource for UnbuiltForwards {
+    fn stored(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn clusters(&self) -> Vec<Cluster> {
         Vec::new()
     }
 }

@@ -400,6 +400,8 @@ impl View {
     pub fn daemon(&self) -> DaemonReport {
         let not_shown = self.devices.matching(|_| true);
         let not_shown = not_shown.iter().map(|device| device.not_shown()).sum();
+        // It reads a directory.
+        let clusters = self.forwards.as_ref().map(|it| it.clusters());
         let state = self.lock();
         let kept = state.messages.cost() + state.faults.cost() + state.events.cost();
         let most = MESSAGES_BYTES + 2 * EVENTS_BYTES + WatchedDevices::COST_MAX;
@@ -410,6 +412,7 @@ impl View {
             host: host.nodename().to_string_lossy().into_owned(),
             started: Time(self.started),
             recording: self.recording.as_ref().map(|it| state.disk.report(it)),
+            forwards: state.forwards.report(clusters.unwrap_or_default()),
             view: ViewReport {
                 memory_bytes: (kept + state.watched.cost()) as u64,
                 memory_max_bytes: most as u64,

@@ -80,10 +80,6 @@ impl Rates {
         if is_first {
             return;
         }
-        let mix = |former: &mut Option<f64>, now: u64| {
-            let now = now as f64;
-            *former = Some(former.map_or(now, |former| former * (1.0 - NEWEST) + now * NEWEST));
-        };
         mix(&mut self.messages_per_s, messages);
         mix(&mut self.bytes_per_s, bytes);
         self.pending.0 += messages;
@@ -114,14 +110,24 @@ impl Rates {
 
     /// Messages and bytes a second, of all devices.
     pub(super) fn now(&self) -> (f64, f64) {
-        let of = |rate: Option<f64>| (rate.unwrap_or_default() * 10.0).round() / 10.0;
-        (of(self.messages_per_s), of(self.bytes_per_s))
+        (tenths(self.messages_per_s), tenths(self.bytes_per_s))
     }
 
     /// Messages a second in the last ten minutes, the oldest first.
     pub(super) fn history(&self) -> Vec<f64> {
         self.history.iter().copied().collect()
     }
+}
+
+/// Adds the count of the last second to a rate.
+pub(super) fn mix(former: &mut Option<f64>, now: u64) {
+    let now = now as f64;
+    *former = Some(former.map_or(now, |former| former * (1.0 - NEWEST) + now * NEWEST));
+}
+
+/// A rate as it is shown.
+pub(super) fn tenths(rate: Option<f64>) -> f64 {
+    (rate.unwrap_or_default() * 10.0).round() / 10.0
 }
 
 #[cfg(test)]

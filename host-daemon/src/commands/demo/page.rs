@@ -44,7 +44,7 @@ impl DemoPage {
         let stats = Arc::clone(&recording.stats);
         let health = Arc::new(Health::new(stop, move || stats.refusal()));
         health.enter(Phase::Ready);
-        let view = View::new(Arc::clone(&devices), Some(recording));
+        let view = View::new(Arc::clone(&devices), Some(recording), None);
         let registry = metrics::registry([
             Box::new(EngineCollector::new(handle, SINKS)) as Box<dyn Collector>,
             Box::new(DeviceCollector::new(devices, 0)),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::daemon::DaemonReport;
+use crate::api::daemon::{DaemonReport, ForwardReport};
 use crate::api::devices::{DeviceReport, DevicesReport};
 use crate::api::tail::Tail;
 use crate::commands::entry_text::EntryText;
@@ -139,7 +139,7 @@ impl App {
 
     /// What the page shows.
     pub(super) fn wanted(&self) -> Wanted {
-        let sizes = list_sizes(self.size);
+        let sizes = list_sizes(self.size, self.forwards().len());
         let feed = |kind, device, limit| FeedRequest {
             kind,
             device,
@@ -210,9 +210,14 @@ impl App {
         }
     }
 
+    /// The clusters that the recording is forwarded to.
+    pub(super) fn forwards(&self) -> &[ForwardReport] {
+        self.daemon.as_ref().map_or(&[], |it| &it.forwards)
+    }
+
     /// The visible devices, each with the number of its row.
     pub(super) fn visible(&self) -> impl Iterator<Item = (usize, &DeviceReport)> {
-        let rows = list_sizes(self.size).rows;
+        let rows = list_sizes(self.size, self.forwards().len()).rows;
         let (first, devices) = match &self.devices {
             Some((first, report)) => (*first, &*report.devices),
             None => (0, &[][..]),
@@ -242,7 +247,7 @@ impl App {
     }
 
     fn press_on_devices(&mut self, key: Key) {
-        let rows = list_sizes(self.size).rows;
+        let rows = list_sizes(self.size, self.forwards().len()).rows;
         let last = self.matched().saturating_sub(1);
         let selected = match key {
             Key::Char('/') => {
@@ -316,6 +321,7 @@ impl App {
         }
         if round.daemon.is_some() {
             self.daemon = round.daemon;
+            self.keep_selected_visible();
         }
         for (request, tail) in &round.feeds {
             let lines = self.lines(request, tail);
@@ -384,7 +390,7 @@ impl App {
     }
 
     fn keep_selected_visible(&mut self) {
-        let rows = list_sizes(self.size).rows;
+        let rows = list_sizes(self.size, self.forwards().len()).rows;
         // A very small terminal has no rows.
         let least = (self.selected + 1).saturating_sub(rows.max(1));
         self.offset = self.offset.clamp(least, self.selected);

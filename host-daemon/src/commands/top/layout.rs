@@ -13,6 +13,7 @@ pub(super) struct Size {
 #[derive(Debug)]
 pub(super) struct ListLayout {
     pub(super) header: Rect,
+    pub(super) forwards: Rect,
     pub(super) rate: Rect,
     pub(super) table: Rect,
     pub(super) faults: Rect,
@@ -42,10 +43,10 @@ const WIDE: u16 = 110;
 /// Width of the fields beside plots.
 const FIELDS: u16 = 50;
 
-/// What fits on the first screen.
-pub(super) fn list_sizes(size: Size) -> ListSizes {
+/// What fits on the first screen, with lines for this number of clusters.
+pub(super) fn list_sizes(size: Size, clusters: usize) -> ListSizes {
     let area = Rect::new(0, 0, size.width, size.height);
-    let layout = ListLayout::of(area);
+    let layout = ListLayout::of(area, clusters);
     // Each has a line with names.
     let lines = |area: Rect| usize::from(area.height.saturating_sub(1));
     ListSizes {
@@ -55,24 +56,29 @@ pub(super) fn list_sizes(size: Size) -> ListSizes {
 }
 
 impl ListLayout {
-    pub(super) fn of(area: Rect) -> Self {
-        let (rate, faults, messages) = match area.height {
-            0..10 => (0, 0, 0),
-            10..20 => (1, 1, 4),
-            20..36 => (2, 3, 7),
-            _ => (3, 5, 12),
+    pub(super) fn of(area: Rect, clusters: usize) -> Self {
+        let (most, rate, faults, messages) = match area.height {
+            0..10 => (1, 0, 0, 0),
+            10..20 => (1, 1, 1, 4),
+            20..36 => (2, 2, 3, 7),
+            _ => (4, 3, 5, 12),
         };
+        // At most four.
+        let forwards = clusters.min(most) as u16;
         let parts = [
             Constraint::Length(2),
+            Constraint::Length(forwards),
             Constraint::Length(rate),
             Constraint::Min(0),
             Constraint::Length(faults),
             Constraint::Length(messages),
             Constraint::Length(1),
         ];
-        let [header, rate, table, faults, messages, _footer] = Layout::vertical(parts).areas(area);
+        let [header, forwards, rate, table, faults, messages, _footer] =
+            Layout::vertical(parts).areas(area);
         Self {
             header,
+            forwards,
             rate,
             table,
             faults,
@@ -125,16 +131,21 @@ mod tests {
     #[test]
     fn there_are_rows_in_a_small_terminal() {
         let sizes = |width, height| {
-            let sizes = list_sizes(Size { width, height });
+            let sizes = list_sizes(Size { width, height }, 0);
             (sizes.rows, sizes.messages)
         };
         assert_eq!(sizes(60, 16), (6, 3));
         assert_eq!(sizes(80, 24), (8, 6));
         assert_eq!(sizes(200, 60), (36, 11));
+        // Each cluster has a line of the table's.
+        let rows = |clusters| {
+            [16, 24, 60].map(|height| list_sizes(Size { width: 80, height }, clusters).rows)
+        };
+        assert_eq!((rows(1), rows(9)), ([5, 7, 35], [5, 6, 32]));
         // Nothing overflows.
         for height in 0..30 {
             for width in (0..100).step_by(9) {
-                list_sizes(Size { width, height });
+                list_sizes(Size { width, height }, height.into());
                 DeviceLayout::of(Rect::new(0, 0, width, height));
             }
         }

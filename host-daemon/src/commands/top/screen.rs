@@ -13,7 +13,7 @@ use crate::api::devices::DevicesReport;
 use crate::commands::top::app::{App, Page};
 use crate::commands::top::layout::ListLayout;
 use crate::commands::top::words::{age, count, cut, left, rate, right, shares, short, size, width};
-use crate::commands::top::{device, help, table};
+use crate::commands::top::{device, forwards, help, table};
 use crate::escape::printable;
 
 /// States in the order of the header.
@@ -133,8 +133,9 @@ pub(super) fn status(app: &App, figures: &str, theme: Theme, area: Rect, buffer:
 }
 
 fn list(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
-    let layout = ListLayout::of(area);
+    let layout = ListLayout::of(area, app.forwards().len());
     header(app, theme, layout.header, buffer);
+    forwards::draw(app.forwards(), theme, layout.forwards, buffer);
     let now = app
         .devices
         .as_ref()
@@ -294,15 +295,17 @@ fn fault_kinds(
 
 /// Faults by kind, and the newest ones.
 fn faults(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
-    let layout = ListLayout::of(area);
+    let layout = ListLayout::of(area, app.forwards().len());
     header(app, theme, layout.header, buffer);
-    let below = usize::from(layout.header.height);
+    forwards::draw(app.forwards(), theme, layout.forwards, buffer);
+    let header = layout.header.height + layout.forwards.height;
+    let below = usize::from(header);
     let mut kinds = 0;
     if let Some((_, report)) = &app.devices {
         kinds = report.faults.len().clamp(1, 6) + 1;
         let rows = Rect {
-            y: area.y + layout.header.height,
-            height: (kinds as u16).min(area.height.saturating_sub(layout.header.height + 1)),
+            y: area.y + header,
+            height: (kinds as u16).min(area.height.saturating_sub(header + 1)),
             ..area
         };
         fault_kinds(report, report.time.0, theme, rows, buffer);

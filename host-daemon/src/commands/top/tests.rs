@@ -114,6 +114,39 @@ fn a_small_terminal_has_everything_that_matters() {
 }
 
 #[test]
+fn each_cluster_has_a_line_and_those_that_are_down_are_first() {
+    for (name, width, height, are_up) in [
+        ("forward", 80, 24, &[true][..]),
+        ("forward-down", 80, 24, &[true, false]),
+        ("forward-more", 60, 16, &[true, false, true]),
+    ] {
+        let mut screen = Screen::new(1000, width, height);
+        let rows = screen.app.visible().count();
+        screen.press("G");
+        let mut daemon = screen.app.daemon.clone().unwrap();
+        daemon.forwards = answers::forwards(are_up);
+        screen.app.receive(Ok(Round {
+            daemon: Some(daemon),
+            ..Round::default()
+        }));
+        // The last line stays in sight.
+        let lines = are_up.len().min(if height < 20 { 1 } else { 2 });
+        let chosen = screen.app.visible().last().map(|(row, _)| row);
+        assert_eq!(
+            (screen.app.visible().count(), chosen),
+            (rows - lines, Some(999))
+        );
+        screen.assert_is(name);
+        screen.press_only('f');
+        assert!(
+            screen.text().contains("forward DOWN ") || are_up == [true],
+            "{}",
+            screen.text()
+        );
+    }
+}
+
+#[test]
 fn an_only_device_is_shown_at_once() {
     let mut screen = Screen::new(1, 80, 24);
     screen.assert_is("device");

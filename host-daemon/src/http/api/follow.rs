@@ -128,7 +128,7 @@ mod tests {
     use crate::view::EntryFilter;
 
     fn followed(kind: EntryKind) -> Followed {
-        let view = View::new(DeviceRegistry::new(10), None);
+        let view = View::new(DeviceRegistry::new(10), None, None);
         let query = EntriesQuery {
             kind,
             filter: EntryFilter::default(),

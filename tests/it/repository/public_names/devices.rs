@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use blocksd::api::daemon::{DaemonReport, RecordingReport, ViewReport};
+use blocksd::api::daemon::{DaemonReport, ForwardReport, RecordingReport, ViewReport};
 use blocksd::api::device::{DeviceView, FieldView, SessionView};
 use blocksd::api::devices::{DeviceReport, DevicesReport, FaultSummary, LatestMessage};
 use blocksd::api::plot::{Plot, PlotSeries};
@@ -108,6 +108,15 @@ fn api(time: Time, names: &mut Names) {
             free_bytes: None,
             room_s: None,
         }),
+        forwards: vec![ForwardReport {
+            to: text(),
+            stream: text(),
+            state: text(),
+            problem: None,
+            messages_per_s: 0.0,
+            backlog_bytes: 0,
+            backlog_s: None,
+        }],
         view: ViewReport {
             memory_bytes: 0,
             memory_max_bytes: 0,

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::api::daemon::ForwardReport;
 use crate::api::from_json;
 use crate::api::tail::Tail;
 use crate::commands::top::poll::{FeedKind, PageSubject, Round, Wanted};
@@ -97,6 +98,10 @@ pub(super) fn hostile(wanted: &Wanted, evil: &str) -> Round {
             daemon[part] = json!(evil);
         }
         daemon["recording"]["state"] = json!(evil);
+        daemon["forwards"] = json!([{
+            "to": evil, "stream": evil, "state": evil, "problem": evil, "messages_per_s": 0.0, "backlog_bytes": 1,
+            "backlog_s": 1e300,
+        }]);
         hostile.daemon = Some(read(daemon));
     }
     if let Some((name, _)) = round.device {
@@ -115,6 +120,23 @@ pub(super) fn hostile(wanted: &Wanted, evil: &str) -> Round {
         hostile.plot = Some((name, read(plot)));
     }
     hostile
+}
+
+/// Clusters that the recording is forwarded to, each of them up or down.
+pub(super) fn forwards(are_up: &[bool]) -> Vec<ForwardReport> {
+    let all = are_up.iter().zip(1..).map(|(is_up, number)| {
+        let (state, problem) = match is_up {
+            true => ("up", None),
+            false => ("down", Some("there was no answer in time")),
+        };
+        let (bytes, age_s) = if *is_up { (0, 0.0) } else { (3_456_789, 754.2) };
+        let to = format!("nats://n{number}.plant:4222,nats://n{number}.field:4222");
+        read(json!({
+            "to": to, "stream": "blocksd", "state": state, "problem": problem,
+            "messages_per_s": if *is_up { 8214.2 } else { 0.0 }, "backlog_bytes": bytes, "backlog_s": age_s,
+        }))
+    });
+    all.collect()
 }
 
 /// The same text of each of these devices.

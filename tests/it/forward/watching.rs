@@ -1,0 +1,151 @@
+//! The API and `top` of a daemon that forwards, while its cluster is up, down, and up again.
+
+use std::fs;
+
+use blocksd_tests::nats::NatsServer;
+use blocksd_tests::process::{Server, blocksd, run, wait_until};
+use blocksd_tests::scrape::{api, http_addr};
+use blocksd_tests::skip::skipped;
+use blocksd_tests::tmux::Tmux;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+#[test]
+fn the_api_shows_each_cluster_and_no_secret() {
+    let name = "the_api_shows_each_cluster_and_no_secret";
+    let mut nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    // The server asks for none, and ignores it.
+    let token = folder.path().join("token");
+    fs::write(&token, "open-sesame\n").unwrap();
+    let server = serve(
+        &folder,
+        &format!("{},token={}", nats.url(), token.display()),
+    );
+    send(&server, 3);
+    let shown = wait(&server, |it| {
+        it["backlog_bytes"] == 0 && it["backlog_s"] == 0.0
+    });
+    let mut wanted = json!({
+        "to": nats.url(), "stream": "blocksd", "state": "up", "problem": null, "backlog_bytes": 0, "backlog_s": 0.0,
+    });
+    wanted["messages_per_s"] = shown["messages_per_s"].clone();
+    assert_eq!(shown, wanted);
+    wait(&server, |it| {
+        send(&server, 1);
+        0.0 < it["messages_per_s"].as_f64().unwrap()
+    });
+
+    nats.signal("KILL");
+    send(&server, 5);
+    let down = wait(&server, |it| it["state"] == "down");
+    assert_ne!(down["problem"].as_str().unwrap_or_default(), "", "{down}");
+    let waits = |it: &Value| 0 < it["backlog_bytes"].as_u64().unwrap();
+    let down = wait(&server, |it| {
+        waits(it) && 1.0 < it["backlog_s"].as_f64().unwrap()
+    });
+    assert_eq!(down["state"], "down");
+    let text = api(http_addr(&server), "daemon").to_string();
+    assert!(!text.contains("sesame"), "{text}");
+    assert!(!text.contains(token.to_str().unwrap()), "{text}");
+
+    nats.restart();
+    wait(&server, |it| {
+        it["state"] == "up" && it["backlog_bytes"] == 0
+    });
+    server.stop();
+}
+
+#[test]
+fn a_daemon_that_forwards_nothing_shows_nothing() {
+    let server = Server::start(&["--http", "127.0.0.1:0"]);
+    let daemon = api(http_addr(&server), "daemon");
+    assert_eq!(daemon["forwards"], json!([]));
+    server.stop();
+}
+
+#[test]
+fn a_cluster_that_was_never_reached_is_down_and_its_backlog_has_no_age() {
+    let name = "a_cluster_that_was_never_reached_is_down_and_its_backlog_has_no_age";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    nats.signal("KILL");
+    let folder = TempDir::new().unwrap();
+    let server = serve(&folder, &nats.url());
+    send(&server, 1);
+    let shown = wait(&server, |it| {
+        it["state"] == "down" && it["backlog_bytes"] != 0
+    });
+    assert_eq!(shown["backlog_s"], Value::Null);
+    server.stop();
+}
+
+#[test]
+fn top_has_a_line_for_each_cluster() {
+    let name = "top_has_a_line_for_each_cluster";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let server = serve(&folder, &nats.url());
+    // Of an only device, `top` would show its fields.
+    send(&server, 1);
+    let sent = run(&["send", "--to", &server.addr().to_string()], b"plain\n");
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    let program = blocksd(&[]);
+    let program = program.get_program().to_str().unwrap().to_owned();
+    let line = format!("{program} top --url http://{}", http_addr(&server));
+    let Some(tmux) = Tmux::start(name, (100, 24), &line) else {
+        return;
+    };
+    let host = nats.url().replace("nats://", "");
+    tmux.wait_for("forward up");
+    tmux.wait_for(&format!("no backlog  {host} stream=blocksd"));
+    nats.signal("KILL");
+    send(&server, 2);
+    tmux.wait_for("forward DOWN  backlog ");
+    tmux.wait_for(&format!("  {host}: "));
+    server.stop();
+}
+
+/// A daemon with a page, that forwards to this address.
+fn serve(folder: &TempDir, to: &str) -> Server {
+    let record = folder.path().join("kept");
+    let forward = format!("{to},durable=no,create=true");
+    Server::start(&[
+        "--record",
+        record.to_str().unwrap(),
+        "--http",
+        "127.0.0.1:0",
+        "--forward",
+        &forward,
+    ])
+}
+
+/// Sends some messages of a device.
+fn send(server: &Server, count: usize) {
+    let to = server.addr().to_string();
+    let device = ["send", "--to", &to, "--session", "--device", "imu"];
+    let sent = run(&device, "{\"temp\":1}\n".repeat(count).as_bytes());
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+}
+
+/// Waits until the only cluster of the daemon is so. Returns what is shown then.
+#[track_caller]
+fn wait(server: &Server, mut is_so: impl FnMut(&Value) -> bool) -> Value {
+    let mut shown = Value::Null;
+    wait_until("the cluster is so", || {
+        let daemon = api(http_addr(server), "daemon");
+        let clusters = daemon["forwards"].as_array().expect("a list");
+        assert_eq!(clusters.len(), 1, "{daemon}");
+        shown = clusters[0].clone();
+        is_so(&shown)
+    });
+    shown
+}
