@@ -125,7 +125,7 @@ pub struct Metric {
     pub kind: String,
     /// Its label, if it has one.
     pub label: Option<String>,
-    /// All values of the label, without those that change with each version or device.
+    /// All values of the label, without those that change with each version, device or cluster.
     pub values: BTreeSet<String>,
 }
 
@@ -169,7 +169,7 @@ pub fn metrics(page: &str) -> BTreeSet<Metric> {
             continue;
         };
         metric.label = Some(label.to_owned());
-        if label != "version" && label != "device" {
+        if !["version", "device", "to"].contains(&label) {
             metric.values.insert(value.trim_matches('"').to_owned());
         }
     }

@@ -4,7 +4,8 @@ use std::fs;
 
 use blocksd_tests::nats::NatsServer;
 use blocksd_tests::process::{Server, blocksd, run, wait_until};
-use blocksd_tests::scrape::{api, http_addr};
+use blocksd_tests::reserved_port::ReservedPort;
+use blocksd_tests::scrape::{self, api, http_addr};
 use blocksd_tests::skip::skipped;
 use blocksd_tests::tmux::Tmux;
 use serde_json::{Value, json};
@@ -82,6 +83,43 @@ fn a_cluster_that_was_never_reached_is_down_and_its_backlog_has_no_age() {
         it["state"] == "down" && it["backlog_bytes"] != 0
     });
     assert_eq!(shown["backlog_s"], Value::Null);
+    server.stop();
+}
+
+#[test]
+fn files_that_are_not_forwarded_exceed_the_limit_of_the_recording() {
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("kept");
+    let cluster = ReservedPort::take();
+    let server = Server::start(&[
+        "--record",
+        record.to_str().unwrap(),
+        "--record-max-bytes",
+        "16MiB",
+        "--record-compression",
+        "none",
+        "--output",
+        "none",
+        "--metrics",
+        "127.0.0.1:0",
+        "--forward",
+        &format!("nats://{},durable=no", cluster.address()),
+    ]);
+    let over = "blocksd_record_over_limit_bytes";
+    assert_eq!(scrape::sample(&server, over), 0.0);
+    let lines = format!("{}\n", "x".repeat(1_000_000)).repeat(20);
+    let sent = run(
+        &["send", "--to", &server.addr().to_string()],
+        lines.as_bytes(),
+    );
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    scrape::wait_for(&server, over, |bytes| 0.0 < bytes);
+    let limit = scrape::sample(&server, "blocksd_record_limit_bytes");
+    scrape::wait_for(&server, "blocksd_record_bytes_on_disk", |bytes| {
+        limit < bytes
+    });
+    let up = format!("blocksd_forward_up{{to=\"nats://{}\"}}", cluster.address());
+    assert_eq!(scrape::sample(&server, &up), 0.0);
     server.stop();
 }
 

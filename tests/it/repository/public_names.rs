@@ -22,6 +22,7 @@ use blocksd_tests::elf::{BUILD, elf};
 use blocksd_tests::golden::ACCEPT;
 use blocksd_tests::process::{Process, Server, connect, run};
 use blocksd_tests::recorded::sealed;
+use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::scrape;
 use blocksd_tests::subcommands::subcommands;
 use clap::CommandFactory;
@@ -281,11 +282,10 @@ fn live_daemon(names: &mut Names) {
     drop(device);
     server.wait_for("close", devices.len() + 1);
     let page = scrape::get(scrape::addr(&server), "/metrics").body;
-    names.extend(
-        scrape::metrics(&page)
-            .iter()
-            .map(|metric| format!("metric {metric}")),
-    );
+    for page in [page, page_of_forwarding()] {
+        let metrics = scrape::metrics(&page);
+        names.extend(metrics.iter().map(|metric| format!("metric {metric}")));
+    }
     let (ended, events) = server.stop();
     event_keys(&events, names);
     for fault in FaultKind::ALL {
@@ -299,6 +299,23 @@ fn live_daemon(names: &mut Names) {
             .lines()
             .map(|line| format!("output line {}", general(line))),
     );
+}
+
+/// The metrics of a daemon that forwards, to a cluster that it never reaches.
+fn page_of_forwarding() -> String {
+    let folder = TempDir::new().unwrap();
+    let cluster = ReservedPort::take();
+    let server = Server::start(&[
+        "--record",
+        folder.path().to_str().unwrap(),
+        "--metrics",
+        "127.0.0.1:0",
+        "--forward",
+        &format!("nats://{},durable=no", cluster.address()),
+    ]);
+    let page = scrape::get(scrape::addr(&server), "/metrics").body;
+    server.stop();
+    page
 }
 
 /// A line with placeholders for addresses, framings and numbers.

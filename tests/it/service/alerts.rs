@@ -5,11 +5,15 @@ use std::path::Path;
 
 use blocksd_tests::process::{Ended, Process, Server};
 use blocksd_tests::programs::Program;
+use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::scrape;
 use tempfile::TempDir;
 
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/alerts.yml");
-const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/alerts.test.yml");
+const TESTS: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/peers/alerts.test.yml"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/peers/alerts-days.test.yml"),
+];
 
 /// Runs `promtool`; `None` if it is missing.
 fn promtool(test: &str, args: &[&str], stdin: &str) -> Option<Ended> {
@@ -23,7 +27,10 @@ fn promtool(test: &str, args: &[&str], stdin: &str) -> Option<Ended> {
 fn promtool_accepts_the_metrics() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
-    for record in [&["--record", record][..], &[]] {
+    let cluster = ReservedPort::take();
+    let forward = format!("nats://{},durable=no", cluster.address());
+    let record = ["--record", record, "--forward", &forward];
+    for record in [&record[..], &[]] {
         let args = [&["--metrics", "127.0.0.1:0"], record].concat();
         let server = Server::start(&args);
         // Like `curl`, which accepts everything.
@@ -47,8 +54,10 @@ fn promtool_accepts_the_alerts_and_their_tests() {
         return;
     };
     assert_eq!(checked.code, Some(0), "{checked:?}");
-    let tested = promtool(name, &["test", "rules", TESTS], "").unwrap();
-    assert_eq!(tested.code, Some(0), "{tested:?}");
+    for tests in TESTS {
+        let tested = promtool(name, &["test", "rules", tests], "").unwrap();
+        assert_eq!(tested.code, Some(0), "{tested:?}");
+    }
 }
 
 #[test]

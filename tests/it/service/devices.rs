@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use blocksd_tests::process::{Process, Server, blocksd, connect, run, wait_until};
+use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::scrape;
 use blocksd_tests::session_peer::SessionPeer;
 use serde_json::{Value, json};
@@ -289,6 +290,7 @@ fn the_dashboard_shows_metrics_of_the_daemon() {
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
+    let cluster = ReservedPort::take();
     let server = Server::start(&[
         "--metrics",
         "127.0.0.1:0",
@@ -296,6 +298,8 @@ fn the_dashboard_shows_metrics_of_the_daemon() {
         "10",
         "--record",
         record,
+        "--forward",
+        &format!("nats://{},durable=no", cluster.address()),
     ]);
     let page = scrape::get(scrape::addr(&server), "/metrics").body;
     let known: BTreeSet<_> = scrape::metrics(&page)

@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use blocksd_tests::pki::Fleet;
 use blocksd_tests::process::{Process, Server, connect, run, wait_until};
+use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::scrape::{self, Metric, samples};
 use tempfile::TempDir;
 
@@ -18,6 +19,7 @@ use crate::repository::public_names::diff;
 fn the_document_names_every_metric_and_no_other() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().to_str().unwrap();
+    let cluster = ReservedPort::take();
     // With each kind of file that expires.
     let fleet = Fleet::new();
     fleet.revoke(&[], 2090);
@@ -34,6 +36,9 @@ fn the_document_names_every_metric_and_no_other() {
         "10",
         "--record",
         record,
+        // A cluster that is never reached has all metrics, too.
+        "--forward",
+        &format!("nats://{},durable=no", cluster.address()),
     ]);
     let _device = server.connect();
     server.wait_for("open", 1);

@@ -169,7 +169,7 @@ fn every_path_has_the_members_of_its_document() {
     let daemon = viewer.get("daemon");
     assert_eq!(
         keys(&daemon),
-        "host recording started time version view"
+        "forwards host recording started time version view"
             .split(' ')
             .collect()
     );

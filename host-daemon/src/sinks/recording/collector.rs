@@ -171,6 +171,11 @@ impl Collector for RecordingCollector {
                 limit(Retention::max_bytes),
             ),
             (
+                "blocksd_record_over_limit_bytes",
+                "Bytes beyond the limit, in files that are kept because they are not forwarded",
+                reading.bytes_over_limit,
+            ),
+            (
                 "blocksd_record_free_bytes",
                 "Free bytes in the file system of the recording",
                 reading.bytes_free,
