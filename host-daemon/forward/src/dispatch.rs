@@ -67,6 +67,8 @@ pub(crate) struct Dispatcher<S> {
     waiting: BTreeMap<u64, (Place, u64)>,
     /// What was read.
     reached: Option<Place>,
+    /// Lanes whose last call has failed.
+    failing: usize,
     queued: usize,
     flying: usize,
     /// When the stream was created.
@@ -136,6 +138,7 @@ impl<S: Stream> Dispatcher<S> {
             calls: FuturesUnordered::new(),
             waiting: BTreeMap::new(),
             reached: None,
+            failing: 0,
             queued: 0,
             flying: 0,
             created,
@@ -197,6 +200,7 @@ impl<S: Stream> Dispatcher<S> {
                 match checked {
                     Ok(false) => return End::Lost,
                     Ok(true) => {
+                        self.works();
                         self.pinned.retain(|it| !answer.checks.contains(it));
                         if let (Some(place), Some(newest)) = (before, answer.checks.last().copied())
                         {
@@ -312,12 +316,12 @@ impl<S: Stream> Dispatcher<S> {
                     return false;
                 }
                 done = of.lane.found(found.last, self.instance);
-                of.failures = 0;
+                self.failing -= usize::from(std::mem::take(&mut of.failures) != 0);
             }
             Outcome::Published(Ok(sequence)) => {
                 done = of.lane.acked(sequence, self.instance);
                 self.progress.stored(done.messages, done.bytes);
-                of.failures = 0;
+                self.failing -= usize::from(std::mem::take(&mut of.failures) != 0);
             }
             Outcome::Published(Err(PublishError::WrongLast)) => {
                 self.progress.moved();
@@ -325,6 +329,7 @@ impl<S: Stream> Dispatcher<S> {
             }
             Outcome::Found(Err(error)) | Outcome::Published(Err(PublishError::Stream(error))) => {
                 self.progress.failed(&error);
+                self.failing += usize::from(of.failures == 0);
                 of.failures = of.failures.saturating_add(1);
                 of.lane.failed();
                 has_failed = true;
@@ -338,8 +343,9 @@ impl<S: Stream> Dispatcher<S> {
         }
         self.ready.push_back(subject);
         self.finish(&done);
-        if has_failed {
-            self.pin();
+        match has_failed {
+            true => self.pin(),
+            false => self.works(),
         }
         true
     }
@@ -376,6 +382,13 @@ impl<S: Stream> Dispatcher<S> {
                 let session = channel.session.as_deref().unwrap_or_default();
                 confirm.stored(&channel.device, session, *next);
             }
+        }
+    }
+
+    /// The last call has not failed.
+    fn works(&self) {
+        if self.failing == 0 {
+            self.progress.works();
         }
     }
 

@@ -108,7 +108,10 @@ impl<S: Stream> Forwarder<S> {
         let file = CursorFile(folder.join(&self.forwarding.cursor));
         loop {
             let (created, cursor) = match self.begin(&file).await {
-                Ok(begin) => begin,
+                Ok(begin) => {
+                    self.progress.works();
+                    begin
+                }
                 Err(error) => {
                     self.progress.failed(&error);
                     tokio::time::sleep(PAUSE).await;

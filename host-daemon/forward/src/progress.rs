@@ -19,6 +19,8 @@ pub const REASONS: [&str; 6] = [
 /// Counters and state of a forwarder. Each figure is exact, but they are not read at one moment.
 #[derive(Debug, Default)]
 pub struct Progress {
+    /// Where it forwards to, for the log.
+    to: String,
     messages: AtomicU64,
     bytes: AtomicU64,
     published: AtomicU64,
@@ -56,6 +58,15 @@ pub struct ProgressSnapshot {
 }
 
 impl Progress {
+    /// Of a forwarder to this cluster, which is named in the log.
+    #[must_use]
+    pub fn to(cluster: impl Into<String>) -> Self {
+        Self {
+            to: cluster.into(),
+            ..Self::default()
+        }
+    }
+
     /// Returns a copy.
     #[must_use]
     pub fn read(&self) -> ProgressSnapshot {
@@ -77,12 +88,24 @@ impl Progress {
         self.messages.fetch_add(messages, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.published.fetch_add(1, Ordering::Relaxed);
-        self.shown(|it| it.problem = None);
     }
 
+    /// Nothing keeps the forwarder from its work. Logs that once.
+    pub(crate) fn works(&self) {
+        let problem = self.shown(|it| it.problem.take());
+        if problem.is_some() {
+            tracing::info!("forward to {}: it works again", self.to);
+        }
+    }
+
+    /// Something keeps the forwarder from its work. Logs the first reason.
     pub(crate) fn failed(&self, error: &StreamError) {
         self.count(error.reason());
-        self.shown(|it| it.problem = Some(error.to_string()));
+        let text = error.to_string();
+        let before = self.shown(|it| it.problem.replace(text));
+        if before.is_none() {
+            tracing::warn!("forward to {}: {error}; trying again", self.to);
+        }
     }
 
     /// Counts that another daemon has written to the subject of a device.
@@ -106,7 +129,7 @@ impl Progress {
         }
     }
 
-    fn shown(&self, change: impl FnOnce(&mut Shown)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    fn shown<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -99,7 +99,7 @@ impl Forwards {
         let instance = instance_of(&recorded.folder);
         let instance = instance.map_err(|error| refused(ForwardError::Instance(error)))?;
         let state = Arc::new(ForwardState {
-            progress: Arc::default(),
+            progress: Arc::new(Progress::to(to.clone())),
             refusal: Mutex::new(refusal),
             folder: recorded.folder.clone(),
         });

@@ -289,6 +289,50 @@ async fn forward_both(
 }
 
 #[test]
+fn a_subject_that_stops_stays_a_problem_while_the_others_work() {
+    runtime().block_on(async {
+        let recording = Recording::new(1, 40, &mut Chance(1));
+        let faults = Faults {
+            is_foreign: true,
+            ..Faults::default()
+        };
+        let stream = Arc::new(FakeStream::new(1, faults));
+        let (to, input) = mpsc::channel(4);
+        let (first, later) = (
+            recording.batches(None, &mut Chance(1)),
+            Duration::from_secs(60),
+        );
+        let feed = tokio::spawn(async move {
+            for batch in first {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                // The dispatcher runs until its time has passed.
+                let _ = to.send(Input::Batches(vec![batch])).await;
+            }
+            to.closed().await;
+        });
+        let progress = Arc::new(Progress::to("here"));
+        let start = (1, None);
+        let shown = Arc::clone(&progress);
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&stream),
+            recording.instance,
+            BODY_MAX,
+            shown,
+            start,
+        );
+        let ended =
+            tokio::time::timeout(later, dispatcher.run(input, |_: Option<&Cursor>| {})).await;
+        assert!(ended.is_err());
+        feed.abort();
+        let stored = |subject| stream.stored(subject).len();
+        assert_eq!(stored("device.0"), 0);
+        assert!(0 < stored("device.1") && 0 < stored("device.2"));
+        let problem = progress.read().problem.expect("a problem");
+        assert!(problem.contains("message 7 of device.0"), "{problem}");
+    });
+}
+
+#[test]
 fn each_message_is_stored_once_and_in_order() {
     for seed in 0..20 {
         run(seed, Faults::default());
@@ -316,6 +360,7 @@ fn messages_that_the_stream_loses_are_sent_again() {
             Faults {
                 is_faulty: true,
                 loses: true,
+                ..Faults::default()
             },
         );
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::message::Malformed;
 use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// A seeded generator of random numbers (splitmix64).
@@ -33,6 +34,8 @@ pub(super) struct Faults {
     pub(super) is_faulty: bool,
     /// The newest messages of the stream are lost now and then, as in a power failure of all servers.
     pub(super) loses: bool,
+    /// The first subject has a message of another program.
+    pub(super) is_foreign: bool,
 }
 
 /// A stream in memory.
@@ -192,6 +195,13 @@ impl Stream for FakeStream {
 
     async fn last(&self, subject: &str) -> Result<Option<Last>, StreamError> {
         self.pass().await?;
+        if self.faults.is_foreign && subject == "device.0" {
+            return Err(StreamError::Foreign {
+                subject: subject.to_owned(),
+                sequence: 7,
+                malformed: Malformed::Header("Blocksd-Kind"),
+            });
+        }
         self.with(|state| {
             let last = state.last(subject);
             Ok(last.map(|(sequence, _, message)| of(*sequence, message)))

@@ -50,7 +50,7 @@ fn recordings(chance: &mut Chance) -> [Recording; 2] {
                 counts[index] = 0;
             }
             let mut data = format!("{} {number} ", state.session).into_bytes();
-            if (number + device) % 9 == 0 {
+            if (number + device).is_multiple_of(9) {
                 data.resize(2 * BODY_MAX, b'.');
             }
             counts[index] += 1;
@@ -235,7 +235,12 @@ fn a_session_that_moves_is_stored_once_whatever_is_lost_or_late() {
     for seed in 0..seeds() {
         let is_faulty = true;
         for loses in [false, true] {
-            run_moved(seed, Faults { is_faulty, loses });
+            let faults = Faults {
+                is_faulty,
+                loses,
+                ..Faults::default()
+            };
+            run_moved(seed, faults);
         }
     }
 }
