@@ -302,15 +302,19 @@ fn a_subject_that_stops_stays_a_problem_while_the_others_work() {
             recording.batches(None, &mut Chance(1)),
             Duration::from_secs(60),
         );
+        let progress = Arc::new(Progress::to("here"));
+        let watched = Arc::clone(&progress);
         let feed = tokio::spawn(async move {
+            let mut problems = Vec::new();
             for batch in first {
                 tokio::time::sleep(Duration::from_secs(1)).await;
+                problems.push(watched.read().problem.is_some());
                 // The dispatcher runs until its time has passed.
                 let _ = to.send(Input::Batches(vec![batch])).await;
             }
             to.closed().await;
+            problems
         });
-        let progress = Arc::new(Progress::to("here"));
         let start = (1, None);
         let shown = Arc::clone(&progress);
         let dispatcher = Dispatcher::new(
@@ -323,7 +327,9 @@ fn a_subject_that_stops_stays_a_problem_while_the_others_work() {
         let ended =
             tokio::time::timeout(later, dispatcher.run(input, |_: Option<&Cursor>| {})).await;
         assert!(ended.is_err());
-        feed.abort();
+        let problems = feed.await.expect("no panic");
+        let mut problems = problems.into_iter().skip_while(|is_so| !is_so);
+        assert!(problems.all(|is_so| is_so));
         let stored = |subject| stream.stored(subject).len();
         assert_eq!(stored("device.0"), 0);
         assert!(0 < stored("device.1") && 0 < stored("device.2"));
