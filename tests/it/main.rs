@@ -87,9 +87,13 @@ mod firmware {
 
 /// `--forward`: the recording in a stream of NATS JetStream, read by a client that nobody here wrote.
 mod forward {
+    mod cluster;
+    mod contents;
+    mod failing_fleet;
     mod fleet;
     mod outages;
     mod recipes;
+    mod servers;
     mod start;
     mod stream;
     mod watching;

@@ -1,5 +1,5 @@
 """Reads a stream of NATS JetStream to its end with nats-py, and prints a JSON object for each message: its sequence number,
-subject, headers, and the messages in its body as base64. `nats_read.py URL STREAM`"""
+subject, headers, and the messages in its body as base64. `nats_read.py URLS STREAM`"""
 
 import asyncio
 import base64
@@ -20,8 +20,8 @@ def blocks(body):
     assert at == len(body)
 
 
-async def main(url, stream):
-    client = await nats.connect(url)
+async def main(urls, stream):
+    client = await nats.connect(urls.split(","))
     jetstream = client.jetstream()
     state = (await jetstream.stream_info(stream)).state
     left = state.messages

@@ -3,40 +3,81 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Process, finish, python, wait_until};
+use crate::process::{Ended, Process, finish, python, wait_at_most, wait_until};
+use crate::programs::Program;
 
 /// The Python packages of the tests.
 const PACKAGES: &str = "../target/python";
+
+/// Which server of NATS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatsVersion {
+    /// The one that PyPI has.
+    Current,
+    /// 2.9, as Debian has it.
+    Debian,
+}
+
+impl NatsVersion {
+    /// Finds the program.
+    ///
+    /// # Errors
+    /// Why a test that needs it is skipped.
+    pub fn program(self) -> Result<PathBuf, String> {
+        match self {
+            Self::Current => {
+                let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join(PACKAGES);
+                let program = packages.join("bin/nats-server");
+                let missing = || "`nats-server` is not among the Python packages".to_owned();
+                program.exists().then_some(program).ok_or_else(missing)
+            }
+            Self::Debian => Ok(Program::locate("nats-server")?.path().to_owned()),
+        }
+    }
+
+    /// Options of JetStream that let it acknowledge what is on the disk. 2.9 has none.
+    pub(crate) const fn durable(self) -> &'static str {
+        match self {
+            Self::Current => ", sync_interval: always",
+            Self::Debian => "",
+        }
+    }
+}
 
 /// A server with JetStream, on a port of its own. It keeps port and data over a restart.
 #[derive(Debug)]
 pub struct NatsServer {
     process: Option<Process>,
     folder: TempDir,
+    version: NatsVersion,
     program: PathBuf,
     port: u16,
 }
 
 impl NatsServer {
-    /// Starts a server alone. Returns why that is not possible here.
+    /// Starts a server alone, of the current version. Returns why that is not possible here.
     ///
     /// # Errors
     /// If the program is not installed.
     pub fn start() -> Result<Self, String> {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join(PACKAGES)
-            .join("bin/nats-server");
-        if !program.exists() {
-            return Err("`nats-server` is not among the Python packages".to_owned());
-        }
+        Self::start_version(NatsVersion::Current)
+    }
+
+    /// Starts a server alone. Returns why that is not possible here.
+    ///
+    /// # Errors
+    /// If the program is not installed.
+    pub fn start_version(version: NatsVersion) -> Result<Self, String> {
         let mut server = Self {
             process: None,
             folder: TempDir::new().expect("a folder for temporary files"),
-            program,
+            version,
+            program: version.program()?,
             // The system chooses.
             port: u16::MAX,
         };
@@ -75,9 +116,10 @@ impl NatsServer {
             port => i32::from(port),
         };
         let config = format!(
-            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{}\"\njetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{}\"\njetstream {{ store_dir: \"{}\"{} }}\n",
             ports.display(),
-            path("data").display()
+            path("data").display(),
+            self.version.durable()
         );
         fs::write(path("nats.conf"), config).expect("a file");
         let mut command = Command::new(&self.program);
@@ -98,15 +140,42 @@ impl NatsServer {
 
 /// Reads a stream with nats-py: an object for each message.
 #[track_caller]
-pub fn read_stream(url: &str, stream: &str) -> Vec<Value> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = python("nats_read.py", &[url, stream]);
-    command.env("PYTHONPATH", manifest.join(PACKAGES));
-    let read = finish(command, b"");
+pub fn read_stream(urls: &str, stream: &str) -> Vec<Value> {
+    let read = nats_py("nats_read.py", &[urls, stream]);
     assert_eq!(read.code, Some(0), "{read:?}");
     let text = read.stdout_text();
     let lines = text.lines();
     lines
         .map(|line| serde_json::from_str(line).expect("an object"))
         .collect()
+}
+
+/// Makes a stream for the subjects of all sites with nats-py.
+#[track_caller]
+pub fn make_stream(urls: &str, stream: &str, replicas: usize, window_s: u64) {
+    let (replicas, window) = (replicas.to_string(), window_s.to_string());
+    manage(&[urls, "make", stream, &replicas, &window]);
+}
+
+/// Deletes a stream with nats-py.
+#[track_caller]
+pub fn delete_stream(urls: &str, stream: &str) {
+    manage(&[urls, "delete", stream]);
+}
+
+/// Changes a stream. A cluster without a leader takes some attempts.
+#[track_caller]
+fn manage(args: &[&str]) {
+    wait_at_most(Duration::from_secs(90), "the stream is changed", || {
+        let ended = nats_py("nats_stream.py", args);
+        eprint!("{}", ended.stderr);
+        ended.code == Some(0)
+    });
+}
+
+fn nats_py(script: &str, args: &[&str]) -> Ended {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = python(script, args);
+    command.env("PYTHONPATH", manifest.join(PACKAGES));
+    finish(command, b"")
 }

@@ -431,8 +431,14 @@ fn parse(bytes: &[u8], events: &mut Vec<Value>) -> usize {
 
 /// Waits until `is_so` returns true. `what` describes the condition.
 #[track_caller]
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
+pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    wait_at_most(DEADLINE, what, is_so);
+}
+
+/// As [`wait_until`], for what takes longer.
+#[track_caller]
+pub fn wait_at_most(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + limit;
     while !is_so() {
         assert!(Instant::now() < until, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(10));

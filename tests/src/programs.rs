@@ -83,6 +83,11 @@ impl Program {
         Ok(Self { path, root })
     }
 
+    /// The program itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A file of the program's package, by its path in an installed package.
     pub fn file(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))

@@ -38,12 +38,25 @@ pub(super) fn recorded(folder: &Path) -> Messages {
     messages
 }
 
-/// The messages of a stream. Parts of long messages are joined.
+/// The messages of a stream, of all recordings.
 #[track_caller]
 pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
     let mut messages = Messages::new();
-    let mut joined: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for message in read_stream(url, stream) {
+    for (device, of) in by_recording(&read_stream(url, stream))
+        .into_values()
+        .flatten()
+    {
+        messages.entry(device).or_default().extend(of);
+    }
+    messages
+}
+
+/// The messages of a stream by their recording. Parts of long messages are joined.
+#[track_caller]
+pub(super) fn by_recording(stream: &[Value]) -> BTreeMap<String, Messages> {
+    let mut recordings = BTreeMap::<String, Messages>::new();
+    let mut joined: BTreeMap<(String, String), Vec<u8>> = BTreeMap::new();
+    for message in stream {
         let header = |name: &str| message["headers"][name].as_str();
         if header("Blocksd-Kind") == Some("events") {
             continue;
@@ -51,6 +64,9 @@ pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
         let subject = message["subject"].as_str().expect("a subject");
         let token = subject.rsplit('.').next().expect("a token");
         let device = decoded(token);
+        let instance = header("Blocksd-Instance").expect("a recording").to_owned();
+        let messages = recordings.entry(instance.clone()).or_default();
+        let key = (instance, device.clone());
         let first: u64 = header("Blocksd-First")
             .expect("a number")
             .parse()
@@ -61,7 +77,7 @@ pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
             let payload = STANDARD
                 .decode(payload.as_str().expect("a text"))
                 .expect("base64");
-            let mut whole = joined.remove(&device).unwrap_or_default();
+            let mut whole = joined.remove(&key).unwrap_or_default();
             whole.extend_from_slice(&payload);
             let (offset, len) = header("Blocksd-Part")
                 .and_then(|it| it.split_once('/'))
@@ -73,7 +89,7 @@ pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
                 });
             assert_eq!(whole.len(), offset + payload.len(), "{subject}");
             if whole.len() < len {
-                joined.insert(device.clone(), whole);
+                joined.insert(key.clone(), whole);
                 continue;
             }
             let of = messages.entry(device.clone()).or_default();
@@ -81,7 +97,7 @@ pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
         }
     }
     assert!(joined.is_empty(), "a message is not complete");
-    messages
+    recordings
 }
 
 /// Number of outages of a test: 200 in the long form.
