@@ -25,10 +25,8 @@ pub(crate) struct Cursor {
 pub(crate) struct Newest {
     /// Its sequence number.
     pub sequence: u64,
-    /// The recording that it comes from.
-    pub instance: Instance,
-    /// The place in that recording after it.
-    pub place: Place,
+    /// Its nonce.
+    pub nonce: u64,
 }
 
 impl Newest {
@@ -36,8 +34,7 @@ impl Newest {
     pub(crate) const fn of(last: &Last) -> Self {
         Self {
             sequence: last.sequence,
-            instance: last.head.instance,
-            place: last.head.place,
+            nonce: last.head.nonce,
         }
     }
 
@@ -56,10 +53,7 @@ impl Newest {
             return Ok(true);
         }
         let found = stream.message(self.sequence).await?;
-        Ok(
-            found
-                .is_some_and(|it| (it.head.instance, it.head.place) == (self.instance, self.place)),
-        )
+        Ok(found.is_some_and(|it| it.head.nonce == self.nonce))
     }
 }
 
@@ -78,8 +72,7 @@ impl CursorFile {
             place: word()?.parse().ok()?,
             newest: Newest {
                 sequence: word()?.parse().ok()?,
-                instance: word()?.parse().ok()?,
-                place: word()?.parse().ok()?,
+                nonce: u64::from_str_radix(word()?, 16).ok()?,
             },
         };
         words.next().is_none().then_some(cursor)
@@ -95,12 +88,8 @@ impl CursorFile {
             place,
             newest,
         } = cursor;
-        let Newest {
-            sequence,
-            instance,
-            place: newest,
-        } = newest;
-        let text = format!("{created} {place} {sequence} {instance} {newest}\n");
+        let Newest { sequence, nonce } = newest;
+        let text = format!("{created} {place} {sequence} {nonce:016x}\n");
         replace(&self.0, text.as_bytes())
     }
 

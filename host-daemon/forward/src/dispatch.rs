@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often the newest message is checked.
 const CHECK: Duration = Duration::from_secs(10);
+/// Time until it is checked after a failure.
+const CHECK_SOON: Duration = Duration::from_secs(1);
 
 /// What was read of the recording.
 #[derive(Debug)]
@@ -92,6 +94,8 @@ struct Subject {
     is_busy: bool,
     /// Failures in a row.
     failures: u32,
+    /// How often the stream has taken the next message for a duplicate.
+    duplicates: u32,
 }
 
 /// The end of a call.
@@ -255,7 +259,7 @@ impl<S: Stream> Dispatcher<S> {
                 continue;
             };
             let (step, done) = of.lane.step(self.instance, self.body_max);
-            let pause = pause(of.failures);
+            let pause = pause(of.failures.max(of.duplicates));
             of.is_busy = !matches!(step, Step::Wait);
             let reached = of.lane.reached();
             self.finish(&done);
@@ -319,12 +323,18 @@ impl<S: Stream> Dispatcher<S> {
                 self.failing -= usize::from(std::mem::take(&mut of.failures) != 0);
             }
             Outcome::Published(Ok(sequence)) => {
-                done = of.lane.acked(sequence, self.instance);
+                done = of.lane.acked(sequence);
                 self.progress.stored(done.messages, done.bytes);
                 self.failing -= usize::from(std::mem::take(&mut of.failures) != 0);
+                of.duplicates = 0;
             }
             Outcome::Published(Err(PublishError::WrongLast)) => {
                 self.progress.moved();
+                of.lane.refused();
+            }
+            Outcome::Published(Err(PublishError::Duplicate)) => {
+                // Not before a pause: until its window ends, the stream may answer the same again.
+                of.duplicates = of.duplicates.saturating_add(1);
                 of.lane.refused();
             }
             Outcome::Found(Err(error)) | Outcome::Published(Err(PublishError::Stream(error))) => {
@@ -363,8 +373,9 @@ impl<S: Stream> Dispatcher<S> {
         is_new
     }
 
-    /// Has the newest message checked soon, since something went wrong.
+    /// Has the newest message checked soon, since something went wrong: the stream may be another one, too.
     fn pin(&mut self) {
+        self.check_at = self.check_at.min(Instant::now() + CHECK_SOON);
         if let Some(newest) = self.newest
             && !self.pinned.contains(&newest)
         {

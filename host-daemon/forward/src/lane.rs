@@ -62,6 +62,8 @@ pub(crate) struct Lane {
     stored: Stored,
     /// How many messages of the first batch are sent.
     sent: u64,
+    /// The nonce of the message that holds them.
+    nonce: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,7 @@ impl Default for Lane {
             seen: Seen::default(),
             stored: Stored::default(),
             sent: 0,
+            nonce: 0,
         }
     }
 }
@@ -139,8 +142,10 @@ impl Lane {
                 };
                 let batch = batch.head(self.sent);
                 self.state = LaneState::Sending;
+                let head = Head::of(&batch, instance, self.seen.clone(), self.stored.clone());
+                self.nonce = head.nonce;
                 let outgoing = Outgoing {
-                    head: Head::of(&batch, instance, self.seen.clone(), self.stored.clone()),
+                    head,
                     expected: self.last,
                     body: batch.body(),
                 };
@@ -176,7 +181,7 @@ impl Lane {
     }
 
     /// The stream has stored the message that was sent, at this sequence number.
-    pub(crate) fn acked(&mut self, sequence: u64, instance: Instance) -> Done {
+    pub(crate) fn acked(&mut self, sequence: u64) -> Done {
         self.state = self.next_state();
         self.last = sequence;
         let mut done = Done::default();
@@ -185,12 +190,10 @@ impl Lane {
         };
         let is_all = self.sent == batch.count();
         let sent = batch.head(self.sent);
-        let place = sent.end();
-        self.place = Some(place);
+        self.place = Some(sent.end());
         self.proof = Some(Newest {
             sequence,
-            instance,
-            place,
+            nonce: self.nonce,
         });
         if let Some((session, from, to)) = sent.numbers() {
             self.stored.note(session, from, to);
@@ -202,7 +205,7 @@ impl Lane {
         done
     }
 
-    /// The stream has refused the message, since the last message is another one.
+    /// The stream has refused the message, since the last message is another one, or may be this one.
     pub(crate) const fn refused(&mut self) {
         self.state = LaneState::Unknown;
     }

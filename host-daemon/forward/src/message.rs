@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::batch::{Batch, HEADER_LEN, Kind};
-use crate::place::{Instance, Place, Seen};
+use crate::place::{Instance, Place, Seen, random};
 use crate::stored::Stored;
 
 /// The names of the headers.
@@ -22,6 +22,8 @@ pub mod name {
     pub const PLACE: &str = "Blocksd-Place";
     /// The last places of other instances.
     pub const SEEN: &str = "Blocksd-Seen";
+    /// A random number, which no other message has.
+    pub const NONCE: &str = "Blocksd-Nonce";
     /// The numbers of sessions that the subject has.
     pub const STORED: &str = "Blocksd-Stored";
     /// Number of messages in the body.
@@ -73,6 +75,9 @@ pub struct Head {
     pub place: Place,
     /// The last places of other instances in the subject.
     pub seen: Seen,
+    /// A random number for each attempt to publish: a stream that has lost messages may have the same one again, at the same
+    /// sequence number and after other ones. 0 if unknown.
+    pub nonce: u64,
     /// The numbers of sessions that the subject has, with those of this message.
     pub stored: Stored,
     /// Number of messages in the body.
@@ -129,6 +134,7 @@ impl Head {
             instance,
             place: batch.end(),
             seen,
+            nonce: random(),
             stored,
             count: batch.count(),
             first: batch.first,
@@ -170,6 +176,10 @@ impl Head {
                 header(name::PLACE).and_then(|it| it.parse().ok()),
             )?,
             seen: of(name::SEEN, text(name::SEEN).parse().ok())?,
+            nonce: match header(name::NONCE) {
+                Some(text) => of(name::NONCE, u64::from_str_radix(text, 16).ok())?,
+                None => 0,
+            },
             stored: of(name::STORED, text(name::STORED).parse().ok())?,
             count: number(name::COUNT, None)?,
             first: number(name::FIRST, None)?,
@@ -207,6 +217,9 @@ impl Head {
         add(name::FRAMING, self.framing.clone());
         add(name::DECODE, self.decode.clone());
         add(name::SEEN, self.seen.to_string());
+        if self.nonce != 0 {
+            add(name::NONCE, format!("{:016x}", self.nonce));
+        }
         add(name::STORED, self.stored.to_string());
         if let Some((offset, len)) = self.part {
             add(name::PART, format!("{offset}/{len}"));

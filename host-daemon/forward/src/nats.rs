@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::{
     LastRawMessageErrorKind, RawMessageErrorKind, Stream as StreamHandle,
 };
@@ -19,6 +20,8 @@ use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// Longest time until a message is acknowledged. Without a leader, a cluster chooses a new one within this time.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a server is asked whether it is there. One that does not answer three times is left.
+const PING: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts to connect.
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// Largest number of messages in flight that the client allows.
@@ -104,6 +107,7 @@ impl Nats {
             .name(&options.name)
             .retry_on_initial_connect()
             .max_reconnects(None)
+            .ping_interval(PING)
             .reconnect_delay_callback(|attempts| {
                 let millis = 50 << attempts.min(10);
                 Duration::from_millis(millis).min(RECONNECT_MAX)
@@ -155,15 +159,10 @@ impl Nats {
     /// # Errors
     /// [`CheckError`].
     pub async fn check(&self, wish: &Wish) -> Result<usize, CheckError> {
-        let found = match self.stream.get_info().await {
-            Ok(info) => Some(info),
-            Err(error) => {
-                let missing = self.context.get_stream(&wish.stream).await.map(drop);
-                match missing {
-                    Err(missing) if is_missing(&missing.kind()) => None,
-                    _ => return Err(CheckError::NoAnswer(text(&error))),
-                }
-            }
+        let found = match self.context.get_stream(&wish.stream).await {
+            Ok(stream) => Some(stream.cached_info().clone()),
+            Err(error) if is_missing(&error.kind()) => None,
+            Err(error) => return Err(CheckError::NoAnswer(text(&error))),
         };
         let info = match found {
             Some(info) => info,
@@ -205,7 +204,7 @@ impl Stream for Nats {
             Err(error) => Err(error),
         };
         let error = match acked {
-            Ok(ack) => return Ok(ack.sequence),
+            Ok(ack) => return stored(&ack),
             Err(error) => error,
         };
         Err(match error.kind() {
@@ -259,6 +258,14 @@ impl Stream for Nats {
     }
 }
 
+/// The sequence number at which a message was stored. Only the stream itself can say whether it has a duplicate.
+const fn stored(ack: &PublishAck) -> Result<u64, PublishError> {
+    match ack.duplicate {
+        true => Err(PublishError::Duplicate),
+        false => Ok(ack.sequence),
+    }
+}
+
 fn head(message: &StreamMessage) -> Result<Head, Malformed> {
     Head::parse(|name| Some(message.headers.get(name)?.as_str()))
 }
@@ -283,4 +290,23 @@ fn text(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_stored_by_this_call_is_believed() {
+        let ack = |duplicate| PublishAck {
+            stream: "blocksd".to_owned(),
+            sequence: 7,
+            domain: String::new(),
+            duplicate,
+            value: None,
+        };
+        assert!(matches!(stored(&ack(false)), Ok(7)));
+        let refused = stored(&ack(true));
+        assert!(matches!(refused, Err(PublishError::Duplicate)));
+    }
 }

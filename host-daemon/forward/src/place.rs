@@ -75,10 +75,15 @@ impl Instance {
     /// Creates a random one.
     #[must_use]
     pub fn random() -> Self {
-        use std::hash::{BuildHasher, Hasher, RandomState};
-        // Seeded randomly by the system, differs for each instance.
-        Self(RandomState::new().build_hasher().finish())
+        Self(random())
     }
+}
+
+/// A random number.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // Seeded randomly by the system, differs for each call.
+    RandomState::new().build_hasher().finish()
 }
 
 impl fmt::Display for Instance {

@@ -11,7 +11,8 @@ use crate::place::{Instance, Place};
 pub trait Stream: Send + Sync + 'static {
     /// Publishes a message, and waits until it is stored. Returns its sequence number.
     ///
-    /// A message whose `expected` is not the sequence number of the last message of the subject must not be stored.
+    /// A message whose `expected` is not the sequence number of the last message of the subject must not be stored. `Ok` says that
+    /// this call has stored it.
     ///
     /// # Errors
     /// [`PublishError`].
@@ -92,6 +93,10 @@ pub enum PublishError {
     /// The last message of the subject is another one. The message was not stored.
     #[error("another message is the last of the subject")]
     WrongLast,
+    /// The stream has answered that it has a message of this identity. It may not have it: nats-server up to 2.10 also answers
+    /// so if a leader had accepted the message, and lost its place before it was stored.
+    #[error("the stream has, or may have, a message of this identity")]
+    Duplicate,
     /// Whether the message was stored is not known, or it was refused for another reason.
     #[error(transparent)]
     Stream(#[from] StreamError),

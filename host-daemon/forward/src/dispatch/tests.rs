@@ -14,6 +14,7 @@ use self::fake::{Chance, FakeStream, Faults};
 use super::*;
 use crate::batch::{Channel, Kind, ReadMessage};
 use crate::message::messages;
+use crate::stream::Extent;
 
 /// Longest body of a message of the stream.
 const BODY_MAX: usize = 200;
@@ -148,6 +149,12 @@ impl Recording {
                     Err(_) => continue,
                 }
             }
+            let Ok(Extent { created, .. }) = stream.extent().await else {
+                continue;
+            };
+            if cursor.as_ref().is_some_and(|it| it.created != created) {
+                *cursor = None;
+            }
             let from = cursor.as_ref().map(|it| it.place);
             let newest = cursor.as_ref().map(|it| it.newest);
             let batches = self.batches(from, &mut chance);
@@ -170,7 +177,7 @@ impl Recording {
                 self.instance,
                 BODY_MAX,
                 Arc::clone(&progress),
-                (1, newest),
+                (created, newest),
             )
             .confirming(confirm.clone());
             let limit = match chance.is(2) && stream.is_faulty() {
@@ -366,6 +373,20 @@ fn messages_that_the_stream_loses_are_sent_again() {
             Faults {
                 is_faulty: true,
                 loses: true,
+                ..Faults::default()
+            },
+        );
+    }
+}
+
+#[test]
+fn a_stream_that_is_made_again_gets_everything_again() {
+    for seed in 0..seeds() {
+        run(
+            seed,
+            Faults {
+                is_faulty: true,
+                is_remade: true,
                 ..Faults::default()
             },
         );

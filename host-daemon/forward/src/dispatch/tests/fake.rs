@@ -1,6 +1,6 @@
 //! A stream in memory that fails in every way.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct Faults {
     pub(super) loses: bool,
     /// The first subject has a message of another program.
     pub(super) is_foreign: bool,
+    /// The stream is deleted and made again now and then, which interrupts nothing.
+    pub(super) is_remade: bool,
 }
 
 /// A stream in memory.
@@ -50,8 +52,11 @@ struct State {
     next: u64,
     losses: u64,
     losses_max: u64,
-    /// The identities in the window of duplicates.
-    ids: HashMap<String, u64>,
+    /// The identities in the window of duplicates, also those of messages that a leader has accepted and not stored.
+    ids: HashSet<String>,
+    /// When the stream was made.
+    created: i128,
+    remakes_max: u64,
 }
 
 impl State {
@@ -61,8 +66,11 @@ impl State {
 
     fn store(&mut self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
         let id = message.head.id();
-        if let Some(sequence) = self.ids.get(&id) {
-            return Ok(*sequence);
+        if self.ids.contains(&id) {
+            if self.chance.is(3) {
+                self.ids.clear();
+            }
+            return Err(PublishError::Duplicate);
         }
         let last = self.last(subject).map_or(0, |(sequence, ..)| *sequence);
         if last != message.expected {
@@ -72,12 +80,23 @@ impl State {
         self.next += 1;
         self.messages
             .push((sequence, subject.to_owned(), message.clone()));
-        self.ids.insert(id, sequence);
+        self.ids.insert(id);
         if self.chance.is(20) {
             // The window has ended.
             self.ids.clear();
         }
         Ok(sequence)
+    }
+
+    /// Deletes the stream, and makes it again.
+    fn remake(&mut self) {
+        self.remakes_max -= 1;
+        self.created += 1;
+        self.messages.clear();
+        self.ids.clear();
+        // What is on its way to the old one must not fit: in a stream of some age, it would need the same number, of the same
+        // subject, soon after.
+        self.next += 1000;
     }
 
     /// Loses the newest messages, after a restart.
@@ -105,7 +124,9 @@ impl FakeStream {
                 next: 1,
                 losses: 0,
                 losses_max: 5,
-                ids: HashMap::new(),
+                ids: HashSet::new(),
+                created: 1,
+                remakes_max: 3,
             })),
         }
     }
@@ -114,9 +135,12 @@ impl FakeStream {
         self.faults.is_faulty
     }
 
-    /// Loses no messages from now on.
+    /// Loses no messages from now on, and stays the same stream.
     pub(super) fn keep(&self) {
-        self.with(|state| state.losses_max = 0);
+        self.with(|state| {
+            state.losses_max = 0;
+            state.remakes_max = 0;
+        });
     }
 
     /// The messages of a subject.
@@ -152,7 +176,7 @@ async fn silence() -> StreamError {
 
 impl Stream for FakeStream {
     async fn publish(&self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
-        let [fate, delay, late] = self.with(|it| [10, 50, 8000].map(|end| it.chance.below(end)));
+        let [fate, delay, late] = self.with(|it| [12, 50, 8000].map(|end| it.chance.below(end)));
         let losses = self.disruptions();
         tokio::time::sleep(Duration::from_millis(delay)).await;
         if losses != self.disruptions() {
@@ -188,6 +212,14 @@ impl Stream for FakeStream {
             4 if self.faults.loses && self.with(|state| state.losses < state.losses_max) => {
                 self.with(State::lose);
                 Err(silence().await.into())
+            }
+            5 => {
+                self.with(|state| state.ids.insert(message.head.id()));
+                Err(silence().await.into())
+            }
+            6 if self.faults.is_remade && self.with(|state| 0 < state.remakes_max) => {
+                self.with(State::remake);
+                Err(StreamError::NoStream.into())
             }
             _ => self.with(store),
         }
@@ -225,7 +257,7 @@ impl Stream for FakeStream {
         self.with(|state| {
             let first = state.messages.first();
             Ok(Extent {
-                created: 1,
+                created: state.created,
                 first: first.map_or(state.next, |(sequence, ..)| *sequence),
             })
         })
