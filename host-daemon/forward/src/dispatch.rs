@@ -262,6 +262,11 @@ impl<S: Stream> Dispatcher<S> {
             let pause = pause(of.failures.max(of.duplicates));
             of.is_busy = !matches!(step, Step::Wait);
             let reached = of.lane.reached();
+            // Nothing is known of the subject: what is before its first batch is stored if the stream is whole.
+            let checks = match (&step, reached) {
+                (Step::Look, None) => self.checks(),
+                _ => Vec::new(),
+            };
             self.finish(&done);
             let call = Call {
                 stream: Arc::clone(&self.stream),
@@ -270,7 +275,7 @@ impl<S: Stream> Dispatcher<S> {
                 pause,
                 created: self.created,
                 disruptions: self.disruptions,
-                checks: Vec::new(),
+                checks,
             };
             self.calls.push(match step {
                 Step::Wait => continue,
@@ -283,6 +288,11 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
+    /// The messages that a whole stream has.
+    fn checks(&self) -> Vec<Newest> {
+        self.pinned.iter().copied().chain(self.newest).collect()
+    }
+
     /// Begins a check of the newest message.
     fn check(&self) {
         let call = Call {
@@ -292,7 +302,7 @@ impl<S: Stream> Dispatcher<S> {
             pause: Duration::ZERO,
             created: self.created,
             disruptions: self.disruptions,
-            checks: self.pinned.iter().copied().chain(self.newest).collect(),
+            checks: self.checks(),
         };
         self.calls.push(Box::pin(call.check(self.place())));
     }
@@ -449,14 +459,21 @@ impl<S: Stream> Call<S> {
         let last = self.stream.last(subject).await?;
         let found = last.as_ref().and_then(|last| last.own(self.instance));
         let is_intact = match reached {
-            Some((place, proof)) if found < Some(place) => self.is_intact(proof).await?,
-            _ => true,
+            Some((place, proof)) if found < Some(place) => self.is_intact(&[proof]).await?,
+            Some(_) => true,
+            None => self.is_intact(&self.checks).await?,
         };
         Ok(Found { last, is_intact })
     }
 
-    async fn is_intact(&self, newest: Newest) -> Result<bool, StreamError> {
-        newest.is_intact(&*self.stream, self.created).await
+    /// Whether the stream still has all of these.
+    async fn is_intact(&self, messages: &[Newest]) -> Result<bool, StreamError> {
+        for newest in messages {
+            if !newest.is_intact(&*self.stream, self.created).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn send(self, outgoing: Outgoing) -> Answer {
@@ -471,13 +488,7 @@ impl<S: Stream> Call<S> {
     }
 
     async fn check(self, before: Option<Place>) -> Answer {
-        let mut checked = Ok(true);
-        for newest in &self.checks {
-            checked = self.is_intact(*newest).await;
-            if !matches!(checked, Ok(true)) {
-                break;
-            }
-        }
+        let checked = self.is_intact(&self.checks).await;
         self.answer(0, Outcome::Checked(before, checked))
     }
 
