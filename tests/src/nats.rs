@@ -141,9 +141,14 @@ impl NatsServer {
 /// Reads a stream with nats-py: an object for each message.
 #[track_caller]
 pub fn read_stream(urls: &str, stream: &str) -> Vec<Value> {
-    let read = nats_py("nats_read.py", &[urls, stream]);
-    assert_eq!(read.code, Some(0), "{read:?}");
-    let text = read.stdout_text();
+    let mut text = String::new();
+    // A cluster without a leader takes some attempts.
+    wait_at_most(Duration::from_secs(60), "the stream is read", || {
+        let read = nats_py("nats_read.py", &[urls, stream]);
+        eprint!("{}", read.stderr);
+        text = read.stdout_text();
+        read.code == Some(0)
+    });
     let lines = text.lines();
     lines
         .map(|line| serde_json::from_str(line).expect("an object"))
