@@ -194,7 +194,7 @@ impl NatsCluster {
 impl Node {
     fn config(&self, version: NatsVersion, node: usize, routes: &str) -> String {
         let disk = self.disk.as_ref().map(SmallDisk::path);
-        let data = disk.unwrap_or(self.folder.path()).join("data");
+        let data = disk.unwrap_or_else(|| self.folder.path()).join("data");
         // The nodes reach each other over the links only: what is advertised to others does not answer.
         format!(
             "server_name: node{node}\nlisten: \"{}\"\nhttp: \"{}\"\n\
