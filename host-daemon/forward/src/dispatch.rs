@@ -1,5 +1,7 @@
 //! Publishes batches: a [`Dispatcher`] has a [`Lane`] for each subject, and one message of it in flight.
 
+mod call;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +12,14 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
+use self::call::Call;
 use crate::batch::Batch;
 use crate::confirm::Confirm;
 use crate::cursor::{Cursor, Newest};
 use crate::lane::{Done, Lane, Step};
 use crate::place::{Instance, Place};
 use crate::progress::Progress;
-use crate::stream::{Last, Outgoing, PublishError, Stream, StreamError};
+use crate::stream::{Last, PublishError, Stream, StreamError};
 
 /// Largest number of bytes that wait in lanes.
 const QUEUED_MAX: usize = 64 << 20;
@@ -431,73 +434,6 @@ impl<S: Stream> Dispatcher<S> {
         self.progress.queued(self.queued, first.unwrap_or(0));
         if let Some(place) = self.place() {
             self.progress.reached(place);
-        }
-    }
-}
-
-/// A call of the stream.
-struct Call<S> {
-    stream: Arc<S>,
-    instance: Instance,
-    subject: Option<Arc<str>>,
-    pause: Duration,
-    created: i128,
-    /// [`Stream::disruptions`] when it began.
-    disruptions: u64,
-    checks: Vec<Newest>,
-}
-
-impl<S: Stream> Call<S> {
-    async fn look(self, reached: Option<(Place, Newest)>) -> Answer {
-        tokio::time::sleep(self.pause).await;
-        let found = self.find(reached).await;
-        self.answer(0, Outcome::Found(found))
-    }
-
-    async fn find(&self, reached: Option<(Place, Newest)>) -> Result<Found, StreamError> {
-        let subject = self.subject.as_deref().unwrap_or_default();
-        let last = self.stream.last(subject).await?;
-        let found = last.as_ref().and_then(|last| last.own(self.instance));
-        let is_intact = match reached {
-            Some((place, proof)) if found < Some(place) => self.is_intact(&[proof]).await?,
-            Some(_) => true,
-            None => self.is_intact(&self.checks).await?,
-        };
-        Ok(Found { last, is_intact })
-    }
-
-    /// Whether the stream still has all of these.
-    async fn is_intact(&self, messages: &[Newest]) -> Result<bool, StreamError> {
-        for newest in messages {
-            if !newest.is_intact(&*self.stream, self.created).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    async fn send(self, outgoing: Outgoing) -> Answer {
-        tokio::time::sleep(self.pause).await;
-        let subject = self.subject.as_deref().unwrap_or_default();
-        let published = match self.disruptions == self.stream.disruptions() {
-            true => self.stream.publish(subject, &outgoing).await,
-            // Another message may have the expected number now.
-            false => Err(PublishError::WrongLast),
-        };
-        self.answer(outgoing.body.len(), Outcome::Published(published))
-    }
-
-    async fn check(self, before: Option<Place>) -> Answer {
-        let checked = self.is_intact(&self.checks).await;
-        self.answer(0, Outcome::Checked(before, checked))
-    }
-
-    fn answer(self, flown: usize, outcome: Outcome) -> Answer {
-        Answer {
-            subject: self.subject,
-            checks: self.checks,
-            flown,
-            outcome,
         }
     }
 }
