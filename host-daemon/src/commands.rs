@@ -22,6 +22,9 @@ mod selection;
 pub mod send;
 mod session;
 pub mod sessions;
+#[cfg_attr(not(feature = "nats"), path = "commands/stream_not_built.rs")]
+mod stream;
+mod stream_address;
 mod table;
 pub mod tap;
 pub mod textbook;
@@ -38,6 +41,7 @@ use tokio::runtime::Runtime;
 
 #[cfg(not(feature = "tls"))]
 use self::ca_not_built as ca;
+use self::stream_address::only_recordings;
 #[cfg(not(feature = "top"))]
 use self::top_not_built as top;
 use crate::cli::{Command, Demo};
@@ -89,9 +93,11 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
         Command::Export(arguments) => export::export(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments, &runtime()?),
         Command::Recordings(arguments) => {
+            only_recordings("recordings", &arguments.paths)?;
             recordings::recordings_command(&arguments.paths, arguments.json)
         }
         Command::Sessions(arguments) => {
+            only_recordings("sessions", &arguments.paths)?;
             sessions::sessions_command(&arguments.paths, arguments.json)
         }
         Command::Devices(arguments) => match &arguments.url {
@@ -102,12 +108,18 @@ pub fn run(command: Command, command_line: Vec<OsString>) -> Result<(), CommandE
             None if let Some(option) = arguments.tls.first() => {
                 Err(TlsSetupError::NotHttps { option }.into())
             }
-            None => devices::of_recordings(&arguments.paths, arguments.json),
+            None => {
+                only_recordings("devices", &arguments.paths)?;
+                devices::of_recordings(&arguments.paths, arguments.json)
+            }
         },
         Command::Tap(arguments) => tap::tap(arguments, runtime()?),
         Command::Top(arguments) => top::top(&arguments, runtime()?),
         Command::Ca(arguments) => ca::ca(&arguments.command),
-        Command::Verify(arguments) => report::verify_command(&arguments.paths),
+        Command::Verify(arguments) => {
+            only_recordings("verify", &arguments.paths)?;
+            report::verify_command(&arguments.paths)
+        }
         Command::Recover(arguments) => {
             report::recover_command(&arguments.path, arguments.output.as_deref())
         }

@@ -6,6 +6,7 @@ mod code;
 mod forward;
 mod from;
 mod session;
+mod stream;
 mod tls;
 mod words;
 
@@ -22,6 +23,7 @@ pub use self::code::Code;
 #[cfg(feature = "nats")]
 pub use self::forward::ForwardError;
 pub use self::session::{KeptIn, SessionEnd, SessionError, SpoolFault};
+pub use self::stream::ReadStreamError;
 pub use self::tls::{TlsCause, TlsError, TlsSetupError, is_final};
 pub(crate) use self::words::with_causes;
 use self::words::{duplicate, not_exported, not_whole, unrecorded};
@@ -395,6 +397,9 @@ pub enum CommandError {
         /// The greatest number, with all messages that the disk has not confirmed.
         most: u64,
     },
+    /// The stream of a cluster that is not read.
+    #[error("{0}")]
+    ReadStream(#[from] ReadStreamError),
     /// TLS cannot be set up.
     #[error("{0}")]
     ClientTls(#[from] TlsSetupError),

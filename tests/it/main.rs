@@ -92,6 +92,8 @@ mod forward {
     mod failing_fleet;
     mod fleet;
     mod outages;
+    mod read;
+    mod read_refusals;
     mod recipes;
     mod servers;
     mod start;

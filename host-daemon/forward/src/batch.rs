@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::place::Place;
 
-/// Largest number of steps in the times of a batch: they are written to a header.
+/// Largest number of steps in the times and places of a batch: they are written to headers.
 const STEPS_MAX: usize = 128;
 /// Length of the header of a message in the body, in bytes.
 pub(crate) const HEADER_LEN: usize = 4;
@@ -66,7 +66,7 @@ pub(crate) struct Batch {
     /// The order of its first message among all that were read.
     pub order: u64,
     items: Vec<Item>,
-    /// How often the time changes.
+    /// How often the time changes, or others come between.
     steps: usize,
     body: BytesMut,
     /// For a part: its offset in the message, and the length of the message.
@@ -143,8 +143,11 @@ impl Batch {
             return Some(other);
         }
         let begin = self.body.len();
-        let times = (self.items.last().map(|item| item.time), other.time());
-        self.steps += other.steps + usize::from(times.0 != Some(times.1));
+        let is_step = other
+            .items
+            .first()
+            .is_some_and(|next| self.is_step_to(next));
+        self.steps += other.steps + usize::from(is_step);
         self.body.unsplit(other.body);
         let items = other.items.into_iter().map(|item| Item {
             end: begin + item.end,
@@ -301,6 +304,19 @@ impl Batch {
         pairs.filter_map(step).collect()
     }
 
+    /// Where messages of others come between: the index of a message, and how many were recorded between it and the one before.
+    pub(crate) fn gaps(&self) -> Vec<(u64, u64)> {
+        let pairs = self.items.windows(2).zip(1..);
+        let gap = |(pair, index): (&[Item], u64)| match pair {
+            [before, after] => Some((index, after.messages.checked_sub(before.messages + 1)?)),
+            _ => None,
+        };
+        pairs
+            .filter_map(gap)
+            .filter(|(_, count)| *count != 0)
+            .collect()
+    }
+
     /// The body.
     pub(crate) fn body(&self) -> Bytes {
         Bytes::copy_from_slice(&self.body)
@@ -326,17 +342,21 @@ impl Batch {
         let len = u32::try_from(message.data.len()).unwrap_or(u32::MAX);
         self.body.put_u32(len);
         self.body.put_slice(message.data);
-        let last = self.items.last().map(|item| item.time);
-        self.steps += usize::from(last.is_some_and(|last| last != message.time));
-        self.items.push(Item {
+        let item = Item {
             messages: message.before + 1,
             end: self.body.len(),
             time: message.time,
-        });
+        };
+        self.steps += usize::from(self.is_step_to(&item));
+        self.items.push(item);
+    }
+
+    fn is_step_to(&self, next: &Item) -> bool {
+        self.items.last().is_some_and(|last| last.steps_to(next))
     }
 
     fn count_steps(&mut self) {
-        let changes = |pair: &[Item]| matches!(pair, [one, other] if one.time != other.time);
+        let changes = |pair: &[Item]| matches!(pair, [one, other] if one.steps_to(other));
         self.steps = self.items.windows(2).filter(|pair| changes(pair)).count();
     }
 
@@ -352,6 +372,13 @@ impl Batch {
 
     fn last_messages(&self) -> u64 {
         self.items.last().map_or(0, |item| item.messages)
+    }
+}
+
+impl Item {
+    /// Whether the next message has another time, or is not recorded next to this one.
+    const fn steps_to(&self, next: &Self) -> bool {
+        self.time != next.time || self.messages + 1 != next.messages
     }
 }
 

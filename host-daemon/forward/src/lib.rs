@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod assembler;
 mod batch;
 mod check;
 mod confirm;
 mod cursor;
 mod dispatch;
+mod fetched;
 mod forwarder;
 mod gather;
 mod lane;
@@ -13,6 +15,7 @@ pub mod message;
 mod nats;
 pub mod place;
 mod progress;
+pub mod reader;
 pub mod stored;
 pub mod stream;
 pub mod subject;

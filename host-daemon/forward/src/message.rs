@@ -1,4 +1,4 @@
-//! Forwarded messages on the wire: a [`Head`] as headers, and [`Messages`] to take the body apart.
+//! Forwarded messages on the wire: a [`Head`] as headers, and [`Messages`] that takes the body apart.
 //!
 //! `docs/forwarding.md` has the format.
 
@@ -34,6 +34,8 @@ pub mod name {
     pub const TIME: &str = "Blocksd-Time";
     /// Where the time of the messages changes.
     pub const STEPS: &str = "Blocksd-Steps";
+    /// Where other messages were recorded between those of the body.
+    pub const GAPS: &str = "Blocksd-Gaps";
     /// The connection.
     pub const CONNECTION: &str = "Blocksd-Conn";
     /// The session.
@@ -89,6 +91,8 @@ pub struct Head {
     /// Index of a message, and how much later than the one before it was received, in nanoseconds. Messages between two
     /// steps have the same time.
     pub steps: Vec<(u64, i64)>,
+    /// Index of a message, and how many messages of others were recorded between it and the one before.
+    pub gaps: Vec<(u64, u64)>,
     /// The connection; 0 if unknown. Numbers begin again when the daemon restarts.
     pub connection: u64,
     /// The session, as 16 hexadecimal digits.
@@ -140,6 +144,7 @@ impl Head {
             first: batch.first,
             time: batch.time(),
             steps: batch.steps(),
+            gaps: batch.gaps(),
             connection: batch.connection,
             session: batch.channel.session.clone(),
             framing: batch.channel.framing.clone(),
@@ -185,6 +190,7 @@ impl Head {
             first: number(name::FIRST, None)?,
             time: number(name::TIME, None)?,
             steps: of(name::STEPS, steps(&text(name::STEPS)))?,
+            gaps: of(name::GAPS, gaps(&text(name::GAPS)))?,
             connection: number(name::CONNECTION, Some(0))?,
             session: header(name::SESSION).map(str::to_owned),
             framing: text(name::FRAMING),
@@ -210,6 +216,11 @@ impl Head {
             }
         };
         add(name::STEPS, Steps(&self.steps).to_string());
+        let gaps = self.gaps.iter();
+        let gaps: Vec<_> = gaps
+            .map(|(index, count)| format!("{index}+{count}"))
+            .collect();
+        add(name::GAPS, gaps.join(","));
         if self.connection != 0 {
             add(name::CONNECTION, self.connection.to_string());
         }
@@ -225,6 +236,18 @@ impl Head {
             add(name::PART, format!("{offset}/{len}"));
         }
         pairs
+    }
+
+    /// When each message was received, in nanoseconds since 1970. The number of messages is that of the headers.
+    pub fn times(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut steps = self.steps.iter().peekable();
+        let mut time = self.time;
+        (0..self.count).map(move |index| {
+            while let Some((_, step)) = steps.next_if(|(at, _)| *at <= index) {
+                time = time.saturating_add_signed(*step);
+            }
+            time
+        })
     }
 
     /// The identity in the window of duplicates. A batch with another end has another one.
@@ -264,6 +287,17 @@ fn steps(text: &str) -> Option<Vec<(u64, i64)>> {
     text.split(',').map(step).collect()
 }
 
+fn gaps(text: &str) -> Option<Vec<(u64, u64)>> {
+    let gap = |gap: &str| {
+        let (index, count) = gap.split_once('+')?;
+        Some((index.parse().ok()?, count.parse().ok()?))
+    };
+    match text {
+        "" => Some(Vec::new()),
+        _ => text.split(',').map(gap).collect(),
+    }
+}
+
 fn part(text: &str) -> Option<(u64, u64)> {
     let (offset, len) = text.split_once('/')?;
     Some((offset.parse().ok()?, len.parse().ok()?))
@@ -276,51 +310,151 @@ pub struct Forwarded<'a> {
     pub number: u64,
     /// When it was received, in nanoseconds since 1970.
     pub time: u64,
+    /// Number of messages in the file of the recording up to its end, those of others included.
+    pub place: u64,
     /// The payload, or a part of it.
     pub data: &'a [u8],
+}
+
+/// The messages of a body, in their order. It allocates nothing. After an error it ends.
+///
+/// # Examples
+/// ```
+/// use blocksd_forward::message::{Head, Messages};
+///
+/// let headers = |name: &str| match name {
+///     "Blocksd-Kind" => Some("messages"),
+///     "Blocksd-Instance" => Some("00000000000000a7"),
+///     "Blocksd-Place" => Some("1.00f3a5c7711d2e4b.2"),
+///     "Blocksd-Count" => Some("2"),
+///     "Blocksd-First" => Some("40"),
+///     "Blocksd-Time" => Some("1700000000000000000"),
+///     _ => None,
+/// };
+/// let head = Head::parse(headers).expect("the headers of blocksd");
+/// let body = b"\0\0\0\x02hi\0\0\0\x05there";
+/// let numbers = Messages::new(&head, body).map(|it| it.map(|it| (it.number, it.data)));
+/// let numbers: Result<Vec<_>, _> = numbers.collect();
+/// assert_eq!(numbers, Ok(vec![(40, &b"hi"[..]), (41, &b"there"[..])]));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    head: &'a Head,
+    body: &'a [u8],
+    /// Bytes of the body that were read.
+    at: usize,
+    /// Messages that were read.
+    index: u64,
+    time: u64,
+    /// The steps of the time that were passed.
+    steps: usize,
+    /// The place of the next message.
+    place: u64,
+    /// The gaps that were passed.
+    gaps: usize,
+    has_ended: bool,
+}
+
+impl<'a> Messages<'a> {
+    /// The messages of a body with these headers.
+    #[must_use]
+    pub fn new(head: &'a Head, body: &'a [u8]) -> Self {
+        // The last one is at the place of the headers.
+        let between = head.gaps.iter().map(|(_, count)| *count);
+        let after_first = between.fold(head.count.wrapping_sub(1), u64::wrapping_add);
+        Self {
+            place: head.place.messages.wrapping_sub(after_first),
+            gaps: 0,
+            head,
+            body,
+            at: 0,
+            index: 0,
+            time: head.time,
+            steps: 0,
+            has_ended: false,
+        }
+    }
+
+    /// Checks the whole body.
+    ///
+    /// # Errors
+    /// As [`messages`].
+    pub fn check(mut self) -> Result<(), Malformed> {
+        self.try_for_each(|it| it.map(drop))
+    }
+
+    fn read(&mut self) -> Result<Option<Forwarded<'a>>, Malformed> {
+        let rest = self.body.get(self.at..).unwrap_or_default();
+        if self.head.kind == Kind::Part {
+            return Ok((self.index == 0).then(|| self.pass(rest, rest.len())));
+        }
+        if rest.is_empty() {
+            return match self.index == self.head.count {
+                true => Ok(None),
+                false => Err(Malformed::Header(name::COUNT)),
+            };
+        }
+        let malformed = Malformed::Body {
+            at: self.at,
+            len: self.body.len(),
+        };
+        let Some((len, after)) = rest.split_first_chunk::<HEADER_LEN>() else {
+            return Err(malformed);
+        };
+        let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
+        match after.get(..len) {
+            Some(data) => Ok(Some(self.pass(data, HEADER_LEN + len))),
+            None => Err(malformed),
+        }
+    }
+
+    /// The next message, which takes this number of bytes of the body.
+    fn pass(&mut self, data: &'a [u8], len: usize) -> Forwarded<'a> {
+        while let Some((at, step)) = self.head.steps.get(self.steps)
+            && *at <= self.index
+        {
+            self.time = self.time.saturating_add_signed(*step);
+            self.steps += 1;
+        }
+        while let Some((at, count)) = self.head.gaps.get(self.gaps)
+            && *at <= self.index
+        {
+            self.place = self.place.wrapping_add(*count);
+            self.gaps += 1;
+        }
+        let message = Forwarded {
+            number: self.head.first.wrapping_add(self.index),
+            time: self.time,
+            place: self.place,
+            data,
+        };
+        self.place = self.place.wrapping_add(1);
+        self.index += 1;
+        self.at += len;
+        message
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Forwarded<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_ended {
+            return None;
+        }
+        let read = self.read();
+        self.has_ended = !matches!(read, Ok(Some(_)));
+        read.transpose()
+    }
 }
 
 /// The messages of a body, in their order.
 ///
 /// # Errors
 /// [`Malformed::Body`]; [`Malformed::Header`] if the number of messages is not that of the headers.
-pub fn messages<'a>(head: &Head, body: &'a [u8]) -> Result<Vec<Forwarded<'a>>, Malformed> {
-    if head.kind == Kind::Part || head.part.is_some() {
-        let Head { first, time, .. } = *head;
-        return Ok(vec![Forwarded {
-            number: first,
-            time,
-            data: body,
-        }]);
-    }
-    let mut messages = Vec::new();
-    let mut steps = head.steps.iter().peekable();
-    let (mut rest, mut time) = (body, head.time);
-    while !rest.is_empty() {
-        let malformed = Malformed::Body {
-            at: body.len() - rest.len(),
-            len: body.len(),
-        };
-        let Some((len, after)) = rest.split_first_chunk::<HEADER_LEN>() else {
-            return Err(malformed);
-        };
-        let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
-        let Some((data, after)) = after.split_at_checked(len) else {
-            return Err(malformed);
-        };
-        let index = messages.len() as u64;
-        while let Some((_, step)) = steps.next_if(|(at, _)| *at == index) {
-            time = time.saturating_add_signed(*step);
-        }
-        messages.push(Forwarded {
-            number: head.first.wrapping_add(index),
-            time,
-            data,
-        });
-        rest = after;
-    }
-    match messages.len() as u64 == head.count {
-        true => Ok(messages),
-        false => Err(Malformed::Header(name::COUNT)),
-    }
+pub fn messages<'a>(head: &'a Head, body: &'a [u8]) -> Result<Vec<Forwarded<'a>>, Malformed> {
+    Messages::new(head, body).collect()
 }
+
+#[cfg(test)]
+mod tests;

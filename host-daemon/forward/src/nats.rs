@@ -12,9 +12,10 @@ use async_nats::jetstream::stream::{
     LastRawMessageErrorKind, RawMessageErrorKind, Stream as StreamHandle,
 };
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
 
 use crate::check::{self, CheckError, Wish};
+use crate::fetched::ReadError;
 use crate::message::{Head, Malformed, name};
 use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
@@ -79,8 +80,10 @@ impl std::fmt::Debug for Credentials {
 #[derive(Clone, Debug)]
 pub struct Nats {
     client: Client,
-    context: Context,
-    stream: StreamHandle<()>,
+    pub(crate) context: Context,
+    pub(crate) stream: StreamHandle<()>,
+    /// The name of the stream.
+    pub(crate) name: String,
     disruptions: Arc<AtomicU64>,
 }
 
@@ -102,54 +105,50 @@ impl Nats {
     /// If an address or the credentials cannot be used.
     pub async fn connect(options: &NatsOptions, stream: &str) -> Result<Self, ConnectError> {
         let disruptions = Arc::<AtomicU64>::default();
-        let counted = Arc::clone(&disruptions);
-        let mut connect = ConnectOptions::new()
-            .name(&options.name)
-            .retry_on_initial_connect()
-            .max_reconnects(None)
-            .ping_interval(PING)
-            .reconnect_delay_callback(|attempts| {
-                let millis = 50 << attempts.min(10);
-                Duration::from_millis(millis).min(RECONNECT_MAX)
-            })
-            .event_callback(move |event| {
-                if matches!(event, Event::Disconnected) {
-                    counted.fetch_add(1, Ordering::Relaxed);
-                }
-                tracing::debug!("nats: {event}");
-                async {}
-            });
-        connect = match &options.credentials {
-            Credentials::None => connect,
-            Credentials::User(user, password) => {
-                connect.user_and_password(user.clone(), password.clone())
-            }
-            Credentials::Token(token) => connect.token(token.clone()),
-            Credentials::Nkey(seed) => connect.nkey(seed.clone()),
-            Credentials::Jwt(file) => {
-                let with = connect.credentials(file);
-                with.map_err(|error| ConnectError(format!("credentials: {error}")))?
-            }
-        };
-        if let Some(ca) = &options.ca {
-            connect = connect.add_root_certificates(ca.clone()).require_tls(true);
-        }
-        if let Some((cert, key)) = &options.identity {
-            connect = connect.add_client_certificate(cert.clone(), key.clone());
-        }
+        let connect = connect_options(options, &disruptions)?.retry_on_initial_connect();
         let client = connect.connect(options.servers.clone()).await;
         let client = client.map_err(|error| ConnectError(text(&error)))?;
+        Self::of(client, stream, disruptions).await
+    }
+
+    /// Connects to a server, and finds the stream.
+    ///
+    /// # Errors
+    /// [`ReadError`], if no server can be reached, or there is no such stream.
+    pub async fn open(options: &NatsOptions, stream: &str) -> Result<Self, ReadError> {
+        let disruptions = Arc::<AtomicU64>::default();
+        let failed = |error: ConnectError| ReadError::Connect(error.0);
+        let connect = connect_options(options, &disruptions).map_err(failed)?;
+        let client = connect.connect(options.servers.clone()).await;
+        let client = client.map_err(|error| match error.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                ReadError::Login(text(&error))
+            }
+            ConnectErrorKind::ServerParse | ConnectErrorKind::Tls => {
+                ReadError::Connect(text(&error))
+            }
+            _ => ReadError::Unreachable(text(&error)),
+        })?;
+        Self::of(client, stream, disruptions).await.map_err(failed)
+    }
+
+    async fn of(
+        client: Client,
+        stream: &str,
+        disruptions: Arc<AtomicU64>,
+    ) -> Result<Self, ConnectError> {
         let context = jetstream::context::ContextBuilder::new()
             .timeout(ACK_TIMEOUT)
             .ack_timeout(ACK_TIMEOUT)
             .max_ack_inflight(IN_FLIGHT_MAX)
             .build(client.clone());
-        let stream = context.get_stream_no_info(stream).await;
-        let stream = stream.map_err(|error| ConnectError(text(&error)))?;
+        let handle = context.get_stream_no_info(stream).await;
+        let handle = handle.map_err(|error| ConnectError(text(&error)))?;
         Ok(Self {
             client,
             context,
-            stream,
+            stream: handle,
+            name: stream.to_owned(),
             disruptions,
         })
     }
@@ -266,6 +265,48 @@ const fn stored(ack: &PublishAck) -> Result<u64, PublishError> {
     }
 }
 
+/// How a client connects. Disconnections are counted.
+fn connect_options(
+    options: &NatsOptions,
+    disruptions: &Arc<AtomicU64>,
+) -> Result<ConnectOptions, ConnectError> {
+    let counted = Arc::clone(disruptions);
+    let mut connect = ConnectOptions::new()
+        .name(&options.name)
+        .max_reconnects(None)
+        .ping_interval(PING)
+        .reconnect_delay_callback(|attempts| {
+            let millis = 50 << attempts.min(10);
+            Duration::from_millis(millis).min(RECONNECT_MAX)
+        })
+        .event_callback(move |event| {
+            if matches!(event, Event::Disconnected) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            tracing::debug!("nats: {event}");
+            async {}
+        });
+    connect = match &options.credentials {
+        Credentials::None => connect,
+        Credentials::User(user, password) => {
+            connect.user_and_password(user.clone(), password.clone())
+        }
+        Credentials::Token(token) => connect.token(token.clone()),
+        Credentials::Nkey(seed) => connect.nkey(seed.clone()),
+        Credentials::Jwt(file) => {
+            let with = connect.credentials(file);
+            with.map_err(|error| ConnectError(format!("credentials: {error}")))?
+        }
+    };
+    if let Some(ca) = &options.ca {
+        connect = connect.add_root_certificates(ca.clone()).require_tls(true);
+    }
+    if let Some((cert, key)) = &options.identity {
+        connect = connect.add_client_certificate(cert.clone(), key.clone());
+    }
+    Ok(connect)
+}
+
 fn head(message: &StreamMessage) -> Result<Head, Malformed> {
     Head::parse(|name| Some(message.headers.get(name)?.as_str()))
 }
@@ -279,7 +320,7 @@ fn timeout() -> StreamError {
 }
 
 /// An error and its causes, on one line.
-fn text(error: &dyn std::error::Error) -> String {
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

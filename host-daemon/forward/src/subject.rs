@@ -59,6 +59,21 @@ impl Subjects {
         format!("{}dev.*", self.prefix)
     }
 
+    /// The wildcard of the subjects of events.
+    #[must_use]
+    pub fn all_events(&self) -> String {
+        format!("{}events.*", self.prefix)
+    }
+
+    /// Whether a subject is that of the events of a daemon of this site.
+    #[must_use]
+    pub fn is_events(&self, subject: &str) -> bool {
+        let token = subject
+            .strip_prefix(&self.prefix)
+            .and_then(|rest| rest.strip_prefix("events."));
+        token.and_then(decode).is_some()
+    }
+
     /// The device of a subject; `None` if it is not the subject of a device of this site.
     #[must_use]
     pub fn device_of(&self, subject: &str) -> Option<String> {

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub(crate) mod gaps;
 pub(crate) mod loss;
+pub(crate) mod message;
 pub(crate) mod messages;
 pub(crate) mod ownership;
 pub(crate) mod position;

@@ -24,6 +24,7 @@ use crate::commands::replay::player::Player;
 use crate::commands::replay::session::SessionFailure;
 use crate::commands::replay::totals::ReplayTotals;
 use crate::commands::selection::Selected;
+use crate::commands::stream_address::only_recordings;
 use crate::error::{CommandError, SessionEnd, SessionError};
 use crate::recorded::from_log::{EventReader, EventVisitor};
 use crate::recorded::lifecycle::Lifecycle;
@@ -41,6 +42,7 @@ use blocksd_recording::{Error as RecordingError, LostRange, Message, Missed, Vis
 /// [`CommandError::Interrupted`], and [`CommandError::Recording`].
 pub fn replay(arguments: &Replay, runtime: &Runtime) -> Result<(), CommandError> {
     let connector = Connector::of_address(&arguments.tls, &arguments.to)?;
+    only_recordings("replay", &arguments.paths)?;
     let selected = Selected::new(&arguments.paths, &arguments.select)?;
     let totals = Arc::new(ReplayTotals::new());
     let stop = CancellationToken::new();

@@ -11,10 +11,11 @@ use jiff::{Timestamp, Zoned};
 use serde_json::Value;
 
 use crate::cli::{Last, Selection};
-use crate::commands::content::{Content, content_of, report_empty};
+use crate::commands::content::{content_of, report_empty};
 use crate::commands::filter::{Filtered, MessageFilter};
+use crate::commands::stream::{LastBegin, RemoteStream, StreamBegin};
 use crate::config::value::nearest;
-use crate::error::CommandError;
+use crate::error::{CommandError, ReadStreamError};
 use crate::escape::printable;
 use crate::output::counted;
 use crate::payload::members;
@@ -29,12 +30,21 @@ const NAMED_MAX: usize = 10;
 /// Selected messages of recordings.
 #[derive(Debug)]
 pub(super) struct Selected<'a> {
-    paths: &'a [PathBuf],
+    source: Source<'a>,
     wanted: Wanted,
     /// Messages that precede the last ones, in the range of time.
     skip: u64,
     /// A number of last messages is selected.
     is_last: bool,
+}
+
+/// Where messages are read.
+#[derive(Debug)]
+enum Source<'a> {
+    /// Recordings, or directories of recordings.
+    Files(&'a [PathBuf]),
+    /// The stream of a cluster.
+    Stream(Box<RemoteStream>, StreamBegin),
 }
 
 /// What a selection has matched.
@@ -44,6 +54,8 @@ pub(super) struct Matched {
     messages: u64,
     /// Devices of `--device`, as far as they have messages or events.
     devices: BTreeSet<String>,
+    /// Messages of a stream that cannot be read.
+    unreadable: u64,
 }
 
 impl Matched {
@@ -72,12 +84,23 @@ impl<'a> Selected<'a> {
             from: select.from.map_or(0, nanoseconds),
             to: select.until.map_or(u64::MAX, nanoseconds),
         };
-        let (from, skip) = match select.last {
-            Some(last) => last::begin(paths, &wanted, last)?,
-            None => (wanted.from, 0),
+        let (source, from, skip) = match (RemoteStream::of(paths)?, select.last) {
+            (Some(stream), Some(last)) => {
+                let LastBegin { from, begin, skip } = stream.last(&wanted, last)?;
+                (Source::Stream(Box::new(stream), begin), from, skip)
+            }
+            (Some(stream), None) => {
+                let begin = StreamBegin { sequence: None };
+                (Source::Stream(Box::new(stream), begin), wanted.from, 0)
+            }
+            (None, Some(last)) => {
+                let (from, skip) = last::begin(paths, &wanted, last)?;
+                (Source::Files(paths), from, skip)
+            }
+            (None, None) => (Source::Files(paths), wanted.from, 0),
         };
         Ok(Self {
-            paths,
+            source,
             wanted: Wanted { from, ..wanted },
             skip,
             is_last: matches!(select.last, Some(Last::Count(_))),
@@ -98,8 +121,13 @@ impl<'a> Selected<'a> {
         visitor: &mut dyn Visitor<Error = CommandError>,
     ) -> Result<(Losses, Matched), CommandError> {
         let mut picker = Filtered::new(Picker::new(self, false), visitor);
-        let losses = Reader::new(self.paths.to_vec(), self.wanted.clone()).visit(&mut picker)?;
-        Ok((losses, picker.filter.matched))
+        match &self.source {
+            Source::Files(paths) => {
+                let losses = Reader::new(paths.to_vec(), self.wanted.clone()).visit(&mut picker)?;
+                Ok((losses, picker.filter.matched))
+            }
+            Source::Stream(stream, begin) => self.visit_stream((stream, *begin), false, picker),
+        }
     }
 
     /// Hands the messages of a single file or directory to a visitor, and waits for more.
@@ -111,9 +139,28 @@ impl<'a> Selected<'a> {
         visitor: &mut dyn Visitor<Error = CommandError>,
     ) -> Result<(Losses, Matched), CommandError> {
         let mut picker = Filtered::new(Picker::new(self, true), visitor);
-        let path = self.paths.first().cloned().unwrap_or_default();
-        let losses = Tail::new(path, self.wanted.clone()).visit(&mut picker)?;
-        Ok((losses, picker.filter.matched))
+        match &self.source {
+            Source::Files(paths) => {
+                let path = paths.first().cloned().unwrap_or_default();
+                let losses = Tail::new(path, self.wanted.clone()).visit(&mut picker)?;
+                Ok((losses, picker.filter.matched))
+            }
+            Source::Stream(stream, begin) => self.visit_stream((stream, *begin), true, picker),
+        }
+    }
+
+    fn visit_stream(
+        &self,
+        (stream, begin): (&RemoteStream, StreamBegin),
+        follow: bool,
+        mut picker: Filtered<'_, Picker<'_>>,
+    ) -> Result<(Losses, Matched), CommandError> {
+        let unreadable = stream.visit(&self.wanted, begin, follow, &mut picker)?;
+        let matched = Matched {
+            unreadable,
+            ..picker.filter.matched
+        };
+        Ok((Losses::default(), matched))
     }
 
     /// Prints a line if there is nothing to select from, or if nothing was selected.
@@ -121,32 +168,65 @@ impl<'a> Selected<'a> {
     /// # Errors
     /// [`CommandError::Selection`] if a device of `--device` is not in the recording.
     pub(super) fn check(&self, matched: &Matched) -> Result<(), CommandError> {
-        report_empty(self.paths)?;
+        if let Source::Files(paths) = self.source {
+            report_empty(paths)?;
+        }
         let devices = self.wanted.devices.iter();
         let missing: Vec<_> = devices
             .filter(|it| !matched.devices.contains(*it))
             .collect();
+        let is_whole = match matched.unreadable {
+            0 => Ok(()),
+            messages => Err(ReadStreamError::Unreadable { messages }.into()),
+        };
         if missing.is_empty() && !matched.is_empty() {
-            return Ok(());
+            return is_whole;
         }
-        let content = content_of(self.paths)?;
-        let Some((first, last)) = content.bounds else {
-            return Ok(());
+        let found = self.found()?;
+        let Some((first, last)) = found.bounds else {
+            return is_whole;
         };
         if matched.is_empty() && (self.wanted.from != 0 || self.wanted.to != u64::MAX) {
-            let messages = counted(content.blocks, "message");
             let (first, last) = (shown_ns(first), shown_ns(last));
             print_status(format_args!(
-                "blocksd: no message was received {}; the recording has {messages} from {first} to {last}",
-                self.range()
+                "blocksd: no message was received {}; {} from {first} to {last}",
+                self.range(),
+                found.messages
             ));
         }
-        let unknown = missing
-            .into_iter()
-            .find(|it| !content.devices.contains(*it));
-        unknown.map_or(Ok(()), |unknown| {
-            Err(CommandError::Selection(not_there(unknown, &content)))
+        let unknown = missing.into_iter().find(|it| !found.devices.contains(*it));
+        unknown.map_or(is_whole, |unknown| {
+            Err(CommandError::Selection(not_there(unknown, &found)))
         })
+    }
+
+    /// What there is to select from.
+    fn found(&self) -> Result<Found, CommandError> {
+        match &self.source {
+            Source::Files(paths) => {
+                let content = content_of(paths)?;
+                let messages = counted(content.blocks, "message");
+                Ok(Found {
+                    source: "the recording".to_owned(),
+                    messages: format!("the recording has {messages}"),
+                    list: "`blocksd recordings --json` lists all devices",
+                    bounds: content.bounds,
+                    devices: content.devices,
+                })
+            }
+            Source::Stream(stream, _) => {
+                let devices = stream.devices()?;
+                stream.report_empty(&devices);
+                let source = stream.name();
+                Ok(Found {
+                    messages: format!("{source} has messages"),
+                    source,
+                    list: "`nats stream subjects` lists all",
+                    bounds: stream.bounds()?,
+                    devices,
+                })
+            }
+        }
     }
 
     /// The range of time in words.
@@ -157,6 +237,19 @@ impl<'a> Selected<'a> {
         let both: Vec<_> = [from, to].into_iter().flatten().collect();
         both.join(" and ")
     }
+}
+
+/// What there is to select from.
+struct Found {
+    /// In words.
+    source: String,
+    /// How much there is, in words.
+    messages: String,
+    /// How to list all devices.
+    list: &'static str,
+    /// Times of the first and the last message.
+    bounds: Option<(u64, u64)>,
+    devices: BTreeSet<String>,
 }
 
 /// Selects the messages, and notes what they match.
@@ -229,7 +322,10 @@ impl MessageFilter for Picker<'_> {
     }
 
     fn idle(&mut self) {
-        let is_there = self.selected.paths.iter().all(|path| path.exists());
+        let is_there = match self.selected.source {
+            Source::Files(paths) => paths.iter().all(|path| path.exists()),
+            Source::Stream(..) => true,
+        };
         if self.reports && is_there {
             self.reports = false;
             // It may come later.
@@ -244,21 +340,21 @@ impl MessageFilter for Picker<'_> {
 }
 
 /// Why nothing of a device is shown, and which devices there are.
-fn not_there(device: &str, content: &Content) -> String {
+fn not_there(device: &str, found: &Found) -> String {
     let device = printable(device);
-    let mut text = format!("device `{device}` has no messages in the recording");
-    let names = || content.devices.iter().map(String::as_str);
+    let mut text = format!("device `{device}` has no messages in {}", found.source);
+    let names = || found.devices.iter().map(String::as_str);
     match nearest(&device, names()) {
         Some(near) => text += &format!("; did you mean `{}`?", printable(near)),
-        None if content.devices.is_empty() => text += "; no device has",
+        None if found.devices.is_empty() => text += "; no device has",
         None => {
             let named: Vec<_> = names().take(NAMED_MAX).map(printable).collect();
             text += &format!(", which has {}", named.join(", "));
         }
     }
-    match content.devices.len().saturating_sub(NAMED_MAX) {
+    match found.devices.len().saturating_sub(NAMED_MAX) {
         0 => text,
-        _ => text + "; `blocksd recordings --json` lists all devices",
+        _ => format!("{text}; {}", found.list),
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) const KEYS: [&str; 14] = [
     "nkey",
     "credentials",
 ];
+/// Those that mean nothing to a reader.
+const FORWARDING: [&str; 3] = ["keep", "durable", "create"];
 /// The beginnings of an address.
 const SCHEMES: [&str; 2] = ["nats://", "tls://"];
 
@@ -83,6 +85,32 @@ impl ForwardConfig {
         }
         forward.check()?;
         Ok(forward)
+    }
+
+    /// Reads the same of a stream that is read, not forwarded to.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and if a key is only for forwarding.
+    pub fn parse_reading(text: &str) -> Result<Self, String> {
+        let read = Self::parse(text, ValueOrigin::CommandLine)?;
+        let only = read.written().find(|(key, ..)| FORWARDING.contains(key));
+        match only {
+            Some((key, ..)) => {
+                let keys = KEYS.iter().filter(|it| !FORWARDING.contains(it));
+                let keys: Vec<_> = keys.copied().collect();
+                Err(format!(
+                    "`{key}` is for forwarding; reading takes {}",
+                    keys.join(", ")
+                ))
+            }
+            None => Ok(read),
+        }
+    }
+
+    /// Whether a text is the address of a server, and not a path.
+    #[must_use]
+    pub fn is_address(text: &str) -> bool {
+        SCHEMES.iter().any(|scheme| text.starts_with(scheme))
     }
 
     /// A cluster with these servers. A server without a scheme has that of the one before it.

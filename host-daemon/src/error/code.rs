@@ -67,6 +67,7 @@ impl CommandError {
             Self::Recording(error) => recording(error),
             Self::Session(error) => session(error),
             Self::Ca(error) => ca(error),
+            Self::ReadStream(error) => error.code(),
             Self::Start(error) => code(Subject::Program, error),
             Self::Locked { .. } | Self::BeingWritten { .. } => Code::Refused,
             Self::Config(error) => error.unreadable().map_or(Code::Wrong, |error| {

@@ -2,6 +2,7 @@
 //! [`to_log`](crate::recorded::to_log).
 
 mod connections;
+mod reader;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
 
+pub use self::reader::EventReader;
+pub(crate) use self::reader::INSTANCE_KEY;
 use crate::payload::{Decoding, members};
 use crate::recorded::from_log::connections::Connections;
 use crate::recorded::journal::Entry;
@@ -58,9 +61,9 @@ pub trait EventVisitor {
     }
 }
 
-/// Turns the records of a recording into events, in their order.
+/// Turns the records of one recording into events, in their order.
 #[derive(Debug, Default)]
-pub struct EventReader {
+struct RecordingReader {
     connections: Connections,
     blocks: Option<MessageGroup>,
     piece: Option<Piece>,
@@ -86,10 +89,9 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-impl EventReader {
+impl RecordingReader {
     /// Decodes payloads as `decode`; if that is `None`, as they were received.
-    #[must_use]
-    pub fn new(decode: Option<Decoding>) -> Self {
+    fn new(decode: Option<Decoding>) -> Self {
         Self {
             connections: Connections::new(decode),
             ..Self::default()
@@ -98,8 +100,7 @@ impl EventReader {
 
     /// Takes the connection of a piece without an origin from its event, even if other messages of the device are
     /// ambiguous. So pieces of two connections are not mixed.
-    #[must_use]
-    pub fn numbering_pieces(self) -> Self {
+    fn numbering_pieces(self) -> Self {
         Self {
             numbers_pieces: true,
             ..self
@@ -110,7 +111,7 @@ impl EventReader {
     ///
     /// # Errors
     /// Any error of the visitor.
-    pub fn message<A: EventVisitor + ?Sized>(
+    fn message<A: EventVisitor + ?Sized>(
         &mut self,
         message: &Message<'_>,
         visitor: &mut A,
@@ -147,7 +148,7 @@ impl EventReader {
     }
 
     /// Returns the first device whose frames need a file of formats that is not given, once.
-    pub fn lacks_formats(&mut self) -> Option<Arc<str>> {
+    fn lacks_formats(&mut self) -> Option<Arc<str>> {
         self.connections.lacks_formats()
     }
 
@@ -156,7 +157,7 @@ impl EventReader {
     ///
     /// # Errors
     /// Any error of the visitor.
-    pub fn finish<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
+    fn finish<A: EventVisitor + ?Sized>(&mut self, visitor: &mut A) -> Result<(), A::Error> {
         self.end_blocks(visitor)?;
         self.end_piece(visitor)
     }

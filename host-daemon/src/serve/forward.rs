@@ -409,7 +409,8 @@ fn age(progress: &ProgressSnapshot, now: u64) -> Option<Duration> {
     }
 }
 
-fn options(config: &ForwardConfig) -> Result<NatsOptions, ForwardError> {
+/// How to connect to a cluster. Reads the files with secrets.
+pub(crate) fn options(config: &ForwardConfig) -> Result<NatsOptions, ForwardError> {
     let secret = |path: &Path| {
         let text = fs::read_to_string(path).map_err(|error| ForwardError::File {
             path: path.to_owned(),

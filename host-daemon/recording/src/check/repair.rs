@@ -13,7 +13,8 @@ use crate::durable::sync_directory;
 use crate::error::Error;
 use crate::format::filename::{LOST, NEW};
 use crate::read::loss::LostRange;
-use crate::read::messages::{Message, Reader, Visitor, Wanted};
+use crate::read::message::{Message, Wanted};
+use crate::read::messages::{Reader, Visitor};
 use crate::read::window::WindowedFile;
 
 /// Bytes of two files that are compared in one step.

@@ -10,92 +10,18 @@ use mcap::records::{Channel, Record};
 use crate::error::Error;
 use crate::format::filename::{self, parent};
 use crate::format::nonce::FileNonce;
-use crate::format::origin::{MessageOrigin, Origins};
+use crate::format::origin::Origins;
 use crate::format::private::{SESSION_KEY, is_numbered};
-use crate::format::record::{GAP, Kind, Raw, UNKNOWN_TOPIC, device};
+use crate::format::record::{GAP, Raw, UNKNOWN_TOPIC};
 use crate::lock::is_locked;
 use crate::read::catalog::list;
 use crate::read::gaps::{Gaps, Missed};
 use crate::read::loss::{Losses, LostRange};
+use crate::read::message::{ChannelInfo, Message, Wanted};
 use crate::read::position::TailPosition;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
 use crate::read::window::WindowedFile;
-
-/// Selects messages by device and time.
-///
-/// # Examples
-/// ```
-/// use blocksd_recording::Wanted;
-///
-/// let wanted = Wanted { devices: vec!["10.0.0.7".to_owned()], ..Wanted::default() };
-/// assert!(wanted.has("10.0.0.7") && !wanted.has("10.0.0.8"));
-/// ```
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Messages of these devices. Empty for all devices.
-    pub devices: Vec<String>,
-    /// Messages received at this time or later, in nanoseconds since 1970.
-    pub from: u64,
-    /// Messages received before this time, in nanoseconds since 1970. The largest number is no limit, since messages
-    /// after 2554 have it as their time.
-    pub to: u64,
-}
-
-/// A channel, with the information from its topic and metadata.
-#[derive(Debug)]
-pub struct ChannelInfo {
-    /// The record of the channel.
-    pub record: Channel,
-    /// The kind of its messages.
-    pub kind: Kind,
-    /// The device that sent its messages.
-    pub device: Arc<str>,
-    is_wanted: bool,
-}
-
-/// A message of a recording.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    /// The channel of the message.
-    pub channel: &'a Arc<ChannelInfo>,
-    /// Sequence number in the channel.
-    pub sequence: u32,
-    /// The connection that it came over, if that is recorded.
-    pub origin: Option<MessageOrigin>,
-    /// Time of reception, in nanoseconds since 1970.
-    pub time: u64,
-    /// The payload.
-    pub data: &'a [u8],
-    /// Number of the messages before it in its file, those that are not selected included.
-    pub index: u64,
-    /// Number and nonce of its file.
-    file: Option<&'a (u64, FileNonce)>,
-}
-
-impl Message<'_> {
-    /// Returns the place after the message: [`Tail::from_position`](crate::Tail::from_position) continues there with the next one.
-    /// `None` if the file does not have the name of a file of a recording.
-    ///
-    /// # Examples
-    /// ```
-    /// use blocksd_recording::{Message, TailPosition};
-    ///
-    /// /// Whether a message comes after everything that was forwarded.
-    /// fn is_new(message: &Message<'_>, forwarded: &TailPosition) -> bool {
-    ///     message.position().is_none_or(|position| *forwarded < position)
-    /// }
-    /// # let _ = is_new;
-    /// ```
-    #[must_use]
-    pub fn position(&self) -> Option<TailPosition> {
-        self.file.map(|(number, nonce)| TailPosition {
-            number: *number,
-            nonce: *nonce,
-            messages: self.index + 1,
-        })
-    }
-}
 
 /// Receives the messages of recordings from a [`Reader`] or [`Tail`](crate::Tail).
 ///
@@ -190,35 +116,6 @@ pub trait Visitor {
     /// # Errors
     /// An error ends the visit.
     fn idle(&mut self) -> Result<(), Self::Error>;
-}
-
-impl Default for Wanted {
-    /// All messages.
-    fn default() -> Self {
-        Self {
-            devices: Vec::new(),
-            from: 0,
-            to: u64::MAX,
-        }
-    }
-}
-
-impl Wanted {
-    /// Returns whether messages of a device are wanted.
-    #[must_use]
-    pub fn has(&self, device: &str) -> bool {
-        self.devices.is_empty() || self.devices.iter().any(|wanted| wanted == device)
-    }
-
-    /// Returns whether messages of this time are wanted.
-    #[must_use]
-    pub const fn has_time(&self, time: u64) -> bool {
-        self.from <= time && (time < self.to || self.to == u64::MAX)
-    }
-
-    const fn is_any_time(&self) -> bool {
-        self.from == 0 && self.to == u64::MAX
-    }
 }
 
 /// Reads files, and directories in the order of their files. See [the crate](crate) for an example.
@@ -450,19 +347,8 @@ impl<'a> FileReader<'a> {
     fn define(&mut self, channel: Channel, gaps: &mut Gaps) {
         let session = channel.metadata.get(SESSION_KEY).map(String::as_str);
         let slot = gaps.slot(&channel.topic, session);
-        let kind = Kind::of(&channel.topic);
-        let device = device(&channel);
-        // Events and entries about sessions name their device themselves.
-        let is_named_within = matches!(kind, Kind::Events | Kind::Sessions);
-        let is_wanted = is_named_within || self.wanted.has(device);
-        let device = device.into();
         let id = channel.id;
-        let info = ChannelInfo {
-            record: channel,
-            kind,
-            device,
-            is_wanted,
-        };
+        let info = ChannelInfo::of(channel, |device| self.wanted.has(device));
         self.channels.insert(id, (Arc::new(info), slot));
     }
 }

@@ -14,7 +14,8 @@ use crate::format::filename;
 use crate::read::catalog::{RecordingFile, list_directory};
 use crate::read::gaps::Gaps;
 use crate::read::loss::Losses;
-use crate::read::messages::{Visitor, Wanted, place_of};
+use crate::read::message::Wanted;
+use crate::read::messages::{Visitor, place_of};
 use crate::read::position::TailPosition;
 
 /// How often a file that is being written is checked for new data.

@@ -15,7 +15,8 @@ use crate::format::nonce::FileNonce;
 use crate::read::catalog::{RecordingFile, list_directory};
 use crate::read::gaps::Gaps;
 use crate::read::loss::Losses;
-use crate::read::messages::{Visitor, Wanted};
+use crate::read::message::Wanted;
+use crate::read::messages::Visitor;
 use crate::read::position::TailPosition;
 use crate::read::scan::{Found, Scan};
 

@@ -1,0 +1,136 @@
+//! A message of a stream as it is read, and why one, or the stream, cannot be read: [`Fetched`], [`Unreadable`], [`ReadError`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::message::{Head, Malformed, Messages};
+
+/// What a subject is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// The messages of a device.
+    Device(Arc<str>),
+    /// The events of a daemon.
+    Events,
+}
+
+/// A message of a stream whose headers and body are those of a forwarded message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its sequence number in the stream.
+    pub sequence: u64,
+    /// Its subject.
+    pub subject: String,
+    /// What the subject is for.
+    pub topic: Topic,
+    /// Its headers. Of a long message, those of its last part.
+    pub head: Head,
+    /// Its body. Of a long message, all parts.
+    pub body: Bytes,
+}
+
+/// Why a stream cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The servers, the credentials or the files cannot be used.
+    #[error("{0}")]
+    Connect(String),
+    /// No server could be reached.
+    #[error("no server can be reached: {0}; is the address right?")]
+    Unreachable(String),
+    /// The server refuses the client.
+    #[error(
+        "the server refuses the login: {0}; give user and password, token, nkey or credentials"
+    )]
+    Login(String),
+    /// A request had no answer.
+    #[error("the cluster does not answer: {0}; is JetStream enabled, and has the stream a leader?")]
+    NoAnswer(String),
+    /// It does not exist.
+    #[error(
+        "there is no stream `{0}`; `nats stream ls` lists them, and `stream=NAME` names another"
+    )]
+    NoStream(String),
+    /// The cluster refuses a consumer.
+    #[error("the cluster refuses to read the stream: {0}")]
+    Refused(String),
+}
+
+/// A message of a stream that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// Its subject.
+    pub subject: String,
+    /// Why.
+    pub cause: UnreadableCause,
+}
+
+/// Why a message of a stream cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnreadableCause {
+    /// The subject is neither that of a device nor that of events.
+    #[error("the subject is not one of blocksd")]
+    Subject,
+    /// It is not a forwarded message.
+    #[error(transparent)]
+    Malformed(Malformed),
+    /// Parts of a long message do not make a whole one.
+    #[error("parts are missing or wrong: {have} of {len} bytes of a message")]
+    Parts {
+        /// Bytes that are there, or would be.
+        have: u64,
+        /// The length of the message, in bytes.
+        len: u64,
+    },
+    /// The last parts of a long message are not in the stream yet.
+    #[error("the message is not complete yet: {have} of {len} bytes are in the stream")]
+    Unfinished {
+        /// Bytes that are there.
+        have: u64,
+        /// The length of the message, in bytes.
+        len: u64,
+    },
+    /// The first parts of a long message are not in the stream any more.
+    #[error("the stream has not the first {offset} bytes of the message")]
+    NoBeginning {
+        /// The offset of the first part that is there, in bytes.
+        offset: u64,
+    },
+    /// Parts of long messages exceed the memory for them.
+    #[error("the unfinished long messages exceed {max} bytes")]
+    TooLong {
+        /// The limit, in bytes.
+        max: usize,
+    },
+}
+
+impl Fetched {
+    /// The messages in the body, which was checked.
+    #[must_use]
+    pub fn messages(&self) -> Messages<'_> {
+        Messages::new(&self.head, &self.body)
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            sequence,
+            subject,
+            cause,
+        } = self;
+        write!(f, "message {sequence} of {subject}: {cause}")
+    }
+}
+
+impl std::error::Error for Unreadable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}

@@ -1,0 +1,234 @@
+//! Reads a stream that recordings are forwarded to. Start with [`Nats::reader`](crate::Nats::reader).
+//!
+//! Reading changes nothing: it uses a consumer of the server's memory that acknowledges nothing, and is removed at the end.
+
+mod contents;
+mod puller;
+
+use std::collections::VecDeque;
+
+pub use self::contents::SequenceRange;
+use self::puller::{Pulled, Puller};
+use crate::assembler::{Assembled, Assembler};
+use crate::batch::{HEADER_LEN, Kind};
+pub use crate::fetched::{Fetched, ReadError, Topic, Unreadable, UnreadableCause};
+use crate::message::{Head, Malformed, Messages, name};
+use crate::nats::Nats;
+use crate::subject::Subjects;
+
+/// Bytes of unfinished long messages that are held at most.
+const PARTS_MAX: usize = 1 << 30;
+
+/// What a server adds to a message whose body it leaves out: the length of the body.
+const SIZE: &str = "Nats-Msg-Size";
+
+/// Which messages of a stream are read.
+#[derive(Clone, Debug)]
+pub struct ReadSelection {
+    /// The subjects of a site.
+    pub subjects: Subjects,
+    /// The devices; empty for all.
+    pub devices: Vec<String>,
+    /// Whether events are read, too.
+    pub has_events: bool,
+    /// Where to begin.
+    pub begin: Begin,
+    /// The last sequence number that is read; `None` to wait for more.
+    pub end: Option<u64>,
+    /// Leaves the bodies out. Their parts are not put together.
+    pub only_heads: bool,
+}
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With the first message that the stream has.
+    First,
+    /// With this sequence number.
+    Sequence(u64),
+    /// With the first message that was stored at this time or later, in nanoseconds since 1970.
+    Stored(u64),
+    /// With the last message of each subject, and no others before the later ones.
+    LastOfEach,
+}
+
+/// The next thing that is read.
+#[derive(Debug)]
+pub enum Read {
+    /// A message of the stream. [`Fetched::messages`] returns those in it.
+    Message(Box<Fetched>),
+    /// A message of the stream that cannot be read, and is passed over.
+    Unreadable(Unreadable),
+    /// There is none now. [`StreamReader::next`] waits for more.
+    Waiting,
+}
+
+/// Reads a stream in its order. Long messages come where their last part is.
+#[derive(Debug)]
+pub struct StreamReader {
+    selection: ReadSelection,
+    puller: Puller,
+    assembler: Assembler,
+    ready: VecDeque<Read>,
+    has_ended: bool,
+    unfinished: Vec<Unreadable>,
+}
+
+impl Nats {
+    /// Begins to read the stream.
+    #[must_use]
+    pub fn reader(&self, selection: ReadSelection) -> StreamReader {
+        let begins_within = selection.begin != Begin::First;
+        StreamReader {
+            puller: Puller::new(self.clone(), &selection),
+            selection,
+            assembler: Assembler::new(PARTS_MAX, begins_within),
+            ready: VecDeque::new(),
+            has_ended: false,
+            unfinished: Vec::new(),
+        }
+    }
+}
+
+impl StreamReader {
+    /// The next message; `None` at the end.
+    ///
+    /// # Cancellation
+    /// A message may be lost if the future is dropped.
+    ///
+    /// # Errors
+    /// [`ReadError`]. A reader without an end waits for the cluster instead.
+    pub async fn next(&mut self) -> Result<Option<Read>, ReadError> {
+        loop {
+            if let Some(read) = self.ready.pop_front() {
+                return Ok(Some(read));
+            }
+            if self.has_ended {
+                return Ok(None);
+            }
+            match self.puller.next().await? {
+                Pulled::Message(message, sequence) => self.take(&message, sequence),
+                Pulled::Waiting => return Ok(Some(Read::Waiting)),
+                Pulled::End => {
+                    self.has_ended = true;
+                    self.unfinished = self.assembler.finish();
+                    self.puller.close().await;
+                }
+            }
+        }
+    }
+
+    /// Ends before the end. A reader that is dropped leaves its consumer to the server for a minute.
+    pub async fn close(&mut self) {
+        self.has_ended = true;
+        self.puller.close().await;
+    }
+
+    /// After the end: long messages whose last parts were not in the stream. They may be on their way.
+    #[must_use]
+    pub fn unfinished(&self) -> &[Unreadable] {
+        &self.unfinished
+    }
+
+    fn take(&mut self, message: &async_nats::Message, sequence: u64) {
+        let subject = message.subject.as_str();
+        let Some(topic) = self.selection.topic(subject) else {
+            return;
+        };
+        let unreadable = |cause| {
+            Read::Unreadable(Unreadable {
+                sequence,
+                subject: subject.to_owned(),
+                cause,
+            })
+        };
+        let Some(topic) = topic else {
+            self.ready.push_back(unreadable(UnreadableCause::Subject));
+            return;
+        };
+        let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
+        let head = Head::parse(header);
+        let only_heads = self.selection.only_heads;
+        let checked = head.and_then(|head| {
+            match only_heads {
+                true => check_count(&head, header(SIZE))?,
+                false => Messages::new(&head, &message.payload).check()?,
+            }
+            Ok(head)
+        });
+        let head = match checked {
+            Ok(head) => head,
+            Err(malformed) => {
+                let cause = UnreadableCause::Malformed(malformed);
+                self.ready.push_back(unreadable(cause));
+                return;
+            }
+        };
+        let stored = Fetched {
+            sequence,
+            subject: subject.to_owned(),
+            topic,
+            head,
+            body: message.payload.clone(),
+        };
+        if only_heads {
+            self.ready.push_back(Read::Message(Box::new(stored)));
+            return;
+        }
+        let Assembled { unreadable, whole } = self.assembler.add(stored);
+        self.ready.extend(unreadable.map(Read::Unreadable));
+        self.ready
+            .extend(whole.map(|it| Read::Message(Box::new(it))));
+    }
+}
+
+/// Checks the number of messages against the length of the body.
+fn check_count(head: &Head, size: Option<&str>) -> Result<(), Malformed> {
+    let size: u64 = size.and_then(|it| it.parse().ok()).unwrap_or_default();
+    let most = match head.kind {
+        Kind::Part => 1,
+        _ => size / HEADER_LEN as u64,
+    };
+    match head.count <= most {
+        true => Ok(()),
+        false => Err(Malformed::Header(name::COUNT)),
+    }
+}
+
+impl ReadSelection {
+    /// The filters of a consumer.
+    fn filters(&self) -> Vec<String> {
+        if self.devices.is_empty() && self.has_events {
+            return vec![self.subjects.all()];
+        }
+        let mut filters: Vec<_> = match self.devices.is_empty() {
+            true => vec![self.subjects.devices()],
+            false => {
+                let devices = self.devices.iter();
+                devices
+                    .map(|it| self.subjects.device(it).to_string())
+                    .collect()
+            }
+        };
+        filters.sort();
+        filters.dedup();
+        if self.has_events {
+            filters.push(self.subjects.all_events());
+        }
+        filters
+    }
+
+    /// What a subject is for: `None` if it is not selected, `Some(None)` if it is none of this site's.
+    fn topic(&self, subject: &str) -> Option<Option<Topic>> {
+        if self.subjects.is_events(subject) {
+            return self.has_events.then_some(Some(Topic::Events));
+        }
+        match self.subjects.device_of(subject) {
+            Some(device) if self.devices.is_empty() || self.devices.contains(&device) => {
+                Some(Some(Topic::Device(device.into())))
+            }
+            Some(_) => None,
+            None => self.devices.is_empty().then_some(None),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Pulls the messages of a stream in their order: a [`Puller`]. It makes a new consumer where the old one has missed messages.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::{Batch, Config};
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
+use async_nats::jetstream::context::GetStreamErrorKind;
+use futures_util::StreamExt as _;
+
+use crate::nats::{Nats, text};
+use crate::reader::{Begin, ReadError, ReadSelection};
+use crate::stream::Stream as _;
+
+/// Messages of a request.
+const BATCH: usize = 500;
+/// Bytes of a request.
+const BATCH_BYTES: usize = 8 << 20;
+/// Longest time until an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Pause after which a reader that waits says so.
+const IDLE: Duration = Duration::from_millis(100);
+/// How long a request waits for messages.
+const EXPIRES: Duration = Duration::from_secs(5);
+/// How long a server keeps the consumer of a reader that is gone.
+const INACTIVE: Duration = Duration::from_secs(60);
+/// Failures in a row after which a reader with an end gives up.
+const FAILURES_MAX: u32 = 4;
+/// Pause after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A message, or why there is none.
+#[derive(Debug)]
+pub(super) enum Pulled {
+    /// A message, with its sequence number.
+    Message(Box<async_nats::Message>, u64),
+    /// There is none now.
+    Waiting,
+    /// The end is reached.
+    End,
+}
+
+/// Pulls messages.
+pub(super) struct Puller {
+    nats: Nats,
+    filters: Vec<String>,
+    begin: Begin,
+    end: Option<u64>,
+    only_heads: bool,
+    consumer: Option<Consumer<Config>>,
+    batch: Option<Batch>,
+    /// Messages that the consumer has delivered.
+    delivered: u64,
+    /// Messages of the current request.
+    in_batch: usize,
+    /// The next message is longer than a request allows, so it is requested alone.
+    is_long: bool,
+    failures: u32,
+    /// How often the connection was interrupted when the consumer was made. What it delivers meanwhile is lost.
+    disruptions: u64,
+}
+
+impl fmt::Debug for Puller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("Puller");
+        f.field("begin", &self.begin).finish_non_exhaustive()
+    }
+}
+
+/// What a request brought.
+enum Received {
+    Message(Box<async_nats::Message>, u64),
+    /// No more messages for now.
+    Empty,
+    /// The consumer is not usable any more.
+    Failed(ReadError),
+}
+
+impl Puller {
+    pub(super) fn new(nats: Nats, selection: &ReadSelection) -> Self {
+        Self {
+            nats,
+            filters: selection.filters(),
+            begin: selection.begin,
+            end: selection.end,
+            only_heads: selection.only_heads,
+            consumer: None,
+            batch: None,
+            delivered: 0,
+            in_batch: 0,
+            is_long: false,
+            failures: 0,
+            disruptions: 0,
+        }
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// [`ReadError`], if there is an end.
+    pub(super) async fn next(&mut self) -> Result<Pulled, ReadError> {
+        loop {
+            match self.receive().await {
+                Received::Message(message, sequence) => {
+                    self.failures = 0;
+                    if self.end.is_some_and(|end| end < sequence) {
+                        return Ok(Pulled::End);
+                    }
+                    self.begin = Begin::Sequence(sequence + 1);
+                    return Ok(Pulled::Message(message, sequence));
+                }
+                Received::Empty => {
+                    self.failures = 0;
+                    if self.end.is_none() {
+                        return Ok(Pulled::Waiting);
+                    }
+                    if self.has_all().await {
+                        return Ok(Pulled::End);
+                    }
+                    self.restart();
+                }
+                Received::Failed(error) => {
+                    self.restart();
+                    self.failures += 1;
+                    let is_final = matches!(error, ReadError::NoStream(_) | ReadError::Refused(_));
+                    let gives_up = is_final || FAILURES_MAX <= self.failures;
+                    if gives_up && self.end.is_some() {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                    if self.end.is_none() {
+                        if self.failures == FAILURES_MAX {
+                            tracing::warn!("{error}; trying again");
+                        }
+                        return Ok(Pulled::Waiting);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes the consumer. If that fails, the server does so after a minute.
+    pub(super) async fn close(&mut self) {
+        self.batch = None;
+        if let Some(consumer) = self.consumer.take() {
+            let name = &consumer.cached_info().name;
+            let removed = self.nats.stream.delete_consumer(name);
+            let _ = tokio::time::timeout(ANSWER, removed).await;
+        }
+    }
+
+    fn restart(&mut self) {
+        self.batch = None;
+        self.consumer = None;
+    }
+
+    /// Whether nothing that the server has delivered was lost on the way.
+    async fn has_all(&self) -> bool {
+        let Some(consumer) = &self.consumer else {
+            return false;
+        };
+        let info = consumer.get_info().await;
+        info.is_ok_and(|info| info.delivered.consumer_sequence == self.delivered)
+    }
+
+    async fn receive(&mut self) -> Received {
+        loop {
+            if let Err(error) = self.request().await {
+                return Received::Failed(error);
+            }
+            let Some(batch) = &mut self.batch else {
+                return Received::Empty;
+            };
+            let limit = if self.end.is_some() { ANSWER } else { IDLE };
+            let Ok(next) = tokio::time::timeout(limit, batch.next()).await else {
+                return match self.end {
+                    None => Received::Empty,
+                    Some(_) => Received::Failed(ReadError::NoAnswer(no_answer())),
+                };
+            };
+            match next {
+                Some(Ok(message)) => {
+                    self.in_batch += 1;
+                    self.is_long = false;
+                    let place = message
+                        .info()
+                        .map(|it| (it.consumer_sequence, it.stream_sequence));
+                    let Ok((number, sequence)) = place else {
+                        return Received::Failed(ReadError::NoAnswer(no_answer()));
+                    };
+                    if number != self.delivered + 1 {
+                        // Messages were lost on the way.
+                        self.restart();
+                        continue;
+                    }
+                    self.delivered = number;
+                    return Received::Message(Box::new(message.message), sequence);
+                }
+                None => {
+                    self.batch = None;
+                    if self.in_batch == 0 {
+                        return Received::Empty;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.batch = None;
+                    if self.in_batch == 0 && std::mem::replace(&mut self.is_long, true) {
+                        return Received::Failed(ReadError::NoAnswer(error.to_string()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Requests messages, unless a request is open. Makes a consumer if there is none.
+    async fn request(&mut self) -> Result<(), ReadError> {
+        if self.disruptions != self.nats.disruptions() {
+            self.restart();
+        }
+        if self.batch.is_some() {
+            return Ok(());
+        }
+        let consumer = match self.consumer.take() {
+            Some(consumer) => consumer,
+            None => {
+                self.delivered = 0;
+                self.is_long = false;
+                self.disruptions = self.nats.disruptions();
+                self.consumer().await?
+            }
+        };
+        let (count, bytes) = match self.is_long {
+            true => (1, 0),
+            false => (BATCH, BATCH_BYTES),
+        };
+        let requested = match self.end {
+            Some(_) => {
+                let fetch = consumer.fetch().max_messages(count).max_bytes(bytes);
+                tokio::time::timeout(ANSWER, fetch.messages()).await
+            }
+            None => {
+                let batch = consumer.batch().max_messages(count).max_bytes(bytes);
+                tokio::time::timeout(ANSWER, batch.expires(EXPIRES).messages()).await
+            }
+        };
+        self.consumer = Some(consumer);
+        match requested {
+            Ok(Ok(batch)) => {
+                self.in_batch = 0;
+                self.batch = Some(batch);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(ReadError::NoAnswer(text(&error))),
+            Err(_) => Err(ReadError::NoAnswer(no_answer())),
+        }
+    }
+
+    async fn consumer(&self) -> Result<Consumer<Config>, ReadError> {
+        let (one, several) = match &self.filters[..] {
+            // Servers before 2.10 know one filter only.
+            [one] => (one.clone(), Vec::new()),
+            several => (String::new(), several.to_vec()),
+        };
+        let config = Config {
+            description: Some("blocksd read".to_owned()),
+            deliver_policy: match self.begin {
+                Begin::First => DeliverPolicy::All,
+                Begin::Sequence(sequence) => DeliverPolicy::ByStartSequence {
+                    start_sequence: sequence.max(1),
+                },
+                Begin::Stored(time) => {
+                    let time = async_nats::datetime::from_nanos(time.into());
+                    time.map_or(DeliverPolicy::All, |start_time| {
+                        DeliverPolicy::ByStartTime { start_time }
+                    })
+                }
+                Begin::LastOfEach => DeliverPolicy::LastPerSubject,
+            },
+            ack_policy: AckPolicy::None,
+            filter_subject: one,
+            filter_subjects: several,
+            headers_only: self.only_heads,
+            inactive_threshold: INACTIVE,
+            num_replicas: 1,
+            memory_storage: true,
+            ..Config::default()
+        };
+        let error = match self.nats.stream.create_consumer(config).await {
+            Ok(consumer) => return Ok(consumer),
+            Err(error) => error,
+        };
+        match self.nats.context.get_stream(&self.nats.name).await {
+            Err(missing) => Err(stream_error(
+                &missing.kind(),
+                text(&missing),
+                &self.nats.name,
+            )),
+            Ok(_) => Err(ReadError::NoAnswer(text(&error))),
+        }
+    }
+}
+
+/// Why a stream is not found.
+pub(super) fn stream_error(kind: &GetStreamErrorKind, text: String, name: &str) -> ReadError {
+    match kind {
+        GetStreamErrorKind::JetStream(error) if error.code() == 404 => {
+            ReadError::NoStream(name.to_owned())
+        }
+        GetStreamErrorKind::JetStream(_) => ReadError::Refused(text),
+        _ => ReadError::NoAnswer(text),
+    }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} ms", ANSWER.as_millis())
+}

@@ -1,0 +1,72 @@
+//! In a build without the feature `nats`: [`RemoteStream::of`] refuses addresses.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use crate::cli::Last;
+use crate::commands::stream_address::stream_of;
+use crate::error::{CommandError, ReadStreamError};
+use blocksd_recording::{Visitor, Wanted};
+
+/// No stream.
+#[derive(Debug)]
+pub(super) struct RemoteStream(Infallible);
+
+/// Where a visit would begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamBegin {
+    #[expect(dead_code, reason = "for the builds that read streams")]
+    pub(super) sequence: Option<u64>,
+}
+
+/// Where the last messages would begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastBegin {
+    pub(super) from: u64,
+    pub(super) begin: StreamBegin,
+    pub(super) skip: u64,
+}
+
+impl RemoteStream {
+    /// Refuses addresses.
+    ///
+    /// # Errors
+    /// [`ReadStreamError`].
+    pub(super) fn of(paths: &[PathBuf]) -> Result<Option<Self>, CommandError> {
+        match stream_of(paths)? {
+            Some(_) => Err(ReadStreamError::NotBuilt.into()),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        match self.0 {}
+    }
+
+    pub(super) fn last(&self, _: &Wanted, _: Last) -> Result<LastBegin, CommandError> {
+        match self.0 {}
+    }
+
+    pub(super) fn devices(&self) -> Result<BTreeSet<String>, CommandError> {
+        match self.0 {}
+    }
+
+    pub(super) fn bounds(&self) -> Result<Option<(u64, u64)>, CommandError> {
+        match self.0 {}
+    }
+
+    pub(super) fn visit(
+        &self,
+        _: &Wanted,
+        _: StreamBegin,
+        _: bool,
+        _: &mut dyn Visitor<Error = CommandError>,
+    ) -> Result<u64, CommandError> {
+        match self.0 {}
+    }
+
+    pub(super) fn report_empty(&self, _: &BTreeSet<String>) {
+        match self.0 {}
+    }
+}
