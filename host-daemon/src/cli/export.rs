@@ -12,8 +12,9 @@ use crate::config::value::{Decoding, decoding};
 /// Arguments of `export`.
 #[derive(Args, Debug)]
 pub struct Export {
-    /// Recordings, or directories of recordings.
-    #[arg(value_name = "DIR|FILE", required = true)]
+    /// Recordings, or directories of recordings; or the stream that they are forwarded to, such as
+    /// nats://HOST:PORT,stream=NAME,site=NAME, with the options of `read`.
+    #[arg(value_name = "DIR|FILE|nats://SERVER", required = true)]
     pub paths: Vec<PathBuf>,
     /// What to write.
     #[arg(long, value_enum, value_name = "FORMAT", allow_hyphen_values = true)]

@@ -58,8 +58,10 @@ pub struct Sessions {
 /// Arguments of `read`.
 #[derive(Args, Debug)]
 pub struct Read {
-    /// Recordings, or directories of recordings.
-    #[arg(value_name = "DIR|FILE", required = true)]
+    /// Recordings, or directories of recordings; or the stream that they are forwarded to, such as
+    /// nats://HOST:PORT,HOST:PORT,stream=NAME,site=NAME. After commas, stream, site, ca, cert, key, user, password, token,
+    /// nkey and credentials are those of --forward.
+    #[arg(value_name = "DIR|FILE|nats://SERVER", required = true)]
     pub paths: Vec<PathBuf>,
     /// Which messages to take.
     #[command(flatten)]

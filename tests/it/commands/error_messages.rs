@@ -21,7 +21,7 @@ use framing_core::session::HeardError;
 use framing_core::session::wire::ClosingCode;
 use framing_core::{AnyFraming, Fault, Lines, Refusal};
 
-use super::forward_errors::forward_errors;
+use super::forward_errors::{forward_errors, read_errors};
 
 const HEADER: &str = "\
 # The message and the exit code of every kind of error of a command. Written by `error_messages::`.
@@ -55,6 +55,9 @@ fn every_kind_of_error_matches_the_accepted_message() {
     let source = include_str!("../../../host-daemon/src/error/forward.rs");
     let samples: BTreeSet<_> = forward_errors().iter().map(kind).collect();
     assert_eq!(samples, variants(source, "ForwardError"));
+    let source = include_str!("../../../host-daemon/src/error/stream.rs");
+    let samples: BTreeSet<_> = read_errors().iter().map(kind).collect();
+    assert_eq!(samples, variants(source, "ReadStreamError"));
     let source = include_str!("../../../host-daemon/recording/src/error.rs");
     let samples: BTreeSet<_> = recording_errors().iter().map(kind).collect();
     assert_eq!(
@@ -95,6 +98,7 @@ fn errors() -> Vec<CommandError> {
         let to = "nats://n1:4222".to_owned();
         CommandError::Forward { to, error }
     }));
+    errors.extend(read_errors().into_iter().map(CommandError::from));
     errors.extend([
         CommandError::Listen {
             address: address(),

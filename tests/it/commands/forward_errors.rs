@@ -1,8 +1,9 @@
-//! Samples of the errors of a cluster that a recording is forwarded to, for `error_messages`.
+//! Samples of the errors of a cluster that a recording is forwarded to, or that is read, for `error_messages`.
 
 use std::io;
 
-use blocksd::error::ForwardError;
+use blocksd::error::{ForwardError, ReadStreamError};
+use blocksd_forward::reader::ReadError;
 use blocksd_forward::{CheckError, ConnectError};
 
 /// At least one error of each kind.
@@ -31,4 +32,34 @@ pub(super) fn forward_errors() -> Vec<ForwardError> {
         .chain(files)
         .chain([ForwardError::Client(client)])
         .collect()
+}
+
+/// At least one error of each kind.
+pub(super) fn read_errors() -> Vec<ReadStreamError> {
+    let cause = || "the cause".to_owned();
+    let cluster = [
+        ReadError::Connect(cause()),
+        ReadError::Unreachable(cause()),
+        ReadError::Login(cause()),
+        ReadError::NoAnswer(cause()),
+        ReadError::NoStream("fleet".to_owned()),
+        ReadError::Refused(cause()),
+    ];
+    let cluster = cluster.map(|error| ReadStreamError::Cluster {
+        servers: "nats://n1:4222".to_owned(),
+        error,
+    });
+    let mut errors = vec![
+        ReadStreamError::Address("the host is missing".to_owned()),
+        ReadStreamError::NotBuilt,
+        ReadStreamError::OnlyRecordings { command: "verify" },
+        ReadStreamError::NotAlone,
+        ReadStreamError::Login(ForwardError::File {
+            path: "nats.token".into(),
+            error: io::Error::from_raw_os_error(libc::ENOENT),
+        }),
+        ReadStreamError::Unreadable { messages: 3 },
+    ];
+    errors.extend(cluster);
+    errors
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::fetched::Topic;
 use crate::place::{Place, Seen};
+use crate::stored::Stored;
 
 const MAX: usize = 4096;
 
@@ -33,6 +34,7 @@ fn stored(sequence: u64, part: Option<(u64, u64)>, first: u64, body: &[u8]) -> F
             time: 5,
             steps: Vec::new(),
             gaps: Vec::new(),
+            stored: Stored::default(),
             connection: 3,
             session: None,
             framing: String::new(),

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batch::{Channel, ReadMessage};
+use crate::stored::Stored;
 
 /// Channel, connection, first number, and messages with their times and places.
 type Contents = (Arc<Channel>, u64, u64, Vec<(u64, u64, Vec<u8>)>);
@@ -23,6 +24,7 @@ fn parse(pairs: &[(&'static str, String)]) -> Result<Head, Malformed> {
 
 fn channel(kind: Kind, session: Option<u64>) -> Arc<Channel> {
     Arc::new(Channel {
+        device: "d".into(),
         kind,
         framing: "blocks".to_owned(),
         decode: "json".to_owned(),
@@ -82,7 +84,7 @@ proptest! {
         let mut others = Seen::default();
         others.note(Instance::random(), batch.end());
         others.note(format!("{seen:016x}").parse().unwrap(), batch.begin());
-        let head = Head::of(&batch, Instance::random(), others);
+        let head = Head::of(&batch, Instance::random(), others, Stored::default());
         let parsed = parse(&head.pairs());
         prop_assert_eq!(parsed.as_ref(), Ok(&head));
         let parsed = parsed.unwrap();
@@ -155,7 +157,12 @@ fn sample() -> (Head, Vec<u8>) {
         vec![(5, 1, b"hi".to_vec()), (7, 4, b"there".to_vec())],
     );
     let batch = batch(&contents);
-    let head = Head::of(&batch, Instance::random(), Seen::default());
+    let head = Head::of(
+        &batch,
+        Instance::random(),
+        Seen::default(),
+        Stored::default(),
+    );
     (head, batch.body().to_vec())
 }
 
