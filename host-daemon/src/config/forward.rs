@@ -28,7 +28,7 @@ pub(super) const KEYS: [&str; 14] = [
     "credentials",
 ];
 /// Those that mean nothing to a reader.
-const FORWARDING: [&str; 3] = ["keep", "durable", "create"];
+const FORWARDING: [&str; 4] = ["keep", "durable", "create", "ack"];
 /// The beginnings of an address.
 const SCHEMES: [&str; 2] = ["nats://", "tls://"];
 

@@ -7,8 +7,8 @@ use crate::commands::stream::{LastBegin, RemoteStream, StreamBegin};
 use crate::error::CommandError;
 use blocksd_recording::Wanted;
 
-/// Messages of the stream that are counted first. If they have too few messages, four times as many are.
-const SPAN: u64 = 16;
+/// Messages of the stream that are read first. If they have too few messages, four times as many are.
+const SPAN: u64 = 64;
 
 /// Finds where to begin, and how many of the selected messages from there on precede the last ones.
 ///
@@ -31,11 +31,14 @@ pub(super) fn begin(
         }
         Last::Count(count) => count,
     };
+    let begin = |span| (stream.end + 1).saturating_sub(span).max(stream.first);
     let mut span = SPAN;
+    let mut has_enough = false;
     loop {
-        let sequence = (stream.end + 1).saturating_sub(span).max(stream.first);
+        let sequence = begin(span);
         let found = stream.count(wanted, Begin::Sequence(sequence))?;
-        if count <= found || sequence <= stream.first {
+        // Events may be stored before the messages that they follow, so reading begins earlier than at the first message.
+        if has_enough || sequence <= stream.first {
             return Ok(LastBegin {
                 from: wanted.from,
                 begin: StreamBegin {
@@ -44,6 +47,7 @@ pub(super) fn begin(
                 skip: found.saturating_sub(count),
             });
         }
+        has_enough = count <= found;
         span = span.saturating_mul(4);
     }
 }
