@@ -11,6 +11,7 @@ use framing_core::{AnyFraming, Blocks};
 use serde::Deserialize as _;
 
 pub use self::reader::EventReader;
+#[cfg(feature = "nats")]
 pub(crate) use self::reader::INSTANCE_KEY;
 use crate::payload::{Decoding, members};
 use crate::recorded::from_log::connections::Connections;
