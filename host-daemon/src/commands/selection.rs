@@ -13,7 +13,11 @@ use serde_json::Value;
 use crate::cli::{Last, Selection};
 use crate::commands::content::{content_of, report_empty};
 use crate::commands::filter::{Filtered, MessageFilter};
-use crate::commands::stream::{LastBegin, RemoteStream, StreamBegin};
+#[cfg(feature = "nats")]
+use crate::commands::stream::RemoteStream;
+#[cfg(not(feature = "nats"))]
+use crate::commands::stream::UnbuiltStream as RemoteStream;
+use crate::commands::stream_address::{LastBegin, StreamBegin};
 use crate::config::value::nearest;
 use crate::error::{CommandError, ReadStreamError};
 use crate::escape::printable;
@@ -201,12 +205,12 @@ impl<'a> Selected<'a> {
     }
 
     /// What there is to select from.
-    fn found(&self) -> Result<Found, CommandError> {
+    fn found(&self) -> Result<Selectable, CommandError> {
         match &self.source {
             Source::Files(paths) => {
                 let content = content_of(paths)?;
                 let messages = counted(content.blocks, "message");
-                Ok(Found {
+                Ok(Selectable {
                     source: "the recording".to_owned(),
                     messages: format!("the recording has {messages}"),
                     list: "`blocksd recordings --json` lists all devices",
@@ -218,7 +222,7 @@ impl<'a> Selected<'a> {
                 let devices = stream.devices()?;
                 stream.report_empty(&devices);
                 let source = stream.name();
-                Ok(Found {
+                Ok(Selectable {
                     messages: format!("{source} has messages"),
                     source,
                     list: "`nats stream subjects` lists all",
@@ -240,7 +244,7 @@ impl<'a> Selected<'a> {
 }
 
 /// What there is to select from.
-struct Found {
+struct Selectable {
     /// In words.
     source: String,
     /// How much there is, in words.
@@ -340,7 +344,7 @@ impl MessageFilter for Picker<'_> {
 }
 
 /// Why nothing of a device is shown, and which devices there are.
-fn not_there(device: &str, found: &Found) -> String {
+fn not_there(device: &str, found: &Selectable) -> String {
     let device = printable(device);
     let mut text = format!("device `{device}` has no messages in {}", found.source);
     let names = || found.devices.iter().map(String::as_str);

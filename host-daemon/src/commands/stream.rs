@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use self::channels::Channels;
 use self::window::{Emitted, Window};
 use crate::cli::Last;
-use crate::commands::stream_address::stream_of;
+use crate::commands::stream_address::{LastBegin, StreamBegin, stream_of};
 use crate::config::ForwardConfig;
 use crate::error::{CommandError, ReadStreamError};
 use crate::serve::forward::options;
@@ -45,13 +45,6 @@ pub(super) struct RemoteStream {
     /// The last sequence number when the command began.
     end: u64,
     first: u64,
-}
-
-/// Where a visit begins.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StreamBegin {
-    /// A sequence number, if one is known.
-    pub(super) sequence: Option<u64>,
 }
 
 impl RemoteStream {
@@ -268,17 +261,6 @@ impl RemoteStream {
             ));
         }
     }
-}
-
-/// Where the last messages begin.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LastBegin {
-    /// The time from which on to read.
-    pub(super) from: u64,
-    /// The place in the stream.
-    pub(super) begin: StreamBegin,
-    /// How many of the selected messages precede the last ones.
-    pub(super) skip: u64,
 }
 
 /// A message of the stream that cannot be read, as a part of a recording.

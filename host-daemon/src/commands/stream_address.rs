@@ -1,9 +1,31 @@
-//! Addresses of streams among the arguments of a command: [`stream_of`].
+//! Addresses of streams among the arguments of a command: [`stream_of`], and where a stream is read.
 
 use std::path::PathBuf;
 
 use crate::config::ForwardConfig;
 use crate::error::ReadStreamError;
+
+/// Where a visit of a stream begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamBegin {
+    /// A sequence number, if one is known.
+    #[cfg_attr(
+        not(feature = "nats"),
+        expect(dead_code, reason = "for the builds that read streams")
+    )]
+    pub(super) sequence: Option<u64>,
+}
+
+/// Where the last messages of a stream begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastBegin {
+    /// The time from which on to read.
+    pub(super) from: u64,
+    /// The place in the stream.
+    pub(super) begin: StreamBegin,
+    /// How many of the selected messages precede the last ones.
+    pub(super) skip: u64,
+}
 
 /// The stream that the arguments of a command name, if they name one.
 ///

@@ -1,34 +1,19 @@
-//! In a build without the feature `nats`: [`RemoteStream::of`] refuses addresses.
+//! In a build without the feature `nats`: [`UnbuiltStream::of`] refuses addresses.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::PathBuf;
 
 use crate::cli::Last;
-use crate::commands::stream_address::stream_of;
+use crate::commands::stream_address::{LastBegin, StreamBegin, stream_of};
 use crate::error::{CommandError, ReadStreamError};
 use blocksd_recording::{Visitor, Wanted};
 
 /// No stream.
 #[derive(Debug)]
-pub(super) struct RemoteStream(Infallible);
+pub(super) struct UnbuiltStream(Infallible);
 
-/// Where a visit would begin.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StreamBegin {
-    #[expect(dead_code, reason = "for the builds that read streams")]
-    pub(super) sequence: Option<u64>,
-}
-
-/// Where the last messages would begin.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LastBegin {
-    pub(super) from: u64,
-    pub(super) begin: StreamBegin,
-    pub(super) skip: u64,
-}
-
-impl RemoteStream {
+impl UnbuiltStream {
     /// Refuses addresses.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 use blocksd_forward::reader::Begin;
 
 use crate::cli::Last;
-use crate::commands::stream::{LastBegin, RemoteStream, StreamBegin};
+use crate::commands::stream::RemoteStream;
+use crate::commands::stream_address::{LastBegin, StreamBegin};
 use crate::error::CommandError;
 use blocksd_recording::Wanted;
 

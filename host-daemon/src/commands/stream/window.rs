@@ -45,14 +45,14 @@ type LaneKey = (Instance, Option<Arc<str>>);
 pub(super) struct Window {
     lanes: HashMap<LaneKey, Lane>,
     /// What was read, in the order of the stream.
-    order: VecDeque<Entry>,
+    order: VecDeque<WindowEntry>,
     bytes: usize,
     serial: u64,
 }
 
 /// A place in the order of the stream.
 #[derive(Debug)]
-struct Entry {
+struct WindowEntry {
     key: LaneKey,
     /// The number of an event; `None` for the next messages of the lane.
     event: Option<u64>,
@@ -97,7 +97,7 @@ impl Window {
 
     fn enter(&mut self, key: LaneKey, event: Option<u64>, bytes: usize) {
         self.bytes += bytes;
-        self.order.push_back(Entry { key, event, bytes });
+        self.order.push_back(WindowEntry { key, event, bytes });
     }
 
     /// Whether the first entry must be taken.
@@ -115,7 +115,7 @@ impl Window {
     /// # Errors
     /// Those of the function.
     pub(super) fn pop(&mut self, emit: &mut Emit<'_>) -> Result<bool, CommandError> {
-        let Some(Entry { key, event, bytes }) = self.order.pop_front() else {
+        let Some(WindowEntry { key, event, bytes }) = self.order.pop_front() else {
             return Ok(false);
         };
         self.bytes -= bytes;
