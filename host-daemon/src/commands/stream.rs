@@ -16,7 +16,7 @@ use blocksd_forward::subject::Subjects;
 use blocksd_forward::{Nats, NatsOptions};
 use tokio::runtime::Runtime;
 
-use self::channels::Channels;
+use self::channels::RemoteChannels;
 use self::window::{Emitted, Window};
 use crate::cli::Last;
 use crate::commands::stream_address::{LastBegin, StreamBegin, stream_of};
@@ -153,7 +153,7 @@ impl RemoteStream {
             end: (!follow).then_some(self.end),
             only_heads: false,
         });
-        let (mut window, mut channels) = (Window::default(), Channels::default());
+        let (mut window, mut channels) = (Window::default(), RemoteChannels::default());
         let (mut unreadable, mut ticked, mut old) = (0, Instant::now(), 0);
         let mut emit = |emitted: &Emitted<'_>, visitor: &mut dyn Visitor<Error = CommandError>| {
             let Emitted { head, time, .. } = *emitted;

@@ -1,4 +1,4 @@
-//! The channels that the messages of a stream would have in a recording: [`Channels`].
+//! The channels that the messages of a stream would have in a recording: [`RemoteChannels`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::recorded::from_log::INSTANCE_KEY;
 use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, FIRST_KEY, SESSION_KEY};
 use blocksd_recording::{ChannelInfo, MessageOrigin};
 
-/// Channels that are remembered.
+/// RemoteChannels that are remembered.
 const CHANNELS_MAX: usize = 1 << 16;
 
 /// Makes a channel for each kind of messages of each device and recording.
 #[derive(Debug, Default)]
-pub(super) struct Channels {
+pub(super) struct RemoteChannels {
     known: HashMap<ChannelKey, Arc<ChannelInfo>>,
     last: Option<(ChannelKey, Arc<ChannelInfo>)>,
 }
@@ -44,7 +44,7 @@ impl ChannelKey {
     }
 }
 
-impl Channels {
+impl RemoteChannels {
     /// The channel of a message, and where it came from.
     pub(super) fn of(
         &mut self,
