@@ -22,6 +22,7 @@ fn stored(sequence: u64, part: Option<(u64, u64)>, first: u64, body: &[u8]) -> F
                 Kind::Messages
             },
             instance: "00000000000000a7".parse().unwrap(),
+            nonce: 7,
             place: Place {
                 number: 1,
                 nonce: FileNonce::of_digits("0000000000000007").unwrap(),

@@ -155,8 +155,8 @@ proptest! {
         // The subjects in any order, each in its own.
         let mut stream = Vec::new();
         let mut subjects: Vec<_> = subjects.into_iter().map(VecDeque::from).collect();
-        let mut choices = choices.iter().cycle();
-        while let Some(choice) = choices.next() {
+        let choices = choices.iter().cycle();
+        for choice in choices {
             subjects.retain(|it| !it.is_empty());
             if subjects.is_empty() {
                 break;
