@@ -10,8 +10,11 @@ use blocksd_tests::process::{Server, run, wait_until};
 use blocksd_tests::scrape;
 use serde_json::Value;
 
-/// The messages of each device, in order: session or connection, number, and payload.
-pub(super) type Messages = BTreeMap<String, Vec<(String, u64, Vec<u8>)>>;
+/// A message: session, number, and payload.
+type Recorded = (String, u64, Vec<u8>);
+
+/// The messages of each device, in order.
+pub(super) type Messages = BTreeMap<String, Vec<Recorded>>;
 
 /// The messages of a recording.
 #[track_caller]
@@ -42,19 +45,27 @@ pub(super) fn recorded(folder: &Path) -> Messages {
 #[track_caller]
 pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
     let mut messages = Messages::new();
-    for (device, of) in by_recording(&read_stream(url, stream))
-        .into_values()
-        .flatten()
-    {
-        messages.entry(device).or_default().extend(of);
+    for (_, device, message) in joined(&read_stream(url, stream)) {
+        messages.entry(device).or_default().push(message);
     }
     messages
 }
 
-/// The messages of a stream by their recording. Parts of long messages are joined.
+/// The messages of a stream by their recording.
 #[track_caller]
 pub(super) fn by_recording(stream: &[Value]) -> BTreeMap<String, Messages> {
     let mut recordings = BTreeMap::<String, Messages>::new();
+    for (recording, device, message) in joined(stream) {
+        let messages = recordings.entry(recording).or_default();
+        messages.entry(device).or_default().push(message);
+    }
+    recordings
+}
+
+/// The messages of a stream in its order, each with its recording and device. Parts of long messages are joined.
+#[track_caller]
+fn joined(stream: &[Value]) -> Vec<(String, String, Recorded)> {
+    let mut messages = Vec::new();
     let mut joined: BTreeMap<(String, String), Vec<u8>> = BTreeMap::new();
     for message in stream {
         let header = |name: &str| message["headers"][name].as_str();
@@ -65,8 +76,7 @@ pub(super) fn by_recording(stream: &[Value]) -> BTreeMap<String, Messages> {
         let token = subject.rsplit('.').next().expect("a token");
         let device = decoded(token);
         let instance = header("Blocksd-Instance").expect("a recording").to_owned();
-        let messages = recordings.entry(instance.clone()).or_default();
-        let key = (instance, device.clone());
+        let key = (instance.clone(), device.clone());
         let first: u64 = header("Blocksd-First")
             .expect("a number")
             .parse()
@@ -92,12 +102,12 @@ pub(super) fn by_recording(stream: &[Value]) -> BTreeMap<String, Messages> {
                 joined.insert(key.clone(), whole);
                 continue;
             }
-            let of = messages.entry(device.clone()).or_default();
-            of.push((session.clone(), number, whole));
+            let message = (session.clone(), number, whole);
+            messages.push((instance.clone(), device.clone(), message));
         }
     }
     assert!(joined.is_empty(), "a message is not complete");
-    recordings
+    messages
 }
 
 /// Number of outages of a test: 200 in the long form.
