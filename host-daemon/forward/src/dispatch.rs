@@ -270,6 +270,7 @@ impl<S: Stream> Dispatcher<S> {
                 (Step::Look, None) => self.checks(),
                 _ => Vec::new(),
             };
+            self.note(reached);
             self.finish(&done);
             let call = Call {
                 stream: Arc::clone(&self.stream),
@@ -359,11 +360,8 @@ impl<S: Stream> Dispatcher<S> {
             }
             Outcome::Checked(..) => {}
         }
-        if let Some((_, proof)) = of.lane.reached()
-            && self.newest.is_none_or(|it| it.sequence < proof.sequence)
-        {
-            self.newest = Some(proof);
-        }
+        let reached = of.lane.reached();
+        self.note(reached);
         self.ready.push_back(subject);
         self.finish(&done);
         match has_failed {
@@ -371,6 +369,15 @@ impl<S: Stream> Dispatcher<S> {
             false => self.works(),
         }
         true
+    }
+
+    /// Notes the newest message.
+    fn note(&mut self, reached: Option<(Place, Newest)>) {
+        if let Some((_, proof)) = reached
+            && self.newest.is_none_or(|it| it.sequence < proof.sequence)
+        {
+            self.newest = Some(proof);
+        }
     }
 
     /// Looks at everything again if the servers may have restarted. Returns whether that is so.

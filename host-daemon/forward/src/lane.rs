@@ -56,6 +56,8 @@ pub(crate) struct Lane {
     place: Option<Place>,
     /// The message of the stream that says so.
     proof: Option<Newest>,
+    /// The last message of the subject.
+    looked: Option<Newest>,
     /// Where others have got to.
     seen: Seen,
     /// The numbers of sessions that the subject has.
@@ -84,6 +86,7 @@ impl Default for Lane {
             last: 0,
             place: None,
             proof: None,
+            looked: None,
             seen: Seen::default(),
             stored: Stored::default(),
             sent: 0,
@@ -165,9 +168,9 @@ impl Lane {
     pub(crate) fn found(&mut self, last: Option<Last>, instance: Instance) -> Done {
         let found = last.as_ref().and_then(|last| last.own(instance));
         self.last = last.as_ref().map_or(0, |last| last.sequence);
+        self.looked = last.as_ref().map(Newest::of);
         if self.place < found {
-            self.place = found;
-            self.proof = last.as_ref().map(Newest::of);
+            (self.place, self.proof) = (found, self.looked);
         }
         (self.seen, self.stored) = Default::default();
         if let Some(Last { head, .. }) = last {
@@ -191,10 +194,11 @@ impl Lane {
         let is_all = self.sent == batch.count();
         let sent = batch.head(self.sent);
         self.place = Some(sent.end());
-        self.proof = Some(Newest {
+        self.looked = Some(Newest {
             sequence,
             nonce: self.nonce,
         });
+        self.proof = self.looked;
         if let Some((session, from, to)) = sent.numbers() {
             self.stored.note(session, from, to);
         }
@@ -265,9 +269,14 @@ impl Lane {
                 let next = self.stored.next_after(session, first);
                 return next.map_or(count, |next| count.min(next - first));
             };
-            match end - first < count {
-                true => self.skip_front(end - first, done),
-                false => self.finish_front(done),
+            // If the stream loses the last message, it may have lost these, too.
+            self.proof = self.looked;
+            if end - first < count {
+                self.skip_front(end - first, done);
+                self.place = self.queue.front().map(Batch::begin);
+            } else {
+                self.place = Some(batch.end());
+                self.finish_front(done);
             }
         }
         0
