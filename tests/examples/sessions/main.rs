@@ -3,11 +3,12 @@
 //!
 //! `kill`: `kill -9` under load, again and again; nothing acknowledged is lost, and nothing is recorded twice. `full`: a full
 //! disk. `fleet`: processor time, memory and the time until an acknowledgement, with 10,000 devices. `rate`: recorded messages a
-//! second, with sessions and without. `fold`: the time of a start after a crash. The short forms of `kill` and `full` are tests: `tests/it/sessions`.
+//! second, with sessions and without. `fold`: the time of a start after a crash. `forward`: what a cluster of NATS takes. The short forms of `kill` and `full` are tests: `tests/it/sessions`.
 
 mod daemon;
 mod fleet;
 mod fold;
+mod forward;
 mod full;
 mod kill;
 mod plain;
@@ -36,6 +37,8 @@ enum What {
     Fleet(fleet::Arguments),
     /// Time of a start after a crash
     Fold(fold::Arguments),
+    /// Messages a second that a cluster takes, and the recorder with and without it
+    Forward(forward::Arguments),
     /// Recorded messages a second, with sessions and without
     Rate(rate::Arguments),
 }
@@ -50,6 +53,7 @@ fn main() {
         What::Full(arguments) => full::prove(arguments),
         What::Fleet(arguments) => fleet::measure(scratch.path(), arguments),
         What::Fold(arguments) => fold::measure(scratch.path(), arguments),
+        What::Forward(arguments) => forward::measure(scratch.path(), arguments),
         What::Rate(arguments) => rate::measure(scratch.path(), arguments),
     }
 }
