@@ -91,6 +91,7 @@ mod forward {
     mod contents;
     mod failing_fleet;
     mod fleet;
+    mod login;
     mod outages;
     mod read;
     mod read_refusals;

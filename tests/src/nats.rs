@@ -57,6 +57,8 @@ pub struct NatsServer {
     version: NatsVersion,
     program: PathBuf,
     port: u16,
+    /// Further lines of its configuration.
+    config: String,
 }
 
 impl NatsServer {
@@ -73,6 +75,18 @@ impl NatsServer {
     /// # Errors
     /// If the program is not installed.
     pub fn start_version(version: NatsVersion) -> Result<Self, String> {
+        Self::start_as(version, "")
+    }
+
+    /// Starts a server alone, of the current version, with further lines of its configuration.
+    ///
+    /// # Errors
+    /// If the program is not installed.
+    pub fn start_with(config: &str) -> Result<Self, String> {
+        Self::start_as(NatsVersion::Current, config)
+    }
+
+    fn start_as(version: NatsVersion, config: &str) -> Result<Self, String> {
         let mut server = Self {
             process: None,
             folder: TempDir::new().expect("a folder for temporary files"),
@@ -80,6 +94,7 @@ impl NatsServer {
             program: version.program()?,
             // The system chooses.
             port: u16::MAX,
+            config: config.to_owned(),
         };
         server.run();
         Ok(server)
@@ -116,10 +131,11 @@ impl NatsServer {
             port => i32::from(port),
         };
         let config = format!(
-            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{}\"\njetstream {{ store_dir: \"{}\"{} }}\n",
+            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{}\"\njetstream {{ store_dir: \"{}\"{} }}\n{}\n",
             ports.display(),
             path("data").display(),
-            self.version.durable()
+            self.version.durable(),
+            self.config
         );
         fs::write(path("nats.conf"), config).expect("a file");
         let mut command = Command::new(&self.program);

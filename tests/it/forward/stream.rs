@@ -116,6 +116,15 @@ pub(super) fn rounds() -> u64 {
     rounds.ok().and_then(|it| it.parse().ok()).unwrap_or(10)
 }
 
+/// Waits until the cluster of `--forward` has a message.
+#[track_caller]
+pub(super) fn wait_until_stored(server: &Server, forward: &str) {
+    let servers = forward.split(',').filter(|it| !it.contains('='));
+    let to = servers.collect::<Vec<_>>().join(",");
+    let name = format!("blocksd_forward_messages_total{{to=\"{to}\"}}");
+    scrape::wait_for(server, &name, |count| 0.0 < count);
+}
+
 /// Waits until everything that is recorded is in the stream.
 #[track_caller]
 pub(super) fn wait_until_forwarded(server: &Server, url: &str, record: &Path) {

@@ -1,0 +1,114 @@
+//! How a daemon proves to a server who it is: user, token, nkey, and certificates over TLS.
+
+use std::fs;
+use std::path::Path;
+
+use blocksd_tests::nats::NatsServer;
+use blocksd_tests::pki::Fleet;
+use blocksd_tests::process::{Server, run};
+use blocksd_tests::skip::skipped;
+use tempfile::TempDir;
+
+use super::stream::wait_until_stored;
+
+/// A seed and its public key, from the documents of NATS.
+const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+const PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+
+#[test]
+fn a_user_a_token_and_an_nkey_are_accepted_and_wrong_ones_are_named() {
+    let name = "a_user_a_token_and_an_nkey_are_accepted_and_wrong_ones_are_named";
+    let folder = TempDir::new().expect("a folder for temporary files");
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("{content}\n")).expect("a file");
+        path.display().to_string()
+    };
+    let (secret, wrong) = (file("secret", "s3cret"), file("wrong", "guess"));
+    let seed = file("seed", SEED);
+    for (config, login, other) in [
+        (
+            "authorization { user: plant, password: s3cret }",
+            format!("user=plant,password={secret}"),
+            format!("user=plant,password={wrong}"),
+        ),
+        (
+            "authorization { token: s3cret }",
+            format!("token={secret}"),
+            format!("token={wrong}"),
+        ),
+        (
+            &format!("authorization {{ users: [{{ nkey: {PUBLIC} }}] }}"),
+            format!("nkey={seed}"),
+            format!("token={secret}"),
+        ),
+    ] {
+        let nats = match NatsServer::start_with(config) {
+            Ok(server) => server,
+            Err(reason) => return skipped(name, &reason),
+        };
+        let record = TempDir::new().expect("a folder for temporary files");
+        forwards(record.path(), &format!("{},{login}", nats.url()));
+        // It reads with the same login, and not with another one.
+        let read = |login: &str| run(&["read", &format!("{},{login}", nats.url())], b"");
+        let ended = read(&login);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stdout_text().contains("hello"), "{ended:?}");
+        let ended = read(&other);
+        assert_ne!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains("uthori"), "{ended:?}");
+        assert!(!ended.stderr.contains("s3cret"), "{ended:?}");
+    }
+}
+
+#[test]
+fn certificates_prove_who_both_sides_are() {
+    let name = "certificates_prove_who_both_sides_are";
+    let fleet = Fleet::new();
+    fleet.device("plant");
+    let path = |name: &str| fleet.path(name).display().to_string();
+    let config = format!(
+        "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}",
+        path("server.pem"),
+        path("server.key"),
+        path("ca.pem")
+    );
+    let nats = match NatsServer::start_with(&config) {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let url = nats.url().replace("nats://", "tls://");
+    let ca = path("ca.pem");
+    let identity = format!("cert={},key={}", path("plant.pem"), path("plant.key"));
+    let record = TempDir::new().expect("a folder for temporary files");
+    forwards(record.path(), &format!("{url},ca={ca},{identity}"));
+    let read = |options: &str| run(&["read", &format!("{url},{options}")], b"");
+    let ended = read(&format!("ca={ca},{identity}"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout_text().contains("hello"), "{ended:?}");
+    // Without a certificate, and with an authority that did not issue that of the server.
+    let other = Fleet::new();
+    let foreign = other.path("ca.pem").display().to_string();
+    for options in [format!("ca={ca}"), format!("ca={foreign},{identity}")] {
+        let ended = read(&options);
+        assert_ne!(ended.code, Some(0), "{ended:?}");
+    }
+}
+
+/// Sends a message to a daemon that forwards, and waits until the cluster has it.
+#[track_caller]
+fn forwards(record: &Path, to: &str) {
+    let forward = format!("{to},durable=no,create=true");
+    let server = Server::start(&[
+        "--record",
+        record.to_str().expect("UTF-8"),
+        "--metrics",
+        "127.0.0.1:0",
+        "--forward",
+        &forward,
+    ]);
+    let sent = run(&["send", "--to", &server.addr().to_string(), "hello"], b"");
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    wait_until_stored(&server, to);
+    server.stop();
+}
