@@ -28,6 +28,8 @@ use blocksd_engine::connection::policy::Policy;
 pub use self::combine::{Refused, load, load_or_rest};
 pub use self::diff::{Diff, diff};
 pub use self::error::{ConfigError, Mistake, Reason, ValueOrigin};
+#[cfg(feature = "nats")]
+pub(crate) use self::forward::DEFAULT_STREAM;
 pub use self::forward::{ForwardConfig, ForwardKeep, ForwardLogin};
 pub use self::listener_tls::ListenerTls;
 pub use self::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, OPTIONS, Partial, Spec};

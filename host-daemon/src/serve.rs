@@ -262,7 +262,9 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         tokio::spawn(watch_clock(Arc::clone(&sessions)));
         let acknowledged = Arc::clone(&sessions);
         let sessions = (sessions, Arc::clone(&commits));
-        let (forwarded, kept) = (folder.clone(), Arc::clone(&retention));
+        let forwarded = folder.clone();
+        // Before the recording is opened, which deletes files beyond its limits.
+        let kept = KeptFiles::new(Arc::clone(&retention), &config.forwards);
         let opened = open_recording(folder, config, retention, counters, sessions);
         let (recording, sender) = opened.await?;
         lifecycle = Some(sender);
@@ -271,7 +273,6 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
             durability: recording.durability(),
             sessions: acknowledged,
         };
-        let kept = KeptFiles::new(kept);
         for config in &config.forwards {
             forwards.begin(config, &recorded, &kept).await?;
         }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::place::Place;
 use crate::stream::StreamError;
 
-/// The reasons of failures, in the order of [`Progress::failures`].
+/// The reasons of failures, in the order of [`ProgressSnapshot::failures`].
 pub const REASONS: [&str; 6] = [
     "timeout",
     "no_stream",

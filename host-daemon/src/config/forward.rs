@@ -29,6 +29,8 @@ pub(super) const KEYS: [&str; 14] = [
 ];
 /// Those that mean nothing to a reader.
 const FORWARDING: [&str; 4] = ["keep", "durable", "create", "ack"];
+/// The stream, if none is given.
+pub(crate) const DEFAULT_STREAM: &str = "blocksd";
 /// The beginnings of an address.
 const SCHEMES: [&str; 2] = ["nats://", "tls://"];
 
@@ -222,7 +224,7 @@ impl ForwardConfig {
     /// The name of the stream.
     #[must_use]
     pub fn stream(&self) -> &str {
-        self.text("stream").unwrap_or("blocksd")
+        self.text("stream").unwrap_or(DEFAULT_STREAM)
     }
 
     /// The site, which the subjects begin with.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +23,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::config::{ForwardConfig, ForwardKeep, ForwardLogin};
+use crate::config::{DEFAULT_STREAM, ForwardConfig, ForwardKeep, ForwardLogin};
 use crate::error::{CommandError, ForwardError};
 use crate::recorded::time::nanoseconds;
 use crate::view::{Cluster, ForwardSource};
@@ -43,6 +44,16 @@ struct Running {
     state: Arc<ForwardState>,
     forwarder: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>,
     task: JoinHandle<()>,
+}
+
+impl Running {
+    /// What tells it apart from the others.
+    fn label(&self) -> String {
+        match &*self.stream {
+            DEFAULT_STREAM => self.to.clone(),
+            stream => format!("{},stream={stream}", self.to),
+        }
+    }
 }
 
 /// What is known of one.
@@ -111,7 +122,7 @@ impl Forwards {
             cursor: format!("blocksd.forward-{:08x}", digest(&to, &wish.stream)),
             body_max: 0,
         };
-        let keep = (config.keep() == ForwardKeep::Forwarded).then(|| kept.add());
+        let keep = (config.keep() == ForwardKeep::Forwarded).then(|| kept.next());
         let forwarder = Arc::<Mutex<Option<_>>>::default();
         let confirm = config.acknowledges().then(|| {
             let sessions = Arc::clone(&recorded.sessions);
@@ -287,7 +298,10 @@ fn numbered(session: &str) -> Option<u64> {
 /// The files of a recording that clusters still need.
 pub(crate) struct KeptFiles {
     retention: Arc<Retention>,
+    /// The first file that each cluster needs.
     numbers: Mutex<Vec<u64>>,
+    /// How many clusters have begun.
+    begun: AtomicUsize,
 }
 
 /// The files that one cluster still needs.
@@ -297,21 +311,27 @@ struct Keep {
 }
 
 impl KeptFiles {
-    pub(crate) fn new(retention: Arc<Retention>) -> Arc<Self> {
+    /// Keeps all files for these clusters, until it is known what each of them has.
+    pub(crate) fn new(retention: Arc<Retention>, clusters: &[ForwardConfig]) -> Arc<Self> {
+        let keeping = clusters
+            .iter()
+            .filter(|it| it.keep() == ForwardKeep::Forwarded);
+        let numbers = vec![0; keeping.count()];
+        if !numbers.is_empty() {
+            retention.keep_from(Some(0));
+        }
         Arc::new(Self {
             retention,
-            numbers: Mutex::default(),
+            numbers: Mutex::new(numbers),
+            begun: AtomicUsize::new(0),
         })
     }
 
-    /// Keeps all files for another cluster, until it is known what it has.
-    fn add(self: &Arc<Self>) -> Keep {
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        numbers.push(0);
-        self.retention.keep_from(Some(0));
+    /// The files of the next cluster.
+    fn next(self: &Arc<Self>) -> Keep {
         Keep {
             kept: Arc::clone(self),
-            index: numbers.len() - 1,
+            index: self.begun.fetch_add(1, Ordering::Relaxed),
         }
     }
 }
@@ -339,11 +359,11 @@ impl Collector for ForwardCollector {
         }
         let read: Vec<_> = all
             .iter()
-            .map(|it| (&*it.to, it.state.progress.read(), &it.state))
+            .map(|it| (it.label(), it.state.progress.read(), &it.state))
             .collect();
         let mut page = Page::from(encoder);
         let counts = |of: fn(&ProgressSnapshot) -> u64| {
-            let counts = read.iter().map(|(to, progress, _)| (*to, of(progress)));
+            let counts = read.iter().map(|(to, progress, _)| (&**to, of(progress)));
             counts.collect::<Vec<_>>()
         };
         page.counters(
@@ -381,7 +401,7 @@ impl Collector for ForwardCollector {
             "to",
             read.iter().map(|(to, it, _)| {
                 let age = age(it, now).unwrap_or_default();
-                (*to, age.as_secs_f64())
+                (&**to, age.as_secs_f64())
             }),
         )?;
         page.gauges(
@@ -389,14 +409,14 @@ impl Collector for ForwardCollector {
             "Bytes that wait: those that are read, and the files after them",
             "to",
             read.iter()
-                .map(|(to, _, state)| (*to, state.backlog_bytes())),
+                .map(|(to, _, state)| (&**to, state.backlog_bytes())),
         )?;
         page.gauges(
             "blocksd_forward_up",
             "Whether the cluster takes messages",
             "to",
             read.iter()
-                .map(|(to, _, state)| (*to, u64::from(state.problem().is_none()))),
+                .map(|(to, _, state)| (&**to, u64::from(state.problem().is_none()))),
         )
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct UnbuiltRecording {
 pub(crate) struct UnbuiltKeptFiles;
 
 impl UnbuiltKeptFiles {
-    pub(crate) fn new(_: Arc<Retention>) -> Arc<Self> {
+    pub(crate) fn new(_: Arc<Retention>, _: &[ForwardConfig]) -> Arc<Self> {
         Arc::new(Self)
     }
 }

@@ -139,7 +139,7 @@ fn run(folder: &Path, arguments: &Arguments, round: usize, is_forwarded: bool) -
     let outcomes = devices.finish_within(LIMIT);
     let (mut forwarded, mut published) = (0.0, 0.0);
     if is_forwarded {
-        let labels = format!("{{to=\"{}\"}}", servers(&arguments.to));
+        let labels = format!("{{to=\"{},stream={stream}\"}}", servers(&arguments.to));
         let of = |name: &str| sample(&daemon.server, &format!("blocksd_forward_{name}{labels}"));
         wait_long("the cluster has everything", || {
             0.0 < of("messages_total") && of("backlog_bytes") == 0.0

@@ -91,7 +91,8 @@ fn files_that_are_not_forwarded_exceed_the_limit_of_the_recording() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().join("kept");
     let cluster = ReservedPort::take();
-    let server = Server::start(&[
+    let forward = format!("nats://{},durable=no", cluster.address());
+    let args = [
         "--record",
         record.to_str().unwrap(),
         "--record-max-bytes",
@@ -103,8 +104,9 @@ fn files_that_are_not_forwarded_exceed_the_limit_of_the_recording() {
         "--metrics",
         "127.0.0.1:0",
         "--forward",
-        &format!("nats://{},durable=no", cluster.address()),
-    ]);
+        &forward,
+    ];
+    let server = Server::start(&args);
     let over = "blocksd_record_over_limit_bytes";
     assert_eq!(scrape::sample(&server, over), 0.0);
     let lines = format!("{}\n", "x".repeat(1_000_000)).repeat(20);
@@ -121,6 +123,16 @@ fn files_that_are_not_forwarded_exceed_the_limit_of_the_recording() {
     let up = format!("blocksd_forward_up{{to=\"nats://{}\"}}", cluster.address());
     assert_eq!(scrape::sample(&server, &up), 0.0);
     server.stop();
+    // A start deletes nothing either.
+    let server = Server::start(&args);
+    assert!(limit < scrape::sample(&server, "blocksd_record_bytes_on_disk"));
+    server.stop();
+    let path = record.to_str().unwrap();
+    let read = run(&["read", path, "--output", "json"], b"");
+    assert_eq!(
+        read.stdout_text().matches("\"event\":\"block\"").count(),
+        20
+    );
 }
 
 #[test]
