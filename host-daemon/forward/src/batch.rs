@@ -235,7 +235,7 @@ impl Batch {
     pub(crate) fn kind(&self) -> Kind {
         match (self.part, self.channel.kind) {
             (Some(_), Kind::Messages) => Kind::Part,
-            // A part of a piece is told by its offset.
+            // The offset says that it is a part of a piece.
             (_, kind) => kind,
         }
     }

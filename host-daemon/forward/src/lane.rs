@@ -50,14 +50,12 @@ pub(crate) struct Lane {
     state: LaneState,
     /// The way to the stream was interrupted since the last look began.
     must_look: bool,
-    /// The sequence number of the last message; 0 if there is none.
-    last: u64,
     /// Where this recording has got to in the stream.
     place: Option<Place>,
     /// The message of the stream that says so.
     proof: Option<Newest>,
-    /// The last message of the subject.
-    looked: Option<Newest>,
+    /// The last message of the subject, if there is one.
+    last: Option<Newest>,
     /// Where others have got to.
     seen: Seen,
     /// The numbers of sessions that the subject has.
@@ -83,10 +81,9 @@ impl Default for Lane {
             queue: VecDeque::new(),
             state: LaneState::Unknown,
             must_look: false,
-            last: 0,
             place: None,
             proof: None,
-            looked: None,
+            last: None,
             seen: Seen::default(),
             stored: Stored::default(),
             sent: 0,
@@ -149,7 +146,7 @@ impl Lane {
                 self.nonce = head.nonce;
                 let outgoing = Outgoing {
                     head,
-                    expected: self.last,
+                    expected: self.last.map_or(0, |it| it.sequence),
                     body: batch.body(),
                 };
                 (Step::Send(Box::new(outgoing)), done)
@@ -167,10 +164,9 @@ impl Lane {
     /// caller has found out that it removed those messages on purpose.
     pub(crate) fn found(&mut self, last: Option<Last>, instance: Instance) -> Done {
         let found = last.as_ref().and_then(|last| last.own(instance));
-        self.last = last.as_ref().map_or(0, |last| last.sequence);
-        self.looked = last.as_ref().map(Newest::of);
+        self.last = last.as_ref().map(Newest::of);
         if self.place < found {
-            (self.place, self.proof) = (found, self.looked);
+            (self.place, self.proof) = (found, self.last);
         }
         (self.seen, self.stored) = Default::default();
         if let Some(Last { head, .. }) = last {
@@ -186,7 +182,6 @@ impl Lane {
     /// The stream has stored the message that was sent, at this sequence number.
     pub(crate) fn acked(&mut self, sequence: u64) -> Done {
         self.state = self.next_state();
-        self.last = sequence;
         let mut done = Done::default();
         let Some(batch) = self.queue.front_mut() else {
             return done;
@@ -194,11 +189,11 @@ impl Lane {
         let is_all = self.sent == batch.count();
         let sent = batch.head(self.sent);
         self.place = Some(sent.end());
-        self.looked = Some(Newest {
+        self.last = Some(Newest {
             sequence,
             nonce: self.nonce,
         });
-        self.proof = self.looked;
+        self.proof = self.last;
         if let Some((session, from, to)) = sent.numbers() {
             self.stored.note(session, from, to);
         }
@@ -270,7 +265,7 @@ impl Lane {
                 return next.map_or(count, |next| count.min(next - first));
             };
             // If the stream loses the last message, it may have lost these, too.
-            self.proof = self.looked;
+            self.proof = self.last;
             if end - first < count {
                 self.skip_front(end - first, done);
                 self.place = self.queue.front().map(Batch::begin);

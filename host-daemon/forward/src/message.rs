@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::batch::{Batch, HEADER_LEN, Kind};
+use crate::list;
 use crate::place::{Instance, Place, Seen, random};
 use crate::stored::Stored;
 
@@ -216,11 +217,7 @@ impl Head {
             }
         };
         add(name::STEPS, Steps(&self.steps).to_string());
-        let gaps = self.gaps.iter();
-        let gaps: Vec<_> = gaps
-            .map(|(index, count)| format!("{index}+{count}"))
-            .collect();
-        add(name::GAPS, gaps.join(","));
+        add(name::GAPS, Gaps(&self.gaps).to_string());
         if self.connection != 0 {
             add(name::CONNECTION, self.connection.to_string());
         }
@@ -263,39 +260,35 @@ impl Head {
     }
 }
 
+struct Gaps<'a>(&'a [(u64, u64)]);
+
+impl fmt::Display for Gaps<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        list::write(f, self.0, |f, (index, count)| write!(f, "{index}+{count}"))
+    }
+}
+
 struct Steps<'a>(&'a [(u64, i64)]);
 
 impl fmt::Display for Steps<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (index, step)) in self.0.iter().enumerate() {
-            let comma = if place == 0 { "" } else { "," };
-            write!(f, "{comma}{index}{step:+}")?;
-        }
-        Ok(())
+        list::write(f, self.0, |f, (index, step)| write!(f, "{index}{step:+}"))
     }
 }
 
 fn steps(text: &str) -> Option<Vec<(u64, i64)>> {
-    if text.is_empty() {
-        return Some(Vec::new());
-    }
-    let step = |step: &str| {
+    list::read(text, |step| {
         let sign = step.find(['+', '-'])?;
         let (index, step) = step.split_at_checked(sign)?;
         Some((index.parse().ok()?, step.parse().ok()?))
-    };
-    text.split(',').map(step).collect()
+    })
 }
 
 fn gaps(text: &str) -> Option<Vec<(u64, u64)>> {
-    let gap = |gap: &str| {
+    list::read(text, |gap| {
         let (index, count) = gap.split_once('+')?;
         Some((index.parse().ok()?, count.parse().ok()?))
-    };
-    match text {
-        "" => Some(Vec::new()),
-        _ => text.split(',').map(gap).collect(),
-    }
+    })
 }
 
 fn part(text: &str) -> Option<(u64, u64)> {

@@ -311,7 +311,7 @@ fn head(message: &StreamMessage) -> Result<Head, Malformed> {
     Head::parse(|name| Some(message.headers.get(name)?.as_str()))
 }
 
-fn is_missing(kind: &GetStreamErrorKind) -> bool {
+pub(crate) fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.code() == 404)
 }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use blocksd_recording::FileNonce;
 
+use crate::list;
+
 /// A place in a recording: after a number of messages of a file, and after a number of bytes of the next one.
 ///
 /// Places of one recording are ordered. Its text is `NUMBER.NONCE.MESSAGES`, followed by `+BYTES` if it is within a message.
@@ -141,11 +143,9 @@ impl Seen {
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (instance, place)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{instance}={place}")?;
-        }
-        Ok(())
+        list::write(f, &self.0, |f, (instance, place)| {
+            write!(f, "{instance}={place}")
+        })
     }
 }
 
@@ -153,14 +153,11 @@ impl FromStr for Seen {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        if text.is_empty() {
-            return Ok(Self::default());
-        }
         let entry = |entry: &str| {
-            let (instance, place) = entry.split_once('=').ok_or(())?;
-            Ok((instance.parse()?, place.parse()?))
+            let (instance, place) = entry.split_once('=')?;
+            Some((instance.parse().ok()?, place.parse().ok()?))
         };
-        let seen: Vec<_> = text.split(',').map(entry).collect::<Result<_, ()>>()?;
+        let seen = list::read(text, entry).ok_or(())?;
         (seen.len() <= Self::MAX).then_some(Self(seen)).ok_or(())
     }
 }

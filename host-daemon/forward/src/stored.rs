@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::list;
+
 /// Numbers of sessions that are in a subject, as runs without a hole.
 ///
 /// Each message of a subject carries those of all messages up to itself. So a daemon knows which messages of a session, that it has
@@ -77,11 +79,9 @@ impl Stored {
 
 impl fmt::Display for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Run { session, from, to }) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{session}={from}-{to}")?;
-        }
-        Ok(())
+        list::write(f, &self.0, |f, Run { session, from, to }| {
+            write!(f, "{session}={from}-{to}")
+        })
     }
 }
 
@@ -89,17 +89,14 @@ impl FromStr for Stored {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        if text.is_empty() {
-            return Ok(Self::default());
-        }
         let run = |run: &str| {
-            let (session, numbers) = run.split_once('=').ok_or(())?;
-            let (from, to) = numbers.split_once('-').ok_or(())?;
-            let (from, to) = (from.parse().map_err(drop)?, to.parse().map_err(drop)?);
+            let (session, numbers) = run.split_once('=')?;
+            let (from, to) = numbers.split_once('-')?;
+            let (from, to) = (from.parse().ok()?, to.parse().ok()?);
             let session = session.to_owned();
-            (from < to).then_some(Run { session, from, to }).ok_or(())
+            (from < to).then_some(Run { session, from, to })
         };
-        let runs: Vec<_> = text.split(',').map(run).collect::<Result<_, ()>>()?;
+        let runs = list::read(text, run).ok_or(())?;
         (runs.len() <= Self::MAX).then_some(Self(runs)).ok_or(())
     }
 }

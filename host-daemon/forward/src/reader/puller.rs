@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use futures_util::StreamExt as _;
 
-use crate::nats::{Nats, text};
+use crate::nats::{Nats, is_missing, text};
 use crate::reader::{Begin, ReadError, ReadSelection};
 use crate::stream::Stream as _;
 
@@ -303,9 +303,7 @@ impl Puller {
 /// Why a stream is not found.
 pub(super) fn stream_error(kind: &GetStreamErrorKind, text: String, name: &str) -> ReadError {
     match kind {
-        GetStreamErrorKind::JetStream(error) if error.code() == 404 => {
-            ReadError::NoStream(name.to_owned())
-        }
+        _ if is_missing(kind) => ReadError::NoStream(name.to_owned()),
         GetStreamErrorKind::JetStream(_) => ReadError::Refused(text),
         _ => ReadError::NoAnswer(text),
     }
