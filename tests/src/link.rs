@@ -11,7 +11,7 @@ pub enum Condition {
     /// It passes everything.
     #[default]
     Open,
-    /// It passes nothing, and nobody is told. As with TCP, the bytes arrive later, also those of a sender that has gone.
+    /// It passes nothing, and reports that to nobody. As with TCP, the bytes arrive later, also those of a sender that has gone.
     Silent,
     /// Connections are reset, and new ones are closed at once.
     Cut,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -111,6 +112,13 @@ impl NatsServer {
         if let Some(process) = &self.process {
             process.signal(name);
         }
+    }
+
+    /// Stops it for some time.
+    pub fn pause(&self, time: Duration) {
+        self.signal("STOP");
+        thread::sleep(time);
+        self.signal("CONT");
     }
 
     /// Kills it, and starts it again.

@@ -371,7 +371,7 @@ impl<'a> Messages<'a> {
     /// Checks the whole body.
     ///
     /// # Errors
-    /// As [`messages`].
+    /// [`Malformed::Body`]; [`Malformed::Header`] if the number of messages is not that of the headers.
     pub fn check(mut self) -> Result<(), Malformed> {
         self.try_for_each(|it| it.map(drop))
     }
@@ -439,14 +439,6 @@ impl<'a> Iterator for Messages<'a> {
         self.has_ended = !matches!(read, Ok(Some(_)));
         read.transpose()
     }
-}
-
-/// The messages of a body, in their order.
-///
-/// # Errors
-/// [`Malformed::Body`]; [`Malformed::Header`] if the number of messages is not that of the headers.
-pub fn messages<'a>(head: &'a Head, body: &'a [u8]) -> Result<Vec<Forwarded<'a>>, Malformed> {
-    Messages::new(head, body).collect()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{forwarded, rounds, wait_until_forwarded};
+use super::stream::{forwarded, rounds, serve, wait_until_forwarded};
 
 /// Devices.
 const DEVICES: usize = 4;
@@ -63,11 +63,7 @@ fn run_fleet(name: &str, count: usize) {
         thread::sleep(Duration::from_millis(chance.of(50..=600) as u64));
         match chance.of(0..=4) {
             0 => nats.restart(),
-            1 => {
-                nats.signal("STOP");
-                thread::sleep(Duration::from_millis(chance.of(0..=1500) as u64));
-                nats.signal("CONT");
-            }
+            1 => nats.pause(Duration::from_millis(chance.of(0..=1500) as u64)),
             2 => {
                 let index = chance.of(0..=daemons.len() - 1);
                 daemons[index].restart(&fleet, &url);
@@ -202,18 +198,11 @@ impl Daemon {
     fn serve(fleet: &Fleet, port: &ReservedPort, record: &Path, url: &str) -> Server {
         let listen = fleet.listen(&port.address().to_string(), ",proxy-from=127.0.0.0/8");
         let forward = format!("{url},durable=no,create=true,ack=forwarded");
-        Server::start(&[
-            "--listen",
-            &listen,
-            "--record",
-            record.to_str().expect("UTF-8"),
-            "--record-sync",
-            "20ms",
-            "--metrics",
-            "127.0.0.1:0",
-            "--forward",
+        serve(
+            record,
             &forward,
-        ])
+            &["--listen", &listen, "--record-sync", "20ms"],
+        )
     }
 }
 

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use blocksd_tests::nats::NatsServer;
 use blocksd_tests::pki::Fleet;
-use blocksd_tests::process::{Server, run};
+use blocksd_tests::process::run;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::wait_until_stored;
+use super::stream::{serve, wait_until_stored};
 
 /// A seed and its public key, from the documents of NATS.
 const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
@@ -99,14 +99,7 @@ fn certificates_prove_who_both_sides_are() {
 #[track_caller]
 fn forwards(record: &Path, to: &str) {
     let forward = format!("{to},durable=no,create=true");
-    let server = Server::start(&[
-        "--record",
-        record.to_str().expect("UTF-8"),
-        "--metrics",
-        "127.0.0.1:0",
-        "--forward",
-        &forward,
-    ]);
+    let server = serve(record, &forward, &[]);
     let sent = run(&["send", "--to", &server.addr().to_string(), "hello"], b"");
     assert_eq!(sent.code, Some(0), "{sent:?}");
     wait_until_stored(&server, to);

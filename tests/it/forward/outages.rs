@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use blocksd_tests::disk::Chance;
 use blocksd_tests::nats::NatsServer;
-use blocksd_tests::process::{Server, run};
+use blocksd_tests::process::run;
 use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{assert_same, forwarded, recorded, rounds, wait_until_forwarded};
+use super::stream::{assert_same, forwarded, recorded, rounds, serve, wait_until_forwarded};
 
 /// Devices.
 const DEVICES: usize = 3;
@@ -27,7 +27,16 @@ fn outages_and_kills_lose_and_double_nothing() {
     let record = folder.path().join("kept");
     let port = ReservedPort::take();
     let (to, url) = (port.address().to_string(), nats.url());
-    let start = || serve(&record, &to, &url);
+    let forward = format!("{url},durable=no,create=true");
+    let options = [
+        "--listen",
+        &to,
+        "--record-rotate-size",
+        "8192",
+        "--record-sync",
+        "20ms",
+    ];
+    let start = || serve(&record, &forward, &options);
     let mut server = start();
     let mut chance = Chance(rounds());
     for round in 0..rounds() {
@@ -37,11 +46,7 @@ fn outages_and_kills_lose_and_double_nothing() {
         thread::sleep(Duration::from_millis(chance.of(0..=200) as u64));
         match chance.of(0..=5) {
             0 => nats.restart(),
-            1 => {
-                nats.signal("STOP");
-                thread::sleep(Duration::from_millis(chance.of(0..=1000) as u64));
-                nats.signal("CONT");
-            }
+            1 => nats.pause(Duration::from_millis(chance.of(0..=1000) as u64)),
             kill => {
                 server.process.signal("KILL");
                 drop(server);
@@ -63,24 +68,6 @@ fn outages_and_kills_lose_and_double_nothing() {
     let wanted = recorded(&record);
     assert_eq!(wanted.len(), DEVICES);
     assert_same(&forwarded(&nats.url(), "blocksd"), &wanted);
-}
-
-fn serve(record: &Path, to: &str, url: &str) -> Server {
-    let forward = format!("{url},durable=no,create=true");
-    Server::start(&[
-        "--listen",
-        to,
-        "--record",
-        record.to_str().expect("UTF-8"),
-        "--record-rotate-size",
-        "8192",
-        "--record-sync",
-        "20ms",
-        "--metrics",
-        "127.0.0.1:0",
-        "--forward",
-        &forward,
-    ])
 }
 
 /// Sends some lines over a session, in a thread. Returns the exit code.

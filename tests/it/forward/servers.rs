@@ -10,7 +10,7 @@ use blocksd_tests::scrape;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{assert_same, forwarded, recorded, wait_until_forwarded};
+use super::stream::{assert_same, forwarded, recorded, serve, wait_until_forwarded};
 
 #[test]
 fn the_current_version_takes_everything() {
@@ -34,14 +34,7 @@ fn take_everything(name: &str, version: NatsVersion) {
     let folder = TempDir::new().unwrap();
     let record = folder.path().join("kept");
     let forward = format!("{},durable=no,create=true", nats.url());
-    let server = Server::start(&[
-        "--record",
-        record.to_str().unwrap(),
-        "--metrics",
-        "127.0.0.1:0",
-        "--forward",
-        &forward,
-    ]);
+    let server = serve(&record, &forward, &[]);
     for device in ["a.b:c", "d"] {
         let lines = format!("first\n{}\nlast\n", "x".repeat(600_000));
         send(&server, device, &lines);
@@ -68,14 +61,7 @@ fn a_server_that_hangs_is_left_for_another() {
     let record = folder.path().join("kept");
     let servers = urls([one.address(), other.address()]);
     let forward = format!("{servers},durable=no,create=true");
-    let server = Server::start(&[
-        "--record",
-        record.to_str().unwrap(),
-        "--metrics",
-        "127.0.0.1:0",
-        "--forward",
-        &forward,
-    ]);
+    let server = serve(&record, &forward, &[]);
     send(&server, "a", "before\n");
     let stored = |count: f64| {
         let page = scrape::get(scrape::addr(&server), "/metrics").body;

@@ -1,11 +1,11 @@
 //! What a start says about a cluster, and what stands in the metrics.
 
 use blocksd_tests::nats::NatsServer;
-use blocksd_tests::process::{Server, run};
+use blocksd_tests::process::run;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{assert_same, forwarded, recorded, wait_until_forwarded};
+use super::stream::{assert_same, forwarded, recorded, serve, wait_until_forwarded};
 
 #[test]
 fn a_missing_stream_is_named_with_the_command_that_makes_it() {
@@ -41,14 +41,7 @@ fn messages_of_any_length_are_forwarded_and_counted() {
     let folder = TempDir::new().unwrap();
     let record = folder.path().join("kept");
     let forward = format!("{},durable=no,create=true", nats.url());
-    let server = Server::start(&[
-        "--record",
-        record.to_str().unwrap(),
-        "--metrics",
-        "127.0.0.1:0",
-        "--forward",
-        &forward,
-    ]);
+    let server = serve(&record, &forward, &[]);
     let to = server.addr().to_string();
     let long = "x".repeat(700_000);
     let lines = format!("first\n\u{1F980}\n{long}\nlast\n");

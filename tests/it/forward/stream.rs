@@ -110,6 +110,21 @@ fn joined(stream: &[Value]) -> Vec<(String, String, Recorded)> {
     messages
 }
 
+/// Starts a daemon that forwards its recording, with further options.
+#[track_caller]
+pub(super) fn serve(record: &Path, forward: &str, options: &[&str]) -> Server {
+    let record = record.to_str().expect("UTF-8");
+    let args = [
+        "--record",
+        record,
+        "--metrics",
+        "127.0.0.1:0",
+        "--forward",
+        forward,
+    ];
+    Server::start(&[&args, options].concat())
+}
+
 /// Number of outages of a test: 200 in the long form.
 pub(super) fn rounds() -> u64 {
     let rounds = std::env::var("BLOCKSD_TEST_ROUNDS");

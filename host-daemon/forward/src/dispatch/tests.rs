@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use self::fake::{Chance, FakeStream, Faults};
 use super::*;
 use crate::batch::{Channel, Kind, ReadMessage};
-use crate::message::messages;
+use crate::message::Messages;
 use crate::stream::Extent;
 
 /// Longest body of a message of the stream.
@@ -215,7 +215,8 @@ impl Recording {
                 if head.instance != self.instance {
                     continue;
                 }
-                for message in messages(head, &outgoing.body).expect("well-formed") {
+                for message in Messages::new(head, &outgoing.body) {
+                    let message = message.expect("well-formed");
                     joined.extend_from_slice(message.data);
                     if let Some((offset, len)) = head.part
                         && offset + (message.data.len() as u64) < len

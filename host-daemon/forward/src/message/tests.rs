@@ -166,6 +166,11 @@ fn sample() -> (Head, Vec<u8>) {
     (head, batch.body().to_vec())
 }
 
+/// The messages of a body, or why one cannot be read.
+fn messages<'a>(head: &'a Head, body: &'a [u8]) -> Result<Vec<Forwarded<'a>>, Malformed> {
+    Messages::new(head, body).collect()
+}
+
 #[test]
 fn a_body_with_another_number_of_messages_is_refused() {
     let (mut head, body) = sample();

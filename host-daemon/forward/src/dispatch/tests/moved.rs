@@ -83,7 +83,8 @@ fn check(recordings: &[Recording; 2], stream: &FakeStream) {
             let head = &outgoing.head;
             let session = head.session.clone().expect("a session");
             let part = parts.entry(head.instance).or_default();
-            for message in messages(head, &outgoing.body).expect("well-formed") {
+            for message in Messages::new(head, &outgoing.body) {
+                let message = message.expect("well-formed");
                 if let Some((offset, len)) = head.part {
                     // The beginning of a message that the other daemon has forwarded as a whole may be there, too.
                     part.truncate(offset as usize);
