@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blocksd_forward::subject::Subjects;
-use blocksd_forward::{Forwarder, Forwarding, Nats, NatsOptions, Progress, Wish, instance_of};
+use blocksd_forward::{Forwarder, Forwarding, Nats, NatsOptions, Progress, Wish};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,15 +23,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         create: true,
     };
     let nats = Nats::connect(&options, stream).await?;
-    let body_max = nats.check(&wish).await?;
+    nats.check(&wish).await?;
     let folder = PathBuf::from(folder);
     let forwarding = Forwarding {
-        instance: instance_of(&folder)?,
         folder,
         durability: None,
         subjects: wish.subjects,
         cursor: format!("blocksd.forward-{stream}"),
-        body_max,
     };
     let progress = Arc::<Progress>::default();
     let forwarder = Forwarder::new(Arc::new(nats), forwarding, Arc::clone(&progress));

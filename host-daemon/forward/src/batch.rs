@@ -162,6 +162,10 @@ impl Batch {
         if place.number != self.file.0 {
             return place.number < self.file.0;
         }
+        // Two files have the number, as after files of two recordings were put together: nothing is known of this one.
+        if place.nonce != self.file.1 {
+            return true;
+        }
         if self.part.is_some() {
             return self.trim_part(place);
         }

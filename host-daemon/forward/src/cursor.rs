@@ -7,7 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::place::{Instance, Place};
-use crate::stream::{Last, Stream, StreamError};
+use crate::stream::{At, Extent, Last, Stream, StreamError};
+
+/// Name of the file with the identity of a recording, in its folder.
+const INSTANCE_FILE: &str = "blocksd.instance";
 
 /// Everything before a place was stored when a message was the newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,22 +41,25 @@ impl Newest {
         }
     }
 
-    /// Whether the stream still has the message, or has removed it at a limit. A stream that loses acknowledged messages, in a
-    /// power failure of its servers, loses the newest ones.
+    /// Whether the stream, of this extent, still has the message, or has removed it on purpose: at a limit, or because somebody has deleted
+    /// it. A stream that loses acknowledged messages, in a power failure of its servers, loses the newest ones, and gives their
+    /// numbers to others.
     pub(crate) async fn is_intact<S: Stream>(
         &self,
         stream: &S,
-        created: i128,
+        extent: &Extent,
     ) -> Result<bool, StreamError> {
-        let extent = stream.extent().await?;
-        if extent.created != created {
-            return Ok(false);
-        }
         if self.sequence < extent.first {
             return Ok(true);
         }
-        let found = stream.message(self.sequence).await?;
-        Ok(found.is_some_and(|it| it.head.nonce == self.nonce))
+        if extent.last < self.sequence {
+            return Ok(false);
+        }
+        Ok(match stream.at(self.sequence).await? {
+            At::Nothing => true,
+            At::Message(nonce) => nonce == self.nonce,
+            At::Foreign => false,
+        })
     }
 }
 
@@ -105,7 +111,7 @@ impl CursorFile {
 /// # Errors
 /// If the file cannot be read, made, or understood.
 pub fn instance_of(folder: &Path) -> io::Result<Instance> {
-    let path = folder.join("blocksd.instance");
+    let path = folder.join(INSTANCE_FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => text.trim_end().parse().map_err(|()| {
             let reason = format!(
@@ -114,14 +120,23 @@ pub fn instance_of(folder: &Path) -> io::Result<Instance> {
             );
             io::Error::new(io::ErrorKind::InvalidData, reason)
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let instance = Instance::random();
-            replace(&path, format!("{instance}\n").as_bytes())?;
-            std::fs::File::open(folder)?.sync_all()?;
-            Ok(instance)
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => renew_instance(folder),
         Err(error) => Err(error),
     }
+}
+
+/// Gives the recording in a folder a new identity.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(crate) fn renew_instance(folder: &Path) -> io::Result<Instance> {
+    let instance = Instance::random();
+    replace(
+        &folder.join(INSTANCE_FILE),
+        format!("{instance}\n").as_bytes(),
+    )?;
+    std::fs::File::open(folder)?.sync_all()?;
+    Ok(instance)
 }
 
 /// Replaces a file in one step, after its content is on the disk.

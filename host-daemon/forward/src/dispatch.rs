@@ -1,10 +1,12 @@
 //! Publishes batches: a [`Dispatcher`] has a [`Lane`] for each subject, and one message of it in flight.
 
 mod call;
+mod checks;
+mod subject;
+mod turns;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -12,14 +14,18 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
-use self::call::Call;
+use self::call::{Answer, Call, Known, Outcome};
+use self::checks::Checks;
+use self::subject::{Reply, Subject};
+use self::turns::{PAUSE_MAX, Turns};
 use crate::batch::Batch;
 use crate::confirm::Confirm;
 use crate::cursor::{Cursor, Newest};
+use crate::files::KnownFiles;
 use crate::lane::{Done, Lane, Step};
 use crate::place::{Instance, Place};
 use crate::progress::Progress;
-use crate::stream::{Last, PublishError, Stream, StreamError};
+use crate::stream::{Extent, Stream, StreamError};
 
 /// Largest number of bytes that wait in lanes.
 const QUEUED_MAX: usize = 64 << 20;
@@ -29,14 +35,6 @@ const FLYING_MAX: usize = 16 << 20;
 const CALLS_MAX: usize = 512;
 /// Number of lanes from which on the idle ones are forgotten.
 const LANES_MAX: usize = 1 << 17;
-/// The first pause after a failure.
-const PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How often the newest message is checked.
-const CHECK: Duration = Duration::from_secs(10);
-/// Time until it is checked after a failure.
-const CHECK_SOON: Duration = Duration::from_secs(1);
 
 /// What was read of the recording.
 #[derive(Debug)]
@@ -49,6 +47,9 @@ pub(crate) enum Input {
     CaughtUp,
 }
 
+/// Where a recording has got to in subjects, and the messages that say so.
+pub(crate) type Reached = HashMap<Arc<str>, (Place, Newest)>;
+
 /// Why a dispatcher has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -56,6 +57,24 @@ pub(crate) enum End {
     Finished,
     /// The stream has lost messages that it had acknowledged: begin again at the beginning.
     Lost,
+    /// Another recording has the same identity: begin again at the last cursor, with a new one.
+    Copied(Reached),
+    /// What was read was not kept, or is too long for the stream as it is now: begin again at the last cursor.
+    Again(Reached),
+}
+
+/// What is known before anything is published.
+pub(crate) struct Start {
+    /// The identity of the recording.
+    pub instance: Instance,
+    /// Its files.
+    pub files: KnownFiles,
+    /// The stream.
+    pub extent: Extent,
+    /// The newest message that the stream has acknowledged.
+    pub newest: Option<Newest>,
+    /// What an earlier dispatcher knew.
+    pub reached: Reached,
 }
 
 /// Publishes batches.
@@ -65,93 +84,74 @@ pub(crate) struct Dispatcher<S> {
     body_max: usize,
     progress: Arc<Progress>,
     confirm: Option<Arc<dyn Confirm>>,
+    files: KnownFiles,
     lanes: HashMap<Arc<str>, Subject>,
-    ready: VecDeque<Arc<str>>,
+    turns: Turns,
     calls: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// The batches that are not stored, by their order: where they begin, and when their first message was received.
     waiting: BTreeMap<u64, (Place, u64)>,
     /// What was read.
     reached: Option<Place>,
+    /// The end of what was handed over, and whether that is everything that was recorded before the start.
+    read_to: Option<Place>,
+    has_caught_up: bool,
     /// Lanes whose last call has failed.
     failing: usize,
+    /// Calls that have not failed.
+    successes: u64,
+    /// A lane that was parked must be read again.
+    must_read_again: bool,
+    /// The stream cannot be used as it is.
+    is_unfit: bool,
+    /// When lanes are parked next, if too much waits.
+    park_at: Instant,
     queued: usize,
+    /// [`QUEUED_MAX`]; less in tests.
+    queued_max: usize,
     flying: usize,
     /// When the stream was created.
     created: i128,
-    /// The newest message that the stream has acknowledged.
-    newest: Option<Newest>,
-    /// The newest messages when something went wrong, which are not checked yet: a stream that has lost messages since then
-    /// may have given their numbers to others.
-    pinned: Vec<Newest>,
+    checks: Checks,
     /// [`Stream::disruptions`] so far.
     disruptions: u64,
-    /// When the newest message is checked next.
-    check_at: Instant,
-}
-
-/// A lane, and its calls.
-#[derive(Debug, Default)]
-struct Subject {
-    lane: Lane,
-    /// It is in the list of those that are ready, or a call is in progress.
-    is_busy: bool,
-    /// Failures in a row.
-    failures: u32,
-    /// How often the stream has taken the next message for a duplicate.
-    duplicates: u32,
-}
-
-/// The end of a call.
-struct Answer {
-    /// The subject; `None` for a check.
-    subject: Option<Arc<str>>,
-    /// The messages that were checked.
-    checks: Vec<Newest>,
-    flown: usize,
-    outcome: Outcome,
-}
-
-enum Outcome {
-    Found(Result<Found, StreamError>),
-    Published(Result<u64, PublishError>),
-    /// A check of the newest message: where everything was stored before it, and whether the message is there.
-    Checked(Option<Place>, Result<bool, StreamError>),
-}
-
-/// The last message of a subject.
-struct Found {
-    last: Option<Last>,
-    /// False if the stream has lost what it had acknowledged.
-    is_intact: bool,
 }
 
 impl<S: Stream> Dispatcher<S> {
-    pub(crate) fn new(
-        stream: Arc<S>,
-        instance: Instance,
-        body_max: usize,
-        progress: Arc<Progress>,
-        (created, newest): (i128, Option<Newest>),
-    ) -> Self {
+    pub(crate) fn new(stream: Arc<S>, progress: Arc<Progress>, start: Start) -> Self {
+        let Start {
+            instance,
+            files,
+            extent,
+            newest,
+            reached,
+        } = start;
+        let known = reached.into_iter();
+        let lanes = known.map(|(subject, reached)| (subject, Subject::from(Lane::from(reached))));
         Self {
             disruptions: stream.disruptions(),
             stream,
             instance,
-            body_max,
+            body_max: extent.body_max,
             progress,
             confirm: None,
-            lanes: HashMap::new(),
-            ready: VecDeque::new(),
+            files,
+            lanes: lanes.collect(),
+            turns: Turns::default(),
             calls: FuturesUnordered::new(),
             waiting: BTreeMap::new(),
             reached: None,
+            read_to: None,
+            has_caught_up: false,
             failing: 0,
+            successes: 0,
+            must_read_again: false,
+            is_unfit: false,
+            park_at: Instant::now(),
             queued: 0,
+            queued_max: QUEUED_MAX,
             flying: 0,
-            created,
-            newest,
-            pinned: Vec::new(),
-            check_at: Instant::now() + CHECK,
+            created: extent.created,
+            checks: Checks::new(newest),
         }
     }
 
@@ -161,29 +161,30 @@ impl<S: Stream> Dispatcher<S> {
     }
 
     /// Publishes what arrives, until the input ends and everything is stored. Dropping the future stops at once. Passes cursors to
-    /// `save`, each after the stream has proved that it still has the newest message, and `None` where the last one must not be used
-    /// any more.
+    /// `save`, each after the stream has proved that it still has the newest message.
     pub(crate) async fn run(
         mut self,
         mut input: Receiver<Input>,
-        mut save: impl FnMut(Option<&Cursor>),
+        mut save: impl FnMut(&Cursor),
     ) -> End {
         let mut has_ended = false;
-        let mut is_checking = false;
         loop {
-            if self.notice_disruption() {
-                save(None);
-            }
+            self.notice_disruption();
+            self.park();
             self.call();
+            if self.must_read_again {
+                return End::Again(self.known());
+            }
             let is_done = has_ended && self.waiting.is_empty();
-            if is_done && self.calls.is_empty() && self.newest.is_none() {
+            if is_done && self.calls.is_empty() && self.checks.newest().is_none() {
                 return End::Finished;
             }
-            let is_due = is_done || self.check_at <= Instant::now();
-            if is_due && !std::mem::replace(&mut is_checking, true) {
+            if self.checks.begin(is_done) {
                 self.check();
             }
-            let can_read = !has_ended && self.queued < QUEUED_MAX;
+            let can_read = !has_ended && self.queued < self.queued_max;
+            let next_turn = self.turns.next_at().filter(|_| self.can_call());
+            let next_at = self.checks.next_at().into_iter().chain(next_turn).min();
             let answer = tokio::select! {
                 Some(answer) = self.calls.next(), if !self.calls.is_empty() => answer,
                 read = input.recv(), if can_read => {
@@ -196,39 +197,48 @@ impl<S: Stream> Dispatcher<S> {
                     self.report();
                     continue;
                 }
-                () = tokio::time::sleep_until(self.check_at), if !is_checking => continue,
+                () = until(next_at) => continue,
             };
-            if self.notice_disruption() {
-                save(None);
-            }
-            if let Outcome::Checked(before, checked) = answer.outcome {
-                is_checking = false;
-                self.check_at = Instant::now() + CHECK;
-                match checked {
-                    Ok(false) => return End::Lost,
-                    Ok(true) => {
-                        self.works();
-                        self.pinned.retain(|it| !answer.checks.contains(it));
-                        if let (Some(place), Some(newest)) = (before, answer.checks.last().copied())
-                        {
-                            let created = self.created;
-                            save(Some(&Cursor {
-                                created,
-                                place,
-                                newest,
-                            }));
-                        }
-                        if is_done && self.newest == answer.checks.last().copied() {
-                            return End::Finished;
-                        }
+            self.notice_disruption();
+            let Answer {
+                checks, outcome, ..
+            } = match self.answered(answer) {
+                Ok(Some(check)) => check,
+                Ok(None) => {
+                    self.report();
+                    continue;
+                }
+                Err(end) => return end,
+            };
+            let Outcome::Checked(before, checked) = outcome else {
+                continue;
+            };
+            match checked {
+                Ok(None) => return End::Lost,
+                Ok(Some(extent)) if extent.body_max < self.body_max => {
+                    return End::Again(self.known());
+                }
+                Ok(Some(_)) => {
+                    self.is_unfit = false;
+                    self.works();
+                    self.checks.passed(&checks);
+                    if let (Some(place), Some(newest)) = (before, checks.last().copied()) {
+                        let created = self.created;
+                        save(&Cursor {
+                            created,
+                            place,
+                            newest,
+                        });
                     }
-                    Err(error) => {
-                        self.progress.failed(&error);
-                        self.check_at = Instant::now() + PAUSE_MAX;
+                    if is_done && self.checks.newest() == checks.last().copied() {
+                        return End::Finished;
                     }
                 }
-            } else if !self.answered(answer) {
-                return End::Lost;
+                Err(error) => {
+                    self.is_unfit |= matches!(error, StreamError::Unfit(_));
+                    self.progress.failed(&error);
+                    self.checks.failed();
+                }
             }
             self.report();
         }
@@ -239,11 +249,12 @@ impl<S: Stream> Dispatcher<S> {
             self.queued += batch.len();
             self.waiting
                 .insert(batch.order, (batch.begin(), batch.time()));
+            self.read_to = self.read_to.max(Some(batch.end()));
             let subject = Arc::clone(&batch.subject);
             let of = self.lanes.entry(Arc::clone(&subject)).or_default();
             let done = of.lane.push(batch);
             if !std::mem::replace(&mut of.is_busy, true) {
-                self.ready.push_back(subject);
+                self.turns.add(subject);
             }
             self.finish(&done);
         }
@@ -252,38 +263,72 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
-    /// Begins calls for lanes that are ready.
+    /// Keeps only the first batch of each subject that the stream does not take while it takes others, if half of what may wait does.
+    fn park(&mut self) {
+        let now = Instant::now();
+        if self.queued < self.queued_max / 2 || now < self.park_at {
+            return;
+        }
+        self.park_at = now + PAUSE_MAX;
+        let stopped = self.lanes.values_mut().filter(|it| it.can_be_parked());
+        let parked: Vec<_> = stopped.map(|it| it.lane.park()).collect();
+        for done in parked {
+            self.finish(&done);
+        }
+    }
+
+    fn can_call(&self) -> bool {
+        !self.is_unfit && self.calls.len() < CALLS_MAX && self.flying < FLYING_MAX
+    }
+
+    /// Begins calls for lanes whose turn it is.
     fn call(&mut self) {
-        while self.calls.len() < CALLS_MAX
-            && self.flying < FLYING_MAX
-            && let Some(subject) = self.ready.pop_front()
+        while self.can_call()
+            && let Some(turn) = self.turns.next()
         {
-            let Some(of) = self.lanes.get_mut(&subject) else {
+            let Some(of) = self.lanes.get_mut(&turn.subject) else {
+                if turn.is_retry {
+                    self.turns.end_retry();
+                }
                 continue;
             };
             let (step, done) = of.lane.step(self.instance, self.body_max);
-            let pause = pause(of.failures.max(of.duplicates));
             of.is_busy = !matches!(step, Step::Wait);
+            let has_recovered = !of.is_busy && of.recover();
+            self.must_read_again |= of.lane.must_be_read_again();
             let reached = of.lane.reached();
+            let known = Known {
+                reached,
+                said: of.lane.said(),
+            };
             // Nothing is known of the subject: what is before its first batch is stored if the stream is whole.
             let checks = match (&step, reached) {
-                (Step::Look, None) => self.checks(),
+                (Step::Look, None) => self.checks.list(),
                 _ => Vec::new(),
             };
             self.note(reached);
             self.finish(&done);
+            if has_recovered {
+                self.failing -= 1;
+                self.works();
+            }
             let call = Call {
                 stream: Arc::clone(&self.stream),
                 instance: self.instance,
-                subject: Some(subject),
-                pause,
+                subject: Some(turn.subject),
+                is_retry: turn.is_retry,
                 created: self.created,
                 disruptions: self.disruptions,
                 checks,
             };
             self.calls.push(match step {
-                Step::Wait => continue,
-                Step::Look => Box::pin(call.look(reached)),
+                Step::Wait => {
+                    if turn.is_retry {
+                        self.turns.end_retry();
+                    }
+                    continue;
+                }
+                Step::Look => Box::pin(call.look(known)),
                 Step::Send(outgoing) => {
                     self.flying += outgoing.body.len();
                     Box::pin(call.send(*outgoing))
@@ -292,114 +337,106 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
-    /// The messages that a whole stream has.
-    fn checks(&self) -> Vec<Newest> {
-        self.pinned.iter().copied().chain(self.newest).collect()
-    }
-
     /// Begins a check of the newest message.
     fn check(&self) {
         let call = Call {
             stream: Arc::clone(&self.stream),
             instance: self.instance,
             subject: None,
-            pause: Duration::ZERO,
+            is_retry: false,
             created: self.created,
             disruptions: self.disruptions,
-            checks: self.checks(),
+            checks: self.checks.list(),
         };
         self.calls.push(Box::pin(call.check(self.place())));
     }
 
-    /// Takes the answer for a lane. Returns false if the stream has lost what it had acknowledged.
-    fn answered(&mut self, answer: Answer) -> bool {
-        let Answer {
-            subject,
-            flown,
-            outcome,
-            ..
-        } = answer;
-        self.flying -= flown;
-        let Some(subject) = subject else {
-            return true;
+    /// Takes the answer for a lane. Returns one that is not for a lane.
+    ///
+    /// # Errors
+    /// Why nothing more can be published.
+    fn answered(&mut self, answer: Answer) -> Result<Option<Answer>, End> {
+        let Some(subject) = answer.subject.clone() else {
+            return Ok(Some(answer));
         };
+        self.flying -= answer.flown;
+        if answer.is_retry {
+            self.turns.end_retry();
+        }
+        if let Outcome::Found(Ok(found)) = &answer.outcome {
+            if !found.is_intact {
+                return Err(End::Lost);
+            }
+            let place = found.last.as_ref().and_then(|it| it.own(self.instance));
+            if place.is_some_and(|it| !self.is_ours(&it)) {
+                return Err(End::Copied(self.known()));
+            }
+        }
         let Some(of) = self.lanes.get_mut(&subject) else {
-            return true;
+            return Ok(None);
         };
-        let mut done = Done::default();
-        let mut has_failed = false;
-        match outcome {
-            Outcome::Found(Ok(found)) => {
-                if !found.is_intact {
-                    return false;
-                }
-                done = of.lane.found(found.last, self.instance);
-                self.failing -= usize::from(std::mem::take(&mut of.failures) != 0);
-            }
-            Outcome::Published(Ok(sequence)) => {
-                done = of.lane.acked(sequence);
-                self.progress.stored(done.messages, done.bytes);
-                self.failing -= usize::from(std::mem::take(&mut of.failures) != 0);
-                of.duplicates = 0;
-            }
-            Outcome::Published(Err(PublishError::WrongLast)) => {
-                self.progress.moved();
-                of.lane.refused();
-            }
-            Outcome::Published(Err(PublishError::Duplicate)) => {
-                // Not before a pause: until its window ends, the stream may answer the same again.
-                of.duplicates = of.duplicates.saturating_add(1);
-                of.lane.refused();
-            }
-            Outcome::Found(Err(error)) | Outcome::Published(Err(PublishError::Stream(error))) => {
-                self.progress.failed(&error);
-                self.failing += usize::from(of.failures == 0);
-                of.failures = of.failures.saturating_add(1);
-                of.lane.failed();
-                has_failed = true;
-            }
-            Outcome::Checked(..) => {}
+        let was_failing = of.is_failing();
+        let taken = of.take(answer.outcome, self.instance, self.successes);
+        self.must_read_again |= of.lane.must_be_read_again();
+        match (was_failing, of.is_failing()) {
+            (false, true) => self.failing += 1,
+            (true, false) => self.failing -= 1,
+            _ => {}
         }
         let reached = of.lane.reached();
-        self.note(reached);
-        self.ready.push_back(subject);
-        self.finish(&done);
-        match has_failed {
-            true => self.pin(),
-            false => self.works(),
+        match of.failures() {
+            0 => self.turns.add(subject),
+            failures => self.turns.retry(subject, failures, !taken.needs_pause),
         }
-        true
+        self.note(reached);
+        self.finish(&taken.done);
+        match taken.reply {
+            Reply::Stored => self.progress.stored(taken.done.messages, taken.done.bytes),
+            Reply::Moved => self.progress.moved(),
+            Reply::Other => {}
+            Reply::Failed(error) => {
+                self.progress.failed(&error);
+                self.checks.pin();
+                return Ok(None);
+            }
+        }
+        self.successes += 1;
+        self.works();
+        Ok(None)
+    }
+
+    /// Where this recording has got to in all subjects, in whole messages: the parts of one are of one identity.
+    fn known(&mut self) -> Reached {
+        let lanes = self.lanes.drain();
+        let known = lanes.filter_map(|(subject, of)| {
+            let (place, proof) = of.lane.reached()?;
+            Some((subject, (Place { bytes: 0, ..place }, proof)))
+        });
+        known.collect()
+    }
+
+    /// Whether a place that the identity of this recording has reached in the stream is one of this recording.
+    fn is_ours(&mut self, place: &Place) -> bool {
+        // What was published was read before.
+        let is_read = !self.has_caught_up || Some(*place) <= self.read_to.max(self.reached);
+        is_read && self.files.have(place)
     }
 
     /// Notes the newest message.
     fn note(&mut self, reached: Option<(Place, Newest)>) {
-        if let Some((_, proof)) = reached
-            && self.newest.is_none_or(|it| it.sequence < proof.sequence)
-        {
-            self.newest = Some(proof);
+        if let Some((_, proof)) = reached {
+            self.checks.note(proof);
         }
     }
 
-    /// Looks at everything again if the servers may have restarted. Returns whether that is so.
-    fn notice_disruption(&mut self) -> bool {
+    /// Looks at everything again if the servers may have restarted.
+    fn notice_disruption(&mut self) {
         let disruptions = self.stream.disruptions();
-        let is_new = std::mem::replace(&mut self.disruptions, disruptions) != disruptions;
-        if is_new {
-            self.pin();
+        if std::mem::replace(&mut self.disruptions, disruptions) != disruptions {
+            self.checks.pin();
             for of in self.lanes.values_mut() {
                 of.lane.interrupted();
             }
-        }
-        is_new
-    }
-
-    /// Has the newest message checked soon, since something went wrong: the stream may be another one, too.
-    fn pin(&mut self) {
-        self.check_at = self.check_at.min(Instant::now() + CHECK_SOON);
-        if let Some(newest) = self.newest
-            && !self.pinned.contains(&newest)
-        {
-            self.pinned.push(newest);
         }
     }
 
@@ -418,12 +455,13 @@ impl<S: Stream> Dispatcher<S> {
 
     /// The last call has not failed.
     fn works(&self) {
-        if self.failing == 0 {
+        if self.failing == 0 && !self.is_unfit {
             self.progress.works();
         }
     }
 
-    fn caught_up(&self) {
+    fn caught_up(&mut self) {
+        self.has_caught_up = true;
         if let Some(confirm) = &self.confirm {
             let waiting = self.lanes.values().flat_map(|it| it.lane.sessions());
             confirm.caught_up(&waiting.collect());
@@ -445,11 +483,11 @@ impl<S: Stream> Dispatcher<S> {
     }
 }
 
-/// The pause after this number of failures in a row.
-fn pause(failures: u32) -> Duration {
-    match failures.checked_sub(1) {
-        None => Duration::ZERO,
-        Some(doublings) => (PAUSE * 2_u32.saturating_pow(doublings.min(16))).min(PAUSE_MAX),
+/// Waits until a moment, if there is one.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Follows a recording, and forwards it: a [`Forwarder`].
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +14,13 @@ use blocksd_recording::{
 use tokio::sync::mpsc;
 
 use crate::confirm::Confirm;
-use crate::cursor::{Cursor, CursorFile};
-use crate::dispatch::{Dispatcher, End, Input};
+use crate::cursor::{Cursor, CursorFile, instance_of, renew_instance};
+use crate::dispatch::{Dispatcher, End, Input, Reached, Start};
+use crate::files::KnownFiles;
 use crate::gather::Gatherer;
 use crate::place::{Instance, Place};
 use crate::progress::Progress;
-use crate::stream::{Stream, StreamError};
+use crate::stream::{Extent, Stream, StreamError};
 use crate::subject::Subjects;
 
 /// Inputs between the thread that reads and the task that publishes.
@@ -33,14 +35,10 @@ pub struct Forwarding {
     pub folder: PathBuf,
     /// What is durable in it; `None` for a recording that no log of this process writes.
     pub durability: Option<Arc<Durability>>,
-    /// The identity of the recording ([`instance_of`](crate::instance_of)).
-    pub instance: Instance,
     /// The subjects.
     pub subjects: Subjects,
     /// Name of the file with the place where everything was forwarded, in the folder.
     pub cursor: String,
-    /// Longest body of a message, in bytes.
-    pub body_max: usize,
 }
 
 /// A function that takes a place.
@@ -96,18 +94,21 @@ impl<S: Stream> Forwarder<S> {
 
     /// Forwards until the future is dropped, or until it [finishes](Self::finish).
     ///
+    /// A recording whose identity another one has, too, because it is a copy of it or was restored from a backup, takes a new one. In the subjects
+    /// that show it, what was recorded after the last saved place is sent under it, and may be in the stream twice then.
+    ///
     /// # Cancellation
     /// Dropping the future loses nothing: the next one continues where the stream says.
     ///
     /// # Errors
-    /// [`Error`], if the recording cannot be read.
+    /// [`Error`], if the recording or its identity ([`instance_of`]) cannot be read.
     pub async fn run(&self) -> Result<(), Error> {
-        let Forwarding {
-            folder, instance, ..
-        } = &self.forwarding;
+        let folder = &self.forwarding.folder;
         let file = CursorFile(folder.join(&self.forwarding.cursor));
+        let mut reached = Reached::new();
         loop {
-            let (created, cursor) = match self.begin(&file).await {
+            let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
+            let (extent, cursor) = match self.begin(&file).await {
                 Ok(begin) => {
                     self.progress.works();
                     begin
@@ -121,23 +122,23 @@ impl<S: Stream> Forwarder<S> {
             let from = cursor.as_ref().map(|it| it.place);
             let newest = cursor.as_ref().map(|it| it.newest);
             let (to, input) = mpsc::channel(INPUTS);
-            let follower = Follower::start(&self.forwarding, from, to, &self.finish);
-            let dispatcher = Dispatcher::new(
-                Arc::clone(&self.stream),
-                *instance,
-                self.forwarding.body_max,
-                Arc::clone(&self.progress),
-                (created, newest),
-            )
-            .confirming(self.confirm.clone());
-            let save = |cursor: Option<&Cursor>| match cursor {
-                Some(cursor) => {
-                    (self.on_place)(cursor.place);
-                    if let Err(error) = file.save(cursor) {
-                        tracing::warn!("forward: the place is not saved: {error}");
-                    }
+            let start = Start {
+                instance,
+                files: KnownFiles::of(folder.clone()),
+                extent,
+                newest,
+                reached: std::mem::take(&mut reached),
+            };
+            let gatherer = self.gatherer(instance, extent.body_max);
+            let follower = Follower::start(&self.forwarding, gatherer, from, to, &self.finish);
+            let (stream, progress) = (Arc::clone(&self.stream), Arc::clone(&self.progress));
+            let dispatcher =
+                Dispatcher::new(stream, progress, start).confirming(self.confirm.clone());
+            let save = |cursor: &Cursor| {
+                (self.on_place)(cursor.place);
+                if let Err(error) = file.save(cursor) {
+                    tracing::warn!("forward: the place is not saved: {error}");
                 }
-                None => file.clear(),
             };
             match dispatcher.run(input, save).await {
                 End::Finished => return follower.end(),
@@ -148,19 +149,46 @@ impl<S: Stream> Forwarder<S> {
                     );
                     file.clear();
                 }
+                End::Copied(known) => {
+                    reached = known;
+                    let renewed = renew_instance(folder).map_err(|error| failed(folder, error))?;
+                    tracing::warn!(
+                        "forward: another recording has forwarded as {instance}, the identity of this one: this one is a copy of it, or \
+                         was restored; going on as {renewed}, from the last saved place; messages after it may be there twice"
+                    );
+                    tokio::time::sleep(PAUSE).await;
+                }
+                End::Again(known) => {
+                    reached = known;
+                    tracing::info!("forward: reading again from the last saved place");
+                }
             }
         }
     }
 
-    /// Where to begin: when the stream was created, and the cursor if it is still true.
-    async fn begin(&self, file: &CursorFile) -> Result<(i128, Option<Cursor>), StreamError> {
-        let created = self.stream.extent().await?.created;
+    fn gatherer(&self, instance: Instance, body_max: usize) -> Gatherer {
+        let subjects = &self.forwarding.subjects;
+        let events = subjects.events(&instance.to_string());
+        Gatherer::new(subjects.clone(), events, body_max)
+    }
+
+    /// Where to begin: the extent of the stream, and the cursor if it is still true.
+    async fn begin(&self, file: &CursorFile) -> Result<(Extent, Option<Cursor>), StreamError> {
+        let extent = self.stream.extent().await?;
         let Some(cursor) = file.load() else {
-            return Ok((created, None));
+            return Ok((extent, None));
         };
-        let is_true =
-            cursor.created == created && cursor.newest.is_intact(&*self.stream, created).await?;
-        Ok((created, is_true.then_some(cursor)))
+        let is_true = cursor.created == extent.created
+            && cursor.newest.is_intact(&*self.stream, &extent).await?;
+        Ok((extent, is_true.then_some(cursor)))
+    }
+}
+
+/// The identity in a folder cannot be read or written.
+fn failed(folder: &Path, source: io::Error) -> Error {
+    Error::Read {
+        path: folder.to_owned(),
+        source,
     }
 }
 
@@ -181,6 +209,7 @@ struct Follower {
 impl Follower {
     fn start(
         forwarding: &Forwarding,
+        gatherer: Gatherer,
         from: Option<Place>,
         to: mpsc::Sender<Input>,
         finish: &Arc<AtomicBool>,
@@ -197,10 +226,8 @@ impl Follower {
                 messages: place.messages,
             });
         }
-        let events = forwarding.subjects.events(&forwarding.instance.to_string());
-        let subjects = forwarding.subjects.clone();
         let mut reading = Reading {
-            gatherer: Gatherer::new(subjects, events, forwarding.body_max),
+            gatherer,
             reached: None,
             has_caught_up: false,
             to,

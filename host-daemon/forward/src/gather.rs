@@ -7,6 +7,7 @@ use blocksd_recording::topic::{Kind as TopicKind, SESSION_KEY};
 use blocksd_recording::{ChannelInfo, FileNonce, Message};
 
 use crate::batch::{Batch, Channel, Kind, ReadMessage};
+use crate::stored::is_session;
 use crate::subject::Subjects;
 
 /// Bytes that are gathered at most before they are handed over.
@@ -131,7 +132,10 @@ impl Gatherer {
                 kind,
                 framing: text("framing"),
                 decode: text("decode"),
-                session: metadata.get(SESSION_KEY).cloned(),
+                session: metadata
+                    .get(SESSION_KEY)
+                    .filter(|it| is_session(it))
+                    .cloned(),
                 device: Arc::from(&*info.device),
             }),
         })

@@ -56,6 +56,8 @@ pub(crate) struct Lane {
     proof: Option<Newest>,
     /// The last message of the subject, if there is one.
     last: Option<Newest>,
+    /// The message that says what follows.
+    said: Option<Newest>,
     /// Where others have got to.
     seen: Seen,
     /// The numbers of sessions that the subject has.
@@ -64,6 +66,10 @@ pub(crate) struct Lane {
     sent: u64,
     /// The nonce of the message that holds them.
     nonce: u64,
+    /// Only the first batch is kept. What comes after it is read again once it is stored.
+    is_parked: bool,
+    /// What the messages were that are not kept.
+    dropped: Vec<Arc<Channel>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,10 +90,13 @@ impl Default for Lane {
             place: None,
             proof: None,
             last: None,
+            said: None,
             seen: Seen::default(),
             stored: Stored::default(),
             sent: 0,
             nonce: 0,
+            is_parked: false,
+            dropped: Vec::new(),
         }
     }
 }
@@ -101,9 +110,25 @@ impl Done {
     }
 }
 
+impl From<(Place, Newest)> for Lane {
+    /// A lane of a subject in which the recording has got so far, as a message says.
+    fn from((place, proof): (Place, Newest)) -> Self {
+        Self {
+            place: Some(place),
+            proof: Some(proof),
+            ..Self::default()
+        }
+    }
+}
+
 impl Lane {
     /// Adds a batch at the end, without what is already in the stream.
     pub(crate) fn push(&mut self, batch: Batch) -> Done {
+        if self.is_parked {
+            let mut done = Done::default();
+            self.leave(&batch, &mut done);
+            return done;
+        }
         self.queue.push_back(batch);
         match self.queue.len() {
             1 => self.trim(),
@@ -117,9 +142,50 @@ impl Lane {
         self.queue.is_empty() && matches!(self.state, LaneState::Idle | LaneState::Unknown)
     }
 
+    /// Keeps only the first batch, of a subject that the stream does not take at present. Returns those that are not kept.
+    pub(crate) fn park(&mut self) -> Done {
+        let mut done = Done::default();
+        self.is_parked = true;
+        let Some(mut first) = self.queue.pop_front() else {
+            return done;
+        };
+        if self.state != LaneState::Sending {
+            let len = first.len();
+            first = first.head(1).into_owned();
+            done.bytes += len - first.len();
+            // The rest of it is of the same channel.
+            self.dropped.push(Arc::clone(&first.channel));
+        }
+        for batch in std::mem::take(&mut self.queue) {
+            self.leave(&batch, &mut done);
+        }
+        self.queue.push_back(first);
+        done
+    }
+
+    /// Whether only the first batch is kept.
+    pub(crate) const fn is_parked(&self) -> bool {
+        self.is_parked
+    }
+
+    /// Whether the stream takes a subject again of which only the first batch was kept: everything from there on must be read again.
+    pub(crate) fn must_be_read_again(&self) -> bool {
+        self.is_parked && self.queue.is_empty()
+    }
+
+    /// Does not keep a batch.
+    fn leave(&mut self, batch: &Batch, done: &mut Done) {
+        done.orders.push(batch.order);
+        done.bytes += batch.len();
+        if !self.dropped.contains(&batch.channel) {
+            self.dropped.push(Arc::clone(&batch.channel));
+        }
+    }
+
     /// The devices and sessions of the messages that wait.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = (&str, &str)> {
         let channels = self.queue.iter().map(|batch| &batch.channel);
+        let channels = channels.chain(&self.dropped);
         channels.filter_map(|it| Some((&*it.device, it.session.as_deref()?)))
     }
 
@@ -155,21 +221,35 @@ impl Lane {
         }
     }
 
+    /// The message that says what is known of the subject.
+    pub(crate) const fn said(&self) -> Option<Newest> {
+        self.said
+    }
+
     /// Where this recording has got to in the stream, and the message that says so.
     pub(crate) fn reached(&self) -> Option<(Place, Newest)> {
         self.place.zip(self.proof)
     }
 
     /// The last message of the subject was found, or there is none. If the stream says less than it had acknowledged, the
-    /// caller has found out that it removed those messages on purpose.
-    pub(crate) fn found(&mut self, last: Option<Last>, instance: Instance) -> Done {
+    /// caller has found out that it removed those messages on purpose. So it is with a last message that `was_removed`: what it says is
+    /// still true.
+    pub(crate) fn found(
+        &mut self,
+        last: Option<Last>,
+        instance: Instance,
+        was_removed: bool,
+    ) -> Done {
         let found = last.as_ref().and_then(|last| last.own(instance));
         self.last = last.as_ref().map(Newest::of);
         if self.place < found {
             (self.place, self.proof) = (found, self.last);
         }
-        (self.seen, self.stored) = Default::default();
-        if let Some(Last { head, .. }) = last {
+        if !was_removed {
+            (self.seen, self.stored) = Default::default();
+            self.said = self.last;
+        }
+        if !was_removed && let Some(Last { head, .. }) = last {
             (self.seen, self.stored) = (head.seen, head.stored);
             if head.instance != instance {
                 self.seen.note(head.instance, head.place);
@@ -193,7 +273,7 @@ impl Lane {
             sequence,
             nonce: self.nonce,
         });
-        self.proof = self.last;
+        (self.proof, self.said) = (self.last, self.last);
         if let Some((session, from, to)) = sent.numbers() {
             self.stored.note(session, from, to);
         }

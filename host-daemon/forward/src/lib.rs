@@ -8,6 +8,7 @@ mod confirm;
 mod cursor;
 mod dispatch;
 mod fetched;
+mod files;
 mod forwarder;
 mod gather;
 mod lane;

@@ -15,6 +15,8 @@ pub mod name {
     pub const ID: &str = "Nats-Msg-Id";
     /// The sequence number of the message before it in its subject.
     pub const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+    /// The name of the stream that must store it.
+    pub const STREAM: &str = "Nats-Expected-Stream";
     /// What the body holds.
     pub const KIND: &str = "Blocksd-Kind";
     /// The recording that it comes from.

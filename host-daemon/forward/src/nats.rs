@@ -1,15 +1,15 @@
 //! A JetStream stream: [`Nats`].
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::{
-    LastRawMessageErrorKind, RawMessageErrorKind, Stream as StreamHandle,
+    Config, LastRawMessageErrorKind, RawMessageErrorKind, Stream as StreamHandle,
 };
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
@@ -17,7 +17,7 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
 use crate::check::{self, CheckError, Wish};
 use crate::fetched::ReadError;
 use crate::message::{Head, Malformed, name};
-use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
+use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// Longest time until a message is acknowledged. Without a leader, a cluster chooses a new one within this time.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,6 +84,8 @@ pub struct Nats {
     pub(crate) stream: StreamHandle<()>,
     /// The name of the stream.
     pub(crate) name: String,
+    /// What the stream must be.
+    wish: Arc<OnceLock<Wish>>,
     disruptions: Arc<AtomicU64>,
 }
 
@@ -149,11 +151,13 @@ impl Nats {
             context,
             stream: handle,
             name: stream.to_owned(),
+            wish: Arc::default(),
             disruptions,
         })
     }
 
-    /// Checks that the stream exists, and keeps what it acknowledges. Returns the longest body of a message, in bytes.
+    /// Checks that the stream exists, and keeps what it acknowledges, which is checked again with each [`extent`](Stream::extent). Returns the longest body
+    /// of a message, in bytes.
     ///
     /// # Errors
     /// [`CheckError`].
@@ -172,9 +176,17 @@ impl Nats {
             }
             None => return Err(CheckError::NoStream(wish.command())),
         };
-        check::check(&info.config, wish)?;
+        let body_max = self.body_max(&info.config, wish)?;
+        // One stream has one wish.
+        let _ = self.wish.set(wish.clone());
+        Ok(body_max)
+    }
+
+    /// The longest body of a message of a stream that can be used, in bytes.
+    fn body_max(&self, config: &Config, wish: &Wish) -> Result<usize, CheckError> {
+        check::check(config, wish)?;
         let server = self.client.server_info().max_payload;
-        let stream = match usize::try_from(info.config.max_message_size) {
+        let stream = match usize::try_from(config.max_message_size) {
             Ok(max) if 0 < max => max,
             _ => usize::MAX,
         };
@@ -191,6 +203,7 @@ impl Stream for Nats {
         let mut headers = HeaderMap::new();
         headers.insert(name::ID, message.head.id());
         headers.insert(name::EXPECTED, message.expected.to_string());
+        headers.insert(name::STREAM, &*self.name);
         for (name, value) in message.head.pairs() {
             headers.insert(name, value);
         }
@@ -203,7 +216,7 @@ impl Stream for Nats {
             Err(error) => Err(error),
         };
         let error = match acked {
-            Ok(ack) => return stored(&ack),
+            Ok(ack) => return stored(&ack, &self.name),
             Err(error) => error,
         };
         Err(match error.kind() {
@@ -233,11 +246,11 @@ impl Stream for Nats {
         }
     }
 
-    async fn message(&self, sequence: u64) -> Result<Option<Last>, StreamError> {
+    async fn at(&self, sequence: u64) -> Result<At, StreamError> {
         match self.stream.get_raw_message(sequence).await {
-            Ok(message) => Ok(head(&message).ok().map(|head| Last { sequence, head })),
+            Ok(message) => Ok(head(&message).map_or(At::Foreign, |head| At::Message(head.nonce))),
             Err(error) => match error.kind() {
-                RawMessageErrorKind::NoMessageFound => Ok(None),
+                RawMessageErrorKind::NoMessageFound => Ok(At::Nothing),
                 _ => Err(StreamError::Other(text(&error))),
             },
         }
@@ -246,9 +259,15 @@ impl Stream for Nats {
     async fn extent(&self) -> Result<Extent, StreamError> {
         let info = self.stream.get_info().await;
         let info = info.map_err(|error| StreamError::Other(text(&error)))?;
+        let body_max = match self.wish.get() {
+            Some(wish) => self.body_max(&info.config, wish),
+            None => Ok(BODY_MAX),
+        };
         Ok(Extent {
             created: info.created.unix_timestamp_nanos(),
             first: info.state.first_sequence,
+            last: info.state.last_sequence,
+            body_max: body_max.map_err(StreamError::Unfit)?,
         })
     }
 
@@ -258,8 +277,9 @@ impl Stream for Nats {
 }
 
 /// The sequence number at which a message was stored. Only the stream itself can say whether it has a duplicate.
-const fn stored(ack: &PublishAck) -> Result<u64, PublishError> {
+fn stored(ack: &PublishAck, stream: &str) -> Result<u64, PublishError> {
     match ack.duplicate {
+        _ if ack.stream != stream => Err(StreamError::NoStream.into()),
         true => Err(PublishError::Duplicate),
         false => Ok(ack.sequence),
     }
@@ -346,8 +366,9 @@ mod tests {
             duplicate,
             value: None,
         };
-        assert!(matches!(stored(&ack(false)), Ok(7)));
-        let refused = stored(&ack(true));
+        assert!(matches!(stored(&ack(false), "blocksd"), Ok(7)));
+        let refused = stored(&ack(true), "blocksd");
         assert!(matches!(refused, Err(PublishError::Duplicate)));
+        assert!(stored(&ack(false), "other").is_err());
     }
 }

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use crate::list;
 
+/// Digits of a session.
+const SESSION_LEN: usize = 16;
+
 /// Numbers of sessions that are in a subject, as runs without a hole.
 ///
 /// Each message of a subject carries those of all messages up to itself. So a daemon knows which messages of a session, that it has
@@ -91,6 +94,9 @@ impl FromStr for Stored {
     fn from_str(text: &str) -> Result<Self, ()> {
         let run = |run: &str| {
             let (session, numbers) = run.split_once('=')?;
+            if !is_session(session) {
+                return None;
+            }
             let (from, to) = numbers.split_once('-')?;
             let (from, to) = (from.parse().ok()?, to.parse().ok()?);
             let session = session.to_owned();
@@ -99,6 +105,12 @@ impl FromStr for Stored {
         let runs = list::read(text, run).ok_or(())?;
         (runs.len() <= Self::MAX).then_some(Self(runs)).ok_or(())
     }
+}
+
+/// Whether a text is that of a session: 16 hexadecimal digits, in one spelling.
+pub(crate) fn is_session(text: &str) -> bool {
+    let is_hex = |it: u8| matches!(it, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == SESSION_LEN && text.bytes().all(is_hex)
 }
 
 #[cfg(test)]
@@ -118,10 +130,11 @@ mod tests {
             let mut stored = Stored::default();
             let mut numbers = [BTreeSet::new(), BTreeSet::new()];
             for (session, from, len) in runs {
-                stored.note(&session.to_string(), from, from + len);
+                stored.note(&format!("{session:016x}"), from, from + len);
                 numbers[usize::from(session)].extend(from..from + len);
             }
-            for (session, numbers) in ["0", "1"].into_iter().zip(&numbers) {
+            for (session, numbers) in (0..).zip(&numbers) {
+                let session = &format!("{session:016x}");
                 let mut missing = (asked..).skip_while(|it| numbers.contains(it));
                 let end = missing.next().filter(|it| *it != asked);
                 prop_assert_eq!(stored.end_of(session, asked), end);
@@ -135,7 +148,13 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_parsed_or_refused(text in "[0-9a-f=,+-]{0,40}") {
+        fn a_session_has_16_digits(session in "[0-9a-gA-F]{0,40}") {
+            let is_one = session.len() == 16 && session.bytes().all(|it| b"0123456789abcdef".contains(&it));
+            prop_assert_eq!(format!("{session}=0-7").parse::<Stored>().is_ok(), is_one);
+        }
+
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "([0-9a-f]{16}=[0-9]{1,3}-[0-9]{1,3},?){0,20}|[0-9a-f=,+-]{0,40}") {
             if let Ok(stored) = text.parse::<Stored>() {
                 prop_assert!(stored.0.len() <= Stored::MAX);
             }

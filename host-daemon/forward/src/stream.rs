@@ -4,6 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 
+use crate::check::CheckError;
 use crate::message::Head;
 use crate::place::{Instance, Place};
 
@@ -29,22 +30,19 @@ pub trait Stream: Send + Sync + 'static {
     fn last(&self, subject: &str)
     -> impl Future<Output = Result<Option<Last>, StreamError>> + Send;
 
-    /// Finds a message by its sequence number. `None` if it was removed, or never was there.
+    /// Finds out what the stream has at a sequence number.
     ///
     /// # Errors
-    /// [`StreamError`], but not [`StreamError::Foreign`]: a message of another program is `None`.
-    fn message(
-        &self,
-        sequence: u64,
-    ) -> impl Future<Output = Result<Option<Last>, StreamError>> + Send;
+    /// [`StreamError`], but not [`StreamError::Foreign`].
+    fn at(&self, sequence: u64) -> impl Future<Output = Result<At, StreamError>> + Send;
 
     /// How often the way to the stream was interrupted so far. It grows before messages can be stored after an interruption.
     fn disruptions(&self) -> u64;
 
-    /// Returns the extent of the stream.
+    /// Returns the extent of the stream, after it was checked that the stream can be used.
     ///
     /// # Errors
-    /// [`StreamError`].
+    /// [`StreamError`]. After [`StreamError::Unfit`], nothing is published until the extent is known again.
     fn extent(&self) -> impl Future<Output = Result<Extent, StreamError>> + Send;
 }
 
@@ -67,6 +65,17 @@ impl Last {
     }
 }
 
+/// What a stream has at a sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Nothing: the message was removed, or never was there.
+    Nothing,
+    /// A forwarded message, with this [nonce](Head::nonce).
+    Message(u64),
+    /// A message of another program.
+    Foreign,
+}
+
 /// A message to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -85,6 +94,10 @@ pub struct Extent {
     pub created: i128,
     /// The lowest sequence number of a message.
     pub first: u64,
+    /// The highest sequence number that a message had.
+    pub last: u64,
+    /// Longest body of a message, in bytes.
+    pub body_max: usize,
 }
 
 /// Why a message was not acknowledged.
@@ -126,6 +139,9 @@ pub enum StreamError {
     /// The stream refuses the message.
     #[error("the stream refuses the message: {0}")]
     Refused(String),
+    /// The stream was changed, and cannot be used any more.
+    #[error(transparent)]
+    Unfit(CheckError),
     /// Any other failure.
     #[error("{0}")]
     Other(String),
@@ -139,7 +155,7 @@ impl StreamError {
             Self::Timeout(_) => "timeout",
             Self::NoStream => "no_stream",
             Self::Foreign { .. } => "foreign",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::Unfit(_) => "refused",
             Self::Other(_) => "other",
         }
     }

@@ -107,20 +107,17 @@ impl Forwards {
             }
             Err(error) => return Err(refused(ForwardError::Stream(error))),
         };
-        let instance = instance_of(&recorded.folder);
-        let instance = instance.map_err(|error| refused(ForwardError::Instance(error)))?;
+        instance_of(&recorded.folder).map_err(|error| refused(ForwardError::Instance(error)))?;
         let state = Arc::new(ForwardState {
             progress: Arc::new(Progress::to(to.clone())),
             refusal: Mutex::new(refusal),
             folder: recorded.folder.clone(),
         });
-        let mut forwarding = Forwarding {
+        let forwarding = Forwarding {
             folder: recorded.folder.clone(),
             durability: Some(Arc::clone(&recorded.durability)),
-            instance,
             subjects: wish.subjects.clone(),
             cursor: format!("blocksd.forward-{:08x}", digest(&to, &wish.stream)),
-            body_max: 0,
         };
         let keep = (config.keep() == ForwardKeep::Forwarded).then(|| kept.next());
         let forwarder = Arc::<Mutex<Option<_>>>::default();
@@ -132,14 +129,10 @@ impl Forwards {
         let (name, mut checked) = (to.clone(), checked);
         let stream = wish.stream.clone();
         let task = tokio::spawn(async move {
-            let body_max = loop {
-                match checked.take() {
-                    Some(body_max) => break body_max,
-                    None => checked = shown.check(&nats, &wish, &name).await,
-                }
-            };
+            while checked.is_none() {
+                checked = shown.check(&nats, &wish, &name).await;
+            }
             info!("forwarding to {name} stream={}", wish.stream);
-            forwarding.body_max = body_max;
             let progress = Arc::clone(&shown.progress);
             let forwarder = Forwarder::new(Arc::new(nats), forwarding, progress);
             let forwarder = match keep {

@@ -1,56 +1,110 @@
 //! One call of the stream, and its answer: a [`Call`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{Answer, Found, Outcome};
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
-use crate::stream::{Outgoing, PublishError, Stream, StreamError};
+use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// A call of the stream.
 pub(super) struct Call<S> {
     pub(super) stream: Arc<S>,
     pub(super) instance: Instance,
     pub(super) subject: Option<Arc<str>>,
-    pub(super) pause: Duration,
+    /// The last call of the subject has failed.
+    pub(super) is_retry: bool,
     pub(super) created: i128,
     /// [`Stream::disruptions`] when it began.
     pub(super) disruptions: u64,
     pub(super) checks: Vec<Newest>,
 }
 
+/// The end of a call.
+pub(super) struct Answer {
+    /// The subject; `None` for a check.
+    pub(super) subject: Option<Arc<str>>,
+    pub(super) is_retry: bool,
+    /// The messages that were checked.
+    pub(super) checks: Vec<Newest>,
+    pub(super) flown: usize,
+    pub(super) outcome: Outcome,
+}
+
+pub(super) enum Outcome {
+    Found(Result<Found, StreamError>),
+    Published(Result<u64, PublishError>),
+    /// A check of the newest message: where everything was stored before it, and the extent if the message is there.
+    Checked(Option<Place>, Result<Option<Extent>, StreamError>),
+}
+
+/// The last message of a subject.
+pub(super) struct Found {
+    pub(super) last: Option<Last>,
+    /// False if the stream has lost what it had acknowledged.
+    pub(super) is_intact: bool,
+    /// The last message that was known is no more there, and was removed on purpose.
+    pub(super) was_removed: bool,
+}
+
+/// What a lane knows of its subject.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// Where this recording has got to, and the message that says so.
+    pub(super) reached: Option<(Place, Newest)>,
+    /// The message that says the rest.
+    pub(super) said: Option<Newest>,
+}
+
 impl<S: Stream> Call<S> {
-    pub(super) async fn look(self, reached: Option<(Place, Newest)>) -> Answer {
-        tokio::time::sleep(self.pause).await;
-        let found = self.find(reached).await;
+    pub(super) async fn look(self, known: Known) -> Answer {
+        let found = self.find(known).await;
         self.answer(0, Outcome::Found(found))
     }
 
-    async fn find(&self, reached: Option<(Place, Newest)>) -> Result<Found, StreamError> {
+    async fn find(&self, known: Known) -> Result<Found, StreamError> {
         let subject = self.subject.as_deref().unwrap_or_default();
         let last = self.stream.last(subject).await?;
         let found = last.as_ref().and_then(|last| last.own(self.instance));
-        let is_intact = match reached {
+        let is_intact = match known.reached {
             Some((place, proof)) if found < Some(place) => self.is_intact(&[proof]).await?,
             Some(_) => true,
             None => self.is_intact(&self.checks).await?,
         };
-        Ok(Found { last, is_intact })
+        let sequence = last.as_ref().map_or(0, |it| it.sequence);
+        let was_removed = match known.said {
+            Some(said) if sequence < said.sequence => self.is_intact(&[said]).await?,
+            _ => false,
+        };
+        Ok(Found {
+            last,
+            is_intact,
+            was_removed,
+        })
     }
 
-    /// Whether the stream still has all of these.
+    /// Whether the stream still has all of these, or has removed them on purpose.
     async fn is_intact(&self, messages: &[Newest]) -> Result<bool, StreamError> {
+        match messages {
+            [] => Ok(true),
+            _ => Ok(self.extent_with(messages).await?.is_some()),
+        }
+    }
+
+    /// The extent of the stream. `None` if it is another stream, or has lost one of these.
+    async fn extent_with(&self, messages: &[Newest]) -> Result<Option<Extent>, StreamError> {
+        let extent = self.stream.extent().await?;
+        if extent.created != self.created {
+            return Ok(None);
+        }
         for newest in messages {
-            if !newest.is_intact(&*self.stream, self.created).await? {
-                return Ok(false);
+            if !newest.is_intact(&*self.stream, &extent).await? {
+                return Ok(None);
             }
         }
-        Ok(true)
+        Ok(Some(extent))
     }
 
     pub(super) async fn send(self, outgoing: Outgoing) -> Answer {
-        tokio::time::sleep(self.pause).await;
         let subject = self.subject.as_deref().unwrap_or_default();
         let published = match self.disruptions == self.stream.disruptions() {
             true => self.stream.publish(subject, &outgoing).await,
@@ -61,13 +115,14 @@ impl<S: Stream> Call<S> {
     }
 
     pub(super) async fn check(self, before: Option<Place>) -> Answer {
-        let checked = self.is_intact(&self.checks).await;
+        let checked = self.extent_with(&self.checks).await;
         self.answer(0, Outcome::Checked(before, checked))
     }
 
     fn answer(self, flown: usize, outcome: Outcome) -> Answer {
         Answer {
             subject: self.subject,
+            is_retry: self.is_retry,
             checks: self.checks,
             flown,
             outcome,

@@ -1,7 +1,9 @@
 //! Dispatchers of two daemons and a stream that fails in every way: each message is stored once, in order.
 
+mod copied;
 mod fake;
 mod moved;
+mod stopped;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -130,35 +132,70 @@ impl Recording {
         batches
     }
 
+    /// The place after the last message.
+    fn end(&self) -> Place {
+        let last = self.messages.last().expect("a message");
+        let (number, nonce) = last.file;
+        Place {
+            number,
+            nonce,
+            messages: last.before + 1,
+            bytes: 0,
+        }
+    }
+
+    fn start(&self, extent: Extent, newest: Option<Newest>) -> Start {
+        let files: Vec<_> = self.messages.iter().map(|it| it.file).collect();
+        Start {
+            instance: self.instance,
+            files: KnownFiles::new(move || Some(files.clone())),
+            extent,
+            newest,
+            reached: Reached::new(),
+        }
+    }
+
     /// Forwards everything, with crashes. Every start reads from the beginning, or from the last cursor.
     async fn forward(
+        &self,
+        stream: &Arc<FakeStream>,
+        chance: Chance,
+        cursor: &mut Option<Cursor>,
+        confirm: Option<Arc<dyn Confirm>>,
+    ) {
+        let known = Reached::new();
+        let ended = self
+            .forward_as(stream, chance, cursor, confirm, known)
+            .await;
+        assert_eq!(ended, End::Finished, "there is no copy");
+    }
+
+    /// As [`forward`](Self::forward), until everything is stored or there is a copy.
+    async fn forward_as(
         &self,
         stream: &Arc<FakeStream>,
         mut chance: Chance,
         cursor: &mut Option<Cursor>,
         confirm: Option<Arc<dyn Confirm>>,
-    ) {
+        mut known: Reached,
+    ) -> End {
         let progress = Arc::<Progress>::default();
         loop {
-            if let Some(saved) = &*cursor {
-                let newest = saved.newest;
-                let checked = newest.is_intact(&**stream, saved.created).await;
-                match checked {
-                    Ok(true) => {}
-                    Ok(false) => *cursor = None,
-                    Err(_) => continue,
-                }
-            }
-            let Ok(Extent { created, .. }) = stream.extent().await else {
+            let Ok(extent) = stream.extent().await else {
                 continue;
             };
-            if cursor.as_ref().is_some_and(|it| it.created != created) {
-                *cursor = None;
+            if let Some(saved) = &*cursor {
+                match saved.newest.is_intact(&**stream, &extent).await {
+                    Ok(true) if saved.created == extent.created => {}
+                    Ok(_) => *cursor = None,
+                    Err(_) => continue,
+                }
             }
             let from = cursor.as_ref().map(|it| it.place);
             let newest = cursor.as_ref().map(|it| it.newest);
             let batches = self.batches(from, &mut chance);
             let (to, input) = mpsc::channel(4);
+            let end = self.end();
             let delays = chance.is(2);
             let feed = tokio::spawn(async move {
                 for batch in batches {
@@ -170,28 +207,31 @@ impl Recording {
                     }
                 }
                 // The dispatcher may have ended.
+                let _ = to.send(Input::Reached(end)).await;
                 let _ = to.send(Input::CaughtUp).await;
             });
-            let dispatcher = Dispatcher::new(
-                Arc::clone(stream),
-                self.instance,
-                BODY_MAX,
-                Arc::clone(&progress),
-                (created, newest),
-            )
-            .confirming(confirm.clone());
-            let limit = match chance.is(2) && stream.is_faulty() {
+            let start = Start {
+                reached: std::mem::take(&mut known),
+                ..self.start(extent, newest)
+            };
+            let dispatcher = Dispatcher::new(Arc::clone(stream), Arc::clone(&progress), start)
+                .confirming(confirm.clone());
+            let limit = match chance.is(2) && stream.is_faulty() && !stream.is_purged() {
                 true => Duration::from_millis(chance.below(40_000)),
                 false => Duration::from_secs(100_000),
             };
-            let save = |saved: Option<&Cursor>| *cursor = saved.cloned();
+            let save = |saved: &Cursor| *cursor = Some(saved.clone());
             let ended = tokio::time::timeout(limit, dispatcher.run(input, save)).await;
             feed.abort();
             match ended {
-                Ok(End::Finished) => return,
+                Ok(ended @ (End::Finished | End::Copied(_))) => return ended,
                 Ok(End::Lost) => *cursor = None,
-                // A crash. The file may have been deleted.
-                Err(_) => *cursor = cursor.take().filter(|_| chance.is(2)),
+                Ok(End::Again(reached)) => known = reached,
+                // A crash. The file may have been deleted, unless the stream does not say any more what it had.
+                Err(_) => {
+                    let may_be_deleted = !stream.is_purged() && chance.is(2);
+                    *cursor = cursor.take().filter(|_| !may_be_deleted);
+                }
             }
         }
     }
@@ -323,17 +363,9 @@ fn a_subject_that_stops_stays_a_problem_while_the_others_work() {
             to.closed().await;
             problems
         });
-        let start = (1, None);
-        let shown = Arc::clone(&progress);
-        let dispatcher = Dispatcher::new(
-            Arc::clone(&stream),
-            recording.instance,
-            BODY_MAX,
-            shown,
-            start,
-        );
-        let ended =
-            tokio::time::timeout(later, dispatcher.run(input, |_: Option<&Cursor>| {})).await;
+        let start = recording.start(stream.extent().await.expect("no faults"), None);
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::clone(&progress), start);
+        let ended = tokio::time::timeout(later, dispatcher.run(input, |_: &Cursor| {})).await;
         assert!(ended.is_err());
         let problems = feed.await.expect("no panic");
         let mut problems = problems.into_iter().skip_while(|is_so| !is_so);
@@ -374,6 +406,20 @@ fn messages_that_the_stream_loses_are_sent_again() {
             Faults {
                 is_faulty: true,
                 loses: true,
+                ..Faults::default()
+            },
+        );
+    }
+}
+
+#[test]
+fn messages_that_somebody_deletes_are_not_sent_again() {
+    for seed in 0..seeds() {
+        run(
+            seed,
+            Faults {
+                is_faulty: true,
+                is_purged: true,
                 ..Faults::default()
             },
         );

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::format::filename::{self, PART, SEALED, Suffix, parent, sealed_name};
+use crate::format::nonce::FileNonce;
 use crate::lock::is_locked;
 use crate::read::window::WindowedFile;
 
@@ -184,6 +185,12 @@ pub(crate) fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 #[must_use]
 pub fn number(path: &Path) -> u64 {
     name_of(path).and_then(filename::number).unwrap_or(u64::MAX)
+}
+
+/// Returns the nonce in the name of a file, if there is one.
+#[must_use]
+pub fn nonce(path: &Path) -> Option<FileNonce> {
+    name_of(path).and_then(filename::nonce)
 }
 
 /// Returns the path of a file once it is sealed, if its name is that of an unsealed file of this library.

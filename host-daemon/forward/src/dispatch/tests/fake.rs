@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::BODY_MAX;
+use crate::check::CheckError;
 use crate::message::Malformed;
-use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
+use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// A seeded generator of random numbers (splitmix64).
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Faults {
     pub(super) is_foreign: bool,
     /// The stream is deleted and made again now and then, which interrupts nothing.
     pub(super) is_remade: bool,
+    /// Somebody deletes messages now and then: the newest one of a subject, or all of a subject.
+    pub(super) is_purged: bool,
 }
 
 /// A stream in memory.
@@ -49,6 +53,10 @@ pub(super) struct FakeStream {
 struct State {
     chance: Chance,
     messages: Vec<(u64, String, Outgoing)>,
+    /// The numbers of those whose answers were lost. Nobody deletes these: nothing would say that they were there.
+    unanswered: HashSet<u64>,
+    /// Those that somebody has deleted.
+    purged: Vec<(u64, String, Outgoing)>,
     next: u64,
     losses: u64,
     losses_max: u64,
@@ -57,6 +65,13 @@ struct State {
     /// When the stream was made.
     created: i128,
     remakes_max: u64,
+    /// The beginning of the subjects whose last messages are of another program.
+    foreign: Option<&'static str>,
+    body_max: usize,
+    /// Each message is refused.
+    refuses: bool,
+    /// The stream was changed, and is not fit any more.
+    is_unfit: bool,
 }
 
 impl State {
@@ -88,6 +103,13 @@ impl State {
         Ok(sequence)
     }
 
+    /// Stores a message, if that is possible. The answer is lost.
+    fn store_unanswered(&mut self, subject: &str, message: &Outgoing) {
+        if let Ok(sequence) = self.store(subject, message) {
+            self.unanswered.insert(sequence);
+        }
+    }
+
     /// Deletes the stream, and makes it again.
     fn remake(&mut self) {
         self.remakes_max -= 1;
@@ -97,6 +119,18 @@ impl State {
         // What is on its way to the old one must not fit: in a stream of some age, it would need the same number, of the same
         // subject, soon after.
         self.next += 1000;
+    }
+
+    /// Deletes the newest message of a subject, or all of it.
+    fn purge(&mut self, subject: &str) {
+        let is_all = self.chance.is(2);
+        let last = self.last(subject).map_or(0, |(sequence, ..)| *sequence);
+        let unanswered = &self.unanswered;
+        let is_purged = |(sequence, of, _): &mut (u64, String, Outgoing)| {
+            of == subject && (is_all || *sequence == last) && !unanswered.contains(sequence)
+        };
+        let purged = self.messages.extract_if(.., is_purged);
+        self.purged.extend(purged);
     }
 
     /// Loses the newest messages, after a restart.
@@ -121,18 +155,28 @@ impl FakeStream {
             state: Arc::new(Mutex::new(State {
                 chance: Chance(seed),
                 messages: Vec::new(),
+                unanswered: HashSet::new(),
+                purged: Vec::new(),
                 next: 1,
                 losses: 0,
                 losses_max: 5,
                 ids: HashSet::new(),
                 created: 1,
                 remakes_max: 3,
+                foreign: faults.is_foreign.then_some("device.0"),
+                body_max: BODY_MAX,
+                refuses: false,
+                is_unfit: false,
             })),
         }
     }
 
     pub(super) const fn is_faulty(&self) -> bool {
         self.faults.is_faulty
+    }
+
+    pub(super) const fn is_purged(&self) -> bool {
+        self.faults.is_purged
     }
 
     /// Loses no messages from now on, and stays the same stream.
@@ -143,12 +187,34 @@ impl FakeStream {
         });
     }
 
-    /// The messages of a subject.
+    /// The messages of a subject, with those that somebody has deleted.
     pub(super) fn stored(&self, subject: &str) -> Vec<Outgoing> {
         self.with(|state| {
-            let of = state.messages.iter().filter(|(_, of, _)| of == subject);
-            of.map(|(.., message)| message.clone()).collect()
+            let all = state.messages.iter().chain(&state.purged);
+            let mut of: Vec<_> = all.filter(|(_, of, _)| of == subject).collect();
+            of.sort_by_key(|(sequence, ..)| *sequence);
+            of.into_iter().map(|(.., it)| it.clone()).collect()
         })
+    }
+
+    /// Has messages of another program at the ends of subjects that begin so.
+    pub(super) fn set_foreign(&self, foreign: Option<&'static str>) {
+        self.with(|state| state.foreign = foreign);
+    }
+
+    /// Takes bodies up to this length only.
+    pub(super) fn set_body_max(&self, body_max: usize) {
+        self.with(|state| state.body_max = body_max);
+    }
+
+    /// Refuses each message.
+    pub(super) fn set_refuses(&self, refuses: bool) {
+        self.with(|state| state.refuses = refuses);
+    }
+
+    /// Is not fit any more, or again.
+    pub(super) fn set_unfit(&self, is_unfit: bool) {
+        self.with(|state| state.is_unfit = is_unfit);
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -183,6 +249,12 @@ impl Stream for FakeStream {
             // The servers have restarted.
             return Err(silence().await.into());
         }
+        if self.with(|state| state.refuses || state.body_max < message.body.len()) {
+            return Err(StreamError::Refused("too long".to_owned()).into());
+        }
+        if self.faults.is_purged && self.with(|state| state.chance.is(10)) {
+            self.with(|state| state.purge(subject));
+        }
         let store = |state: &mut State| state.store(subject, message);
         if !self.faults.is_faulty {
             return self.with(store);
@@ -192,7 +264,7 @@ impl Stream for FakeStream {
             0 => Err(silence().await.into()),
             // The answer is lost.
             1 => {
-                let _ = self.with(store);
+                self.with(|state| state.store_unanswered(subject, message));
                 Err(silence().await.into())
             }
             // The request is late: perhaps after the next try.
@@ -203,7 +275,7 @@ impl Stream for FakeStream {
                     tokio::time::sleep(Duration::from_millis(late)).await;
                     let mut state = state.lock().expect("no panic");
                     if state.losses == losses {
-                        let _ = state.store(&subject, &message);
+                        state.store_unanswered(&subject, &message);
                     }
                 });
                 Err(silence().await.into())
@@ -227,7 +299,8 @@ impl Stream for FakeStream {
 
     async fn last(&self, subject: &str) -> Result<Option<Last>, StreamError> {
         self.pass().await?;
-        if self.faults.is_foreign && subject == "device.0" {
+        let foreign = self.with(|state| state.foreign);
+        if foreign.is_some_and(|foreign| subject.starts_with(foreign)) {
             return Err(StreamError::Foreign {
                 subject: subject.to_owned(),
                 sequence: 7,
@@ -240,11 +313,11 @@ impl Stream for FakeStream {
         })
     }
 
-    async fn message(&self, sequence: u64) -> Result<Option<Last>, StreamError> {
+    async fn at(&self, sequence: u64) -> Result<At, StreamError> {
         self.pass().await?;
         self.with(|state| {
             let found = state.messages.iter().find(|(it, ..)| *it == sequence);
-            Ok(found.map(|(sequence, _, message)| of(*sequence, message)))
+            Ok(found.map_or(At::Nothing, |(.., it)| At::Message(it.head.nonce)))
         })
     }
 
@@ -255,10 +328,16 @@ impl Stream for FakeStream {
     async fn extent(&self) -> Result<Extent, StreamError> {
         self.pass().await?;
         self.with(|state| {
+            if state.is_unfit {
+                let weak = "it has 1 of 3 replicas".to_owned();
+                return Err(StreamError::Unfit(CheckError::NotDurable(weak)));
+            }
             let first = state.messages.first();
             Ok(Extent {
                 created: state.created,
                 first: first.map_or(state.next, |(sequence, ..)| *sequence),
+                last: state.next - 1,
+                body_max: state.body_max,
             })
         })
     }

@@ -1,0 +1,130 @@
+//! A subject: its lane, and how its calls have ended: [`Subject`].
+
+use super::call::Outcome;
+use crate::lane::{Done, Lane};
+use crate::place::Instance;
+use crate::stream::{PublishError, StreamError};
+
+/// Failures in a row, with calls of others in between that did not fail, after which a lane may be parked.
+const PARK_FAILURES: u32 = 3;
+
+/// A lane, and its calls.
+#[derive(Debug, Default)]
+pub(super) struct Subject {
+    pub(super) lane: Lane,
+    /// It waits for its turn, or a call is in progress.
+    pub(super) is_busy: bool,
+    /// Failures in a row, of looks and of messages.
+    failed_looks: u32,
+    failed_sends: u32,
+    /// How often the stream has taken the next message for a duplicate.
+    duplicates: u32,
+    /// Failures before which calls of others had not failed.
+    alone: u32,
+    /// How many calls had not failed at the last failure.
+    successes: u64,
+}
+
+/// What an answer has changed.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) done: Done,
+    pub(super) reply: Reply,
+    /// The next call must not be made at once.
+    pub(super) needs_pause: bool,
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// A message is stored.
+    Stored,
+    /// Another daemon has written to the subject.
+    Moved,
+    /// Anything else that is no failure.
+    Other,
+    Failed(StreamError),
+}
+
+impl From<Lane> for Subject {
+    fn from(lane: Lane) -> Self {
+        Self {
+            lane,
+            ..Self::default()
+        }
+    }
+}
+
+impl Subject {
+    /// Failures in a row.
+    pub(super) fn failures(&self) -> u32 {
+        let failures = self.failed_looks.max(self.failed_sends);
+        failures.max(self.duplicates)
+    }
+
+    /// Whether the last call has failed, or the last message.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failed_looks != 0 || self.failed_sends != 0
+    }
+
+    /// Whether the stream takes others and not this one, so that nothing but its first batch needs to be kept.
+    pub(super) const fn can_be_parked(&self) -> bool {
+        PARK_FAILURES <= self.alone && !self.lane.is_parked()
+    }
+
+    /// Nothing waits any more: what had failed was stored, or need not be. Returns whether something had.
+    pub(super) fn recover(&mut self) -> bool {
+        let was_failing = self.is_failing();
+        (self.failed_looks, self.failed_sends, self.alone) = (0, 0, 0);
+        was_failing
+    }
+
+    /// Takes the answer to a call. So many calls have not failed.
+    pub(super) fn take(&mut self, outcome: Outcome, instance: Instance, successes: u64) -> Taken {
+        let mut taken = Taken {
+            done: Done::default(),
+            reply: Reply::Other,
+            needs_pause: false,
+        };
+        match outcome {
+            Outcome::Found(Ok(found)) => {
+                taken.done = self.lane.found(found.last, instance, found.was_removed);
+                self.failed_looks = 0;
+            }
+            Outcome::Published(Ok(sequence)) => {
+                taken.done = self.lane.acked(sequence);
+                taken.reply = Reply::Stored;
+                self.recover();
+                self.duplicates = 0;
+            }
+            Outcome::Published(Err(PublishError::WrongLast)) => {
+                taken.reply = Reply::Moved;
+                self.lane.refused();
+            }
+            Outcome::Published(Err(PublishError::Duplicate)) => {
+                // Until its window ends, the stream may answer the same again.
+                self.duplicates = self.duplicates.saturating_add(1);
+                taken.needs_pause = true;
+                self.lane.refused();
+            }
+            Outcome::Found(Err(error)) => {
+                self.failed_looks = self.failed_looks.saturating_add(1);
+                self.fail(&mut taken, error, successes);
+            }
+            Outcome::Published(Err(PublishError::Stream(error))) => {
+                self.failed_sends = self.failed_sends.saturating_add(1);
+                self.fail(&mut taken, error, successes);
+            }
+            Outcome::Checked(..) => {}
+        }
+        taken
+    }
+
+    fn fail(&mut self, taken: &mut Taken, error: StreamError, successes: u64) {
+        let is_alone = std::mem::replace(&mut self.successes, successes) < successes;
+        self.alone = self.alone.saturating_add(u32::from(is_alone));
+        self.lane.failed();
+        taken.needs_pause = true;
+        taken.reply = Reply::Failed(error);
+    }
+}

@@ -1,0 +1,176 @@
+//! Subjects and streams that stop: the others go on, and nothing is lost when they work again.
+
+use super::*;
+
+/// A dispatcher with little memory, to which everything is fed, and what it saves.
+async fn run_once(
+    recording: &Recording,
+    stream: &Arc<FakeStream>,
+    cursor: &mut Option<Cursor>,
+    reached: Reached,
+    queued_max: usize,
+    limit: Duration,
+) -> Option<End> {
+    let extent = stream.extent().await.expect("no faults");
+    let from = cursor.as_ref().map(|it| it.place);
+    let newest = cursor.as_ref().map(|it| it.newest);
+    let (to, input) = mpsc::channel(4);
+    let batches = recording.batches(from, &mut Chance(1));
+    let end = recording.end();
+    let feed = tokio::spawn(async move {
+        for batch in batches {
+            if to.send(Input::Batches(vec![batch])).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.send(Input::Reached(end)).await;
+        let _ = to.send(Input::CaughtUp).await;
+    });
+    let start = Start {
+        reached,
+        ..recording.start(extent, newest)
+    };
+    let mut dispatcher = Dispatcher::new(Arc::clone(stream), Arc::<Progress>::default(), start);
+    dispatcher.queued_max = queued_max;
+    let save = |saved: &Cursor| *cursor = Some(saved.clone());
+    let ended = tokio::time::timeout(limit, dispatcher.run(input, save)).await;
+    feed.abort();
+    ended.ok()
+}
+
+#[test]
+fn a_subject_that_stops_does_not_stop_the_others_and_is_read_again() {
+    runtime().block_on(async {
+        let recording = Recording::new(1, 400, &mut Chance(1));
+        let stream = Arc::new(FakeStream::new(1, Faults::default()));
+        stream.set_foreign(Some("device.0"));
+        let watched = Arc::clone(&stream);
+        let mended = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            let stored = [1, 2].map(|device| watched.stored(&format!("device.{device}")).len());
+            watched.set_foreign(None);
+            stored
+        });
+        let mut cursor = None;
+        // Less than the stopped subject has.
+        let limit = Duration::from_secs(1000);
+        let none = Reached::new();
+        let ended = run_once(&recording, &stream, &mut cursor, none, 4000, limit).await;
+        let Some(End::Again(reached)) = ended else {
+            panic!("not read again: {ended:?}");
+        };
+        let stored = mended.await.expect("no panic");
+        for (device, len) in (1..).zip(stored) {
+            let all = stream.stored(&format!("device.{device}")).len();
+            assert_eq!(len, all, "device {device} had everything before");
+            assert!(10 < len);
+        }
+        let ended = run_once(&recording, &stream, &mut cursor, reached, 4000, limit).await;
+        assert_eq!(ended, Some(End::Finished));
+        recording.check(&stream);
+    });
+}
+
+#[test]
+fn many_subjects_that_stop_do_not_slow_the_others() {
+    runtime().block_on(async {
+        let mut recording = Recording::new(1, 60, &mut Chance(2));
+        let one = recording.messages[0].clone();
+        let stopped = (0..2000).map(|index| Recorded {
+            subject: format!("stopped.{index}").into(),
+            ..one.clone()
+        });
+        let others = std::mem::take(&mut recording.messages);
+        recording.messages = stopped.collect();
+        recording.messages.extend(others.iter().cloned());
+        let stream = Arc::new(FakeStream::new(2, Faults::default()));
+        stream.set_foreign(Some("stopped."));
+        let limit = Duration::from_secs(6);
+        let none = Reached::new();
+        let ended = run_once(&recording, &stream, &mut None, none, QUEUED_MAX, limit).await;
+        assert_eq!(ended, None);
+        recording.messages = others;
+        recording.check(&stream);
+    });
+}
+
+#[test]
+fn a_message_that_is_refused_is_not_tried_without_pauses() {
+    runtime().block_on(async {
+        let recording = Recording::new(1, 10, &mut Chance(3));
+        let stream = Arc::new(FakeStream::new(3, Faults::default()));
+        let extent = stream.extent().await.expect("no faults");
+        // Not noticed by a check: the others are as long as they may be.
+        stream.set_refuses(true);
+        let progress = Arc::<Progress>::default();
+        let (to, input) = mpsc::channel(100);
+        for batch in recording.batches(None, &mut Chance(1)) {
+            to.send(Input::Batches(vec![batch])).await.expect("room");
+        }
+        let start = recording.start(extent, None);
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::clone(&progress), start);
+        let ran = dispatcher.run(input, |_: &Cursor| {});
+        assert!(
+            tokio::time::timeout(Duration::from_secs(100), ran)
+                .await
+                .is_err()
+        );
+        let refused: u64 = progress.read().failures.iter().sum();
+        // Three subjects: seven pauses up to 5 s, then one each 5 s.
+        assert!((3..=3 * 28).contains(&refused), "{refused}");
+        assert!(progress.read().problem.is_some());
+    });
+}
+
+#[test]
+fn nothing_is_published_while_the_stream_is_not_fit() {
+    runtime().block_on(async {
+        let recording = Recording::new(1, 40, &mut Chance(4));
+        let stream = Arc::new(FakeStream::new(4, Faults::default()));
+        let start = recording.start(stream.extent().await.expect("no faults"), None);
+        let progress = Arc::<Progress>::default();
+        let (to, input) = mpsc::channel(100);
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::clone(&progress), start);
+        let (watched, shown) = (Arc::clone(&stream), Arc::clone(&progress));
+        let batches = recording.batches(None, &mut Chance(1));
+        let feed = tokio::spawn(async move {
+            watched.set_unfit(true);
+            // It is checked every ten seconds.
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            for batch in batches {
+                to.send(Input::Batches(vec![batch])).await.expect("it runs");
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let stored: usize = (0..DEVICES)
+                .map(|it| watched.stored(&format!("device.{it}")).len())
+                .sum();
+            assert_eq!(stored, 0);
+            let problem = shown.read().problem.expect("a problem");
+            assert!(problem.contains("1 of 3 replicas"), "{problem}");
+            watched.set_unfit(false);
+        });
+        let ended = dispatcher.run(input, |_: &Cursor| {}).await;
+        assert_eq!(ended, End::Finished);
+        feed.await.expect("no panic");
+        recording.check(&stream);
+        assert_eq!(progress.read().problem, None);
+    });
+}
+
+#[test]
+fn shorter_limits_of_a_stream_are_noticed() {
+    runtime().block_on(async {
+        let recording = Recording::new(1, 40, &mut Chance(5));
+        let stream = Arc::new(FakeStream::new(5, Faults::default()));
+        let start = recording.start(stream.extent().await.expect("no faults"), None);
+        stream.set_body_max(BODY_MAX / 2);
+        let (to, input) = mpsc::channel(100);
+        for batch in recording.batches(None, &mut Chance(1)) {
+            to.send(Input::Batches(vec![batch])).await.expect("room");
+        }
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::<Progress>::default(), start);
+        let ran = dispatcher.run(input, |_: &Cursor| {});
+        let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+        assert!(matches!(ended, Ok(End::Again(_))), "{ended:?}");
+    });
+}

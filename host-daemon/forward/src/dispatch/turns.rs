@@ -1,0 +1,94 @@
+//! Which subject has the next turn: [`Turns`]. Those whose last call has failed wait for a while, and take few places of the others.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Largest number of calls in progress of subjects whose last call has failed.
+const RETRIES_MAX: usize = 64;
+/// The first pause after a failure.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Subjects that are ready for a call.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    ready: VecDeque<Arc<str>>,
+    /// Those whose last call has failed, after their pauses.
+    retries: VecDeque<Arc<str>>,
+    /// Those whose pauses have not ended, by the end, and numbered.
+    paused: BTreeMap<(Instant, u64), Arc<str>>,
+    pauses: u64,
+    /// Calls in progress of those whose last call has failed.
+    retrying: usize,
+}
+
+/// The turn of a subject.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) subject: Arc<str>,
+    pub(super) is_retry: bool,
+}
+
+impl Turns {
+    /// A subject is ready.
+    pub(super) fn add(&mut self, subject: Arc<str>) {
+        self.ready.push_back(subject);
+    }
+
+    /// A subject is ready again after this number of failures in a row, since the last one or since the pause after it.
+    pub(super) fn retry(&mut self, subject: Arc<str>, failures: u32, has_paused: bool) {
+        if has_paused {
+            self.retries.push_back(subject);
+            return;
+        }
+        self.pauses += 1;
+        let at = Instant::now() + pause(failures);
+        self.paused.insert((at, self.pauses), subject);
+    }
+
+    /// The next turn. A retry must be [ended](Self::end_retry).
+    pub(super) fn next(&mut self) -> Option<Turn> {
+        let now = Instant::now();
+        while let Some(first) = self.paused.first_entry()
+            && first.key().0 <= now
+        {
+            self.retries.push_back(first.remove());
+        }
+        if self.retrying < RETRIES_MAX
+            && let Some(subject) = self.retries.pop_front()
+        {
+            self.retrying += 1;
+            return Some(Turn {
+                subject,
+                is_retry: true,
+            });
+        }
+        let subject = self.ready.pop_front()?;
+        Some(Turn {
+            subject,
+            is_retry: false,
+        })
+    }
+
+    /// The call of a retry has ended, or there was none.
+    pub(super) const fn end_retry(&mut self) {
+        self.retrying -= 1;
+    }
+
+    /// When the first pause ends.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.paused.first_key_value().map(|((at, _), _)| *at)
+    }
+}
+
+/// The pause after this number of failures in a row.
+fn pause(failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => (PAUSE * 2_u32.saturating_pow(doublings.min(16))).min(PAUSE_MAX),
+    }
+}

@@ -1,0 +1,113 @@
+//! Whether a place is one of this recording: [`KnownFiles`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use blocksd_recording::FileNonce;
+use blocksd_recording::catalog::{list_directory, nonce, number};
+
+use crate::place::Place;
+
+/// Lists the numbers and nonces of the files that a recording has now. `None` if it cannot be listed.
+type ListFiles = Box<dyn FnMut() -> Option<Vec<(u64, FileNonce)>> + Send>;
+
+/// The files that a recording has, or had since the start.
+pub(crate) struct KnownFiles {
+    list: ListFiles,
+    nonces: BTreeMap<u64, Vec<FileNonce>>,
+}
+
+impl KnownFiles {
+    /// Those of a folder.
+    pub(crate) fn of(folder: PathBuf) -> Self {
+        Self::new(move || {
+            let listed = list_directory(&folder).ok()?;
+            let files = listed.iter().map(|it| &it.path);
+            Some(
+                files
+                    .filter_map(|path| Some((number(path), nonce(path)?)))
+                    .collect(),
+            )
+        })
+    }
+
+    /// Those that a function lists.
+    pub(crate) fn new(
+        list: impl FnMut() -> Option<Vec<(u64, FileNonce)>> + Send + 'static,
+    ) -> Self {
+        Self {
+            list: Box::new(list),
+            nonces: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a place that the identity of this recording has reached in a stream can be one of this recording. If not, another
+    /// recording has the same identity: one of them is a copy.
+    ///
+    /// The file of the place is, or was, in the recording. Where no file has its number, because it was deleted, later ones have higher
+    /// numbers.
+    pub(crate) fn have(&mut self, place: &Place) -> bool {
+        if self.is_known(place) {
+            return true;
+        }
+        for (number, nonce) in (self.list)().unwrap_or_default() {
+            let nonces = self.nonces.entry(number).or_default();
+            if !nonces.contains(&nonce) {
+                nonces.push(nonce);
+            }
+        }
+        if self.is_known(place) {
+            return true;
+        }
+        let newest = self.nonces.last_key_value();
+        let is_older = newest.is_some_and(|(newest, _)| place.number < *newest);
+        is_older && !self.nonces.contains_key(&place.number)
+    }
+
+    fn is_known(&self, place: &Place) -> bool {
+        let nonces = self.nonces.get(&place.number);
+        nonces.is_some_and(|it| it.contains(&place.nonce))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    fn place(number: u64, nonce: FileNonce) -> Place {
+        Place {
+            number,
+            nonce,
+            messages: 5,
+            bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_place_is_of_the_recording_if_its_file_is_or_was() {
+        let [old, new, other] = [(); 3].map(|()| FileNonce::new());
+        let listed = Arc::new(Mutex::new(vec![(3, old), (5, new)]));
+        let shown = Arc::clone(&listed);
+        let mut files = KnownFiles::new(move || Some(shown.lock().unwrap().clone()));
+        assert!(files.have(&place(5, new)));
+        assert!(!files.have(&place(5, other)));
+        // Deleted files.
+        assert!(files.have(&place(2, other)));
+        assert!(files.have(&place(4, other)));
+        // Files that this recording has not made yet.
+        assert!(!files.have(&place(6, other)));
+        listed.lock().unwrap().push((6, other));
+        listed.lock().unwrap().retain(|(number, _)| *number != 3);
+        assert!(files.have(&place(6, other)));
+        assert!(files.have(&place(3, old)));
+        assert!(!files.have(&place(3, other)));
+    }
+
+    #[test]
+    fn a_recording_without_files_has_no_place() {
+        let mut files = KnownFiles::new(|| Some(Vec::new()));
+        assert!(!files.have(&place(1, FileNonce::new())));
+    }
+}
