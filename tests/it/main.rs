@@ -87,8 +87,10 @@ mod firmware {
 
 /// `--forward`: the recording in a stream of NATS JetStream, read by a client that nobody here wrote.
 mod forward {
+    mod changes;
     mod cluster;
     mod contents;
+    mod copies;
     mod failing_fleet;
     mod fleet;
     mod login;

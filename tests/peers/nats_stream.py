@@ -1,7 +1,9 @@
-"""Makes or deletes a stream of NATS JetStream with nats-py, and tries for 12 s.
-`nats_stream.py URLS make|delete STREAM [REPLICAS WINDOW]`; the window of duplicates in seconds."""
+"""Makes, deletes or changes a stream of NATS JetStream with nats-py, or deletes messages of it, and tries for 12 s.
+`nats_stream.py URLS make STREAM REPLICAS WINDOW`, the window of duplicates in seconds; `URLS delete STREAM`;
+`URLS purge STREAM SUBJECT`; `URLS change STREAM OPTION VALUE`, a word or JSON."""
 
 import asyncio
+import json
 import sys
 import time
 
@@ -33,6 +35,15 @@ async def delete(jetstream, name):
         pass
 
 
+async def purge(jetstream, name, subject):
+    await jetstream.purge_stream(name, subject=subject)
+
+
+async def change(jetstream, name, option, value):
+    config = (await jetstream.stream_info(name)).config
+    await jetstream.update_stream(config.evolve(**{option: value if value.isalpha() else json.loads(value)}))
+
+
 async def ignore(_):
     """Errors of attempts to connect."""
 
@@ -49,7 +60,7 @@ async def main(urls, command, *args):
                 allow_reconnect=False,
                 error_cb=ignore,
             )
-            await {"make": make, "delete": delete}[command](client.jetstream(timeout=5), *args)
+            await {"make": make, "delete": delete, "purge": purge, "change": change}[command](client.jetstream(timeout=5), *args)
             return await client.close()
         except (nats.errors.Error, OSError, asyncio.TimeoutError) as error:
             if until < time.monotonic():

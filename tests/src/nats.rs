@@ -192,6 +192,18 @@ pub fn delete_stream(urls: &str, stream: &str) {
     manage(&[urls, "delete", stream]);
 }
 
+/// Deletes all messages of a subject with nats-py.
+#[track_caller]
+pub fn purge_subject(urls: &str, stream: &str, subject: &str) {
+    manage(&[urls, "purge", stream, subject]);
+}
+
+/// Changes an option of a stream with nats-py.
+#[track_caller]
+pub fn change_stream(urls: &str, stream: &str, option: &str, value: &str) {
+    manage(&[urls, "change", stream, option, value]);
+}
+
 /// Changes a stream. A cluster without a leader takes some attempts.
 #[track_caller]
 fn manage(args: &[&str]) {

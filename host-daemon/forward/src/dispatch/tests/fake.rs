@@ -267,8 +267,8 @@ impl Stream for FakeStream {
                 self.with(|state| state.store_unanswered(subject, message));
                 Err(silence().await.into())
             }
-            // The request is late: perhaps after the next try.
-            2 => {
+            // The request is late: perhaps after the next try. After that one was deleted, it could be stored again.
+            2 if !self.faults.is_purged => {
                 let (state, subject) = (Arc::clone(&self.state), subject.to_owned());
                 let message = message.clone();
                 tokio::spawn(async move {

@@ -1,0 +1,130 @@
+//! Streams that somebody changes while a daemon forwards to them, and streams whose messages somebody deletes.
+
+use std::time::Duration;
+
+use blocksd_tests::nats::{
+    NatsServer, change_stream, delete_stream, make_stream, purge_subject, read_stream,
+};
+use blocksd_tests::process::{Server, run, wait_at_most};
+use blocksd_tests::scrape;
+use blocksd_tests::skip::skipped;
+use tempfile::TempDir;
+
+use super::stream::{serve, wait_until_forwarded};
+
+/// Time within which a daemon notices a change.
+const NOTICED: Duration = Duration::from_secs(30);
+
+/// Sends lines over a connection without a session.
+#[track_caller]
+fn send(server: &Server, lines: &str) {
+    let sent = run(
+        &["send", "--to", &server.addr().to_string()],
+        lines.as_bytes(),
+    );
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+}
+
+/// Waits until `/readyz` has a text, or has it not.
+#[track_caller]
+fn wait_for_ready(server: &Server, text: &str, has: bool) {
+    let addr = scrape::addr(server);
+    wait_at_most(NOTICED, "/readyz says so", || {
+        scrape::get(addr, "/readyz").body.contains(text) == has
+    });
+}
+
+#[test]
+fn a_stream_that_is_changed_gets_nothing_until_it_can_be_used() {
+    let name = "a_stream_that_is_changed_gets_nothing_until_it_can_be_used";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("kept");
+    let url = nats.url();
+    let server = serve(&record, &format!("{url},durable=no,create=true"), &[]);
+    send(&server, "one\n");
+    wait_until_forwarded(&server, &url, &record);
+    // It would refuse messages at its limit.
+    change_stream(&url, "blocksd", "discard", "new");
+    wait_for_ready(&server, "discard", true);
+    let before = read_stream(&url, "blocksd").len();
+    send(&server, "two\n");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(read_stream(&url, "blocksd").len(), before);
+    change_stream(&url, "blocksd", "discard", "old");
+    wait_until_forwarded(&server, &url, &record);
+    wait_for_ready(&server, "discard", false);
+    // It takes shorter messages only.
+    change_stream(&url, "blocksd", "max_msg_size", "40000");
+    send(&server, &format!("{}\n", "x".repeat(100_000)));
+    wait_until_forwarded(&server, &url, &record);
+}
+
+#[test]
+fn a_subject_that_another_stream_takes_waits_for_its_own() {
+    let name = "a_subject_that_another_stream_takes_waits_for_its_own";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("kept");
+    let url = nats.url();
+    let server = serve(&record, &format!("{url},durable=no,create=true"), &[]);
+    send(&server, "one\n");
+    wait_until_forwarded(&server, &url, &record);
+    // The subjects move to another stream.
+    change_stream(&url, "blocksd", "subjects", "[\"other.>\"]");
+    make_stream(&url, "another", 1, 120);
+    send(&server, "two\n");
+    wait_for_ready(&server, "forward to", true);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(read_stream(&url, "another").len(), 0);
+    delete_stream(&url, "another");
+    change_stream(&url, "blocksd", "subjects", "[\"blocksd.>\"]");
+    wait_until_forwarded(&server, &url, &record);
+}
+
+#[test]
+fn messages_that_somebody_deletes_are_not_sent_again() {
+    let name = "messages_that_somebody_deletes_are_not_sent_again";
+    let mut nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("kept");
+    let url = nats.url();
+    let forward = format!("{url},durable=no,create=true");
+    let server = serve(&record, &forward, &[]);
+    send(&server, "one\ntwo\n");
+    wait_until_forwarded(&server, &url, &record);
+    server.stop();
+    let server = serve(&record, &forward, &[]);
+    purge_subject(&url, "blocksd", "blocksd.main.>");
+    nats.restart();
+    send(&server, "three\n");
+    let stored = || {
+        let stream = read_stream(&url, "blocksd");
+        let devices = stream.iter().filter(|it| {
+            let subject = it["subject"].as_str().unwrap_or_default();
+            subject.contains(".dev.")
+        });
+        devices
+            .map(|it| it["payloads"].as_array().map_or(0, Vec::len))
+            .sum::<usize>()
+    };
+    wait_at_most(NOTICED, "the third message is there", || stored() != 0);
+    server.stop();
+    assert_eq!(stored(), 1);
+    // After a restart of both, too.
+    nats.restart();
+    let server = serve(&record, &forward, &[]);
+    send(&server, "four\n");
+    wait_at_most(NOTICED, "the fourth message is there", || stored() == 2);
+    server.stop();
+    assert_eq!(stored(), 2);
+}

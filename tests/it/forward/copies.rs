@@ -1,0 +1,131 @@
+//! Recordings that were copied, restored or emptied keep nothing back: they take an identity of their own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use blocksd_tests::nats::{NatsServer, read_stream};
+use blocksd_tests::process::{Server, run, wait_until};
+use blocksd_tests::skip::skipped;
+use tempfile::TempDir;
+
+use super::stream::{by_recording, serve};
+
+/// Sends lines over a connection without a session.
+#[track_caller]
+fn send(server: &Server, name: &str) {
+    let lines: String = (0..20).map(|it| format!("{name} {it}\n")).collect();
+    let sent = run(
+        &["send", "--to", &server.addr().to_string()],
+        lines.as_bytes(),
+    );
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+}
+
+/// How often each line is in the stream.
+#[track_caller]
+fn lines(url: &str) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    for messages in by_recording(&read_stream(url, "blocksd")).values() {
+        for (_, _, payload) in messages.values().flatten() {
+            let line = String::from_utf8_lossy(payload).into_owned();
+            *lines.entry(line).or_default() += 1;
+        }
+    }
+    lines
+}
+
+/// Waits until the stream has the lines of these names, and checks that it has each once.
+#[track_caller]
+fn assert_lines(url: &str, names: &[&str]) {
+    let lines_of = |name| (0..20).map(move |it| (format!("{name} {it}"), 1));
+    let wanted: BTreeMap<_, _> = names.iter().flat_map(lines_of).collect();
+    wait_until("the stream has all lines", || {
+        wanted.len() <= lines(url).len()
+    });
+    assert_eq!(lines(url), wanted);
+}
+
+fn instance(record: &Path) -> String {
+    fs::read_to_string(record.join("blocksd.instance")).expect("an identity")
+}
+
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a folder");
+    for file in from.read_dir().expect("a folder").flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+    }
+}
+
+#[test]
+fn a_copy_of_a_recording_and_the_original_are_forwarded_completely() {
+    let name = "a_copy_of_a_recording_and_the_original_are_forwarded_completely";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let [original, copied] = ["original", "copied"].map(|it| folder.path().join(it));
+    let url = nats.url();
+    let forward = format!("{url},durable=no,create=true");
+    let server = serve(&original, &forward, &[]);
+    send(&server, "both");
+    assert_lines(&url, &["both"]);
+    server.stop();
+    copy(&original, &copied);
+    // Both go on with the same number of the next file.
+    let server = serve(&original, &forward, &[]);
+    send(&server, "original");
+    assert_lines(&url, &["both", "original"]);
+    let other = serve(&copied, &forward, &[]);
+    send(&other, "copied");
+    other
+        .process
+        .wait_for_error("is a copy of it, or was restored");
+    assert_lines(&url, &["both", "original", "copied"]);
+    assert_ne!(instance(&original), instance(&copied));
+    send(&server, "original again");
+    send(&other, "copied again");
+    let all = [
+        "both",
+        "original",
+        "copied",
+        "original again",
+        "copied again",
+    ];
+    assert_lines(&url, &all);
+    // A restart sends nothing again.
+    for server in [server, other] {
+        server.stop();
+    }
+    let [server, other] = [&original, &copied].map(|it| serve(it, &forward, &[]));
+    send(&server, "third");
+    send(&other, "fourth");
+    assert_lines(&url, &[&all[..], &["third", "fourth"]].concat());
+}
+
+#[test]
+fn a_recording_whose_files_were_removed_is_forwarded_from_then_on() {
+    let name = "a_recording_whose_files_were_removed_is_forwarded_from_then_on";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("kept");
+    let url = nats.url();
+    let forward = format!("{url},durable=no,create=true");
+    let server = serve(&record, &forward, &[]);
+    send(&server, "before");
+    assert_lines(&url, &["before"]);
+    server.stop();
+    for file in record.read_dir().expect("a folder").flatten() {
+        if file.file_name() != "blocksd.instance" {
+            fs::remove_file(file.path()).expect("a file");
+        }
+    }
+    let server = serve(&record, &forward, &[]);
+    send(&server, "after");
+    assert_lines(&url, &["before", "after"]);
+}
