@@ -100,6 +100,7 @@ mod forward {
     mod recipes;
     mod servers;
     mod start;
+    mod stopped;
     mod stream;
     mod watching;
 }
