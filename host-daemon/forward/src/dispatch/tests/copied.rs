@@ -126,3 +126,21 @@ fn a_copy_of_a_recording_loses_nothing() {
     }
     assert!(0 < renewed);
 }
+
+#[test]
+fn a_place_says_nothing_of_another_file_with_its_number() {
+    let recording = Recording::new(1, 1, &mut Chance(1));
+    let [mut batch]: [Batch; 1] = recording
+        .batches(None, &mut Chance(1))
+        .try_into()
+        .expect("one batch");
+    let len = batch.len();
+    let end = batch.end();
+    let other = Place {
+        nonce: FileNonce::new(),
+        ..end
+    };
+    assert!(batch.trim(other));
+    assert_eq!(batch.len(), len);
+    assert!(!batch.trim(end));
+}
