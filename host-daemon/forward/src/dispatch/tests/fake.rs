@@ -298,6 +298,9 @@ impl Stream for FakeStream {
     }
 
     async fn last(&self, subject: &str) -> Result<Option<Last>, StreamError> {
+        if subject.starts_with("silent.") {
+            return Err(silence().await);
+        }
         self.pass().await?;
         let foreign = self.with(|state| state.foreign);
         if foreign.is_some_and(|foreign| subject.starts_with(foreign)) {

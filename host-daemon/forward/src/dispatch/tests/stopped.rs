@@ -95,6 +95,42 @@ fn many_subjects_that_stop_do_not_slow_the_others() {
 }
 
 #[test]
+fn many_subjects_without_answers_do_not_slow_the_others() {
+    runtime().block_on(async {
+        let recording = Recording::new(1, 60, &mut Chance(2));
+        let one = recording.messages[0].clone();
+        let silent = Recording {
+            instance: recording.instance,
+            messages: (0..2000)
+                .map(|index| Recorded {
+                    subject: format!("silent.{index}").into(),
+                    ..one.clone()
+                })
+                .collect(),
+        };
+        let stream = Arc::new(FakeStream::new(2, Faults::default()));
+        let start = recording.start(stream.extent().await.expect("no faults"), None);
+        let (to, input) = mpsc::channel(4);
+        let feed = async {
+            let mut batches = silent.batches(None, &mut Chance(1));
+            batches.iter_mut().for_each(|it| it.order += 1_000_000);
+            to.send(Input::Batches(batches)).await.expect("it runs");
+            // All have failed by then.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let batches = recording.batches(None, &mut Chance(1));
+            to.send(Input::Batches(batches)).await.expect("it runs");
+            tokio::time::sleep(Duration::from_secs(6)).await;
+        };
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::<Progress>::default(), start);
+        tokio::select! {
+            ended = dispatcher.run(input, |_: &Cursor| {}) => panic!("ended: {ended:?}"),
+            () = feed => {}
+        }
+        recording.check(&stream);
+    });
+}
+
+#[test]
 fn a_message_that_is_refused_is_not_tried_without_pauses() {
     runtime().block_on(async {
         let recording = Recording::new(1, 10, &mut Chance(3));
