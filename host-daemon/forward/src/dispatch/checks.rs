@@ -101,3 +101,26 @@ impl Checks {
         self.has_failed = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_wrong_during_a_check_is_checked_again() {
+        let [first, second] = [1, 2].map(|sequence| Newest { sequence, nonce: 7 });
+        let mut checks = Checks::new(Some(first));
+        checks.pin();
+        assert!(checks.begin(true));
+        let checked = checks.list();
+        assert!(!checks.begin(true));
+        checks.pin();
+        checks.note(second);
+        checks.passed(&checked);
+        assert_eq!(checks.list(), [first, second]);
+        assert!(checks.begin(true));
+        let checked = checks.list();
+        checks.passed(&checked);
+        assert_eq!(checks.list(), [second]);
+    }
+}

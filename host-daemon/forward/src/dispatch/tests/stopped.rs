@@ -185,9 +185,10 @@ fn nothing_is_published_while_the_stream_is_not_fit() {
             assert!(problem.contains("1 of 3 replicas"), "{problem}");
             watched.set_unfit(false);
         });
-        let ended = dispatcher.run(input, |_: &Cursor| {}).await;
-        assert_eq!(ended, End::Finished);
+        let ran = dispatcher.run(input, |_: &Cursor| {});
+        let ended = tokio::time::timeout(Duration::from_secs(1000), ran).await;
         feed.await.expect("no panic");
+        assert_eq!(ended, Ok(End::Finished));
         recording.check(&stream);
         assert_eq!(progress.read().problem, None);
     });
