@@ -291,7 +291,11 @@ impl<'a> FileReader<'a> {
                 Found::Record { .. } if is_ours => {}
                 Found::Record { raw, .. } => self.take(&raw, true, gaps, visitor)?,
                 Found::Lost(lost) => {
-                    visitor.lost(path, &lost)?;
+                    let counts = self.counts.as_ref().filter(|_| self.skip != 0);
+                    let end = lost.offset + lost.len;
+                    if counts.is_none_or(|counts| self.skip < counts.before(end)) {
+                        visitor.lost(path, &lost)?;
+                    }
                     self.lost += lost.len;
                 }
                 Found::Header(_) => {}

@@ -121,6 +121,8 @@ fn a_tail_continues_at_its_position_whichever_chunk_is_lost() {
             let mut expected: Vec<u32> = (from..MESSAGES + CHUNK).collect();
             expected.retain(|it| !numbers(chunk).contains(it));
             assert_eq!(seen.messages, expected, "{range:?} from {from}");
+            let is_before = numbers(chunk).end <= from;
+            assert_eq!(seen.lost == 0, is_before, "{range:?} from {from}");
         }
         fs::write(intact.path().join(name), &bytes).unwrap();
     }
