@@ -89,6 +89,7 @@ mod firmware {
 mod forward {
     mod cluster;
     mod contents;
+    mod damage;
     mod failing_fleet;
     mod fleet;
     mod login;

@@ -46,7 +46,10 @@ pub(crate) enum Input {
     /// Everything before this place was read.
     Reached(Place),
     /// Everything that was recorded before the start was read.
-    CaughtUp,
+    CaughtUp {
+        /// Except for a part that could not be read.
+        is_damaged: bool,
+    },
 }
 
 /// Why a dispatcher has ended.
@@ -190,7 +193,7 @@ impl<S: Stream> Dispatcher<S> {
                     match read {
                         Some(Input::Batches(batches)) => self.add(batches),
                         Some(Input::Reached(place)) => self.reached = Some(place),
-                        Some(Input::CaughtUp) => self.caught_up(),
+                        Some(Input::CaughtUp { is_damaged }) => self.caught_up(is_damaged),
                         None => has_ended = true,
                     }
                     self.report();
@@ -409,9 +412,9 @@ impl<S: Stream> Dispatcher<S> {
             self.waiting.remove(order);
         }
         if let Some(confirm) = &self.confirm {
-            for (channel, next) in &done.sessions {
+            for (channel, from, next) in &done.sessions {
                 let session = channel.session.as_deref().unwrap_or_default();
-                confirm.stored(&channel.device, session, *next);
+                confirm.stored(&channel.device, session, *from, *next);
             }
         }
     }
@@ -423,10 +426,14 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
-    fn caught_up(&self) {
+    fn caught_up(&self, is_damaged: bool) {
         if let Some(confirm) = &self.confirm {
-            let waiting = self.lanes.values().flat_map(|it| it.lane.sessions());
-            confirm.caught_up(&waiting.collect());
+            let mut waiting = HashMap::new();
+            for (session, end) in self.lanes.values().flat_map(|it| it.lane.sessions()) {
+                let last = waiting.entry(session).or_default();
+                *last = end.max(*last);
+            }
+            confirm.caught_up(&waiting, is_damaged);
         }
     }
 

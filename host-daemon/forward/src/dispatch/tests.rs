@@ -1,6 +1,7 @@
 //! Dispatchers of two daemons and a stream that fails in every way: each message is stored once, in order.
 
 mod fake;
+mod holes;
 mod moved;
 
 use std::collections::HashMap;
@@ -170,7 +171,7 @@ impl Recording {
                     }
                 }
                 // The dispatcher may have ended.
-                let _ = to.send(Input::CaughtUp).await;
+                let _ = to.send(Input::CaughtUp { is_damaged: false }).await;
             });
             let dispatcher = Dispatcher::new(
                 Arc::clone(stream),
