@@ -7,6 +7,7 @@
 
 mod confirmation;
 mod counts;
+mod hole;
 mod registry;
 
 use std::fmt;
@@ -68,6 +69,8 @@ struct Numbering {
     is_used: bool,
     /// The session was begun at another host or was forgotten here, and the sink has not recorded that yet.
     is_adopted: bool,
+    /// Another one has taken its place.
+    is_replaced: bool,
     /// The latest connection that has opened the session.
     newest: u64,
     /// When the last three connections were superseded.
@@ -202,6 +205,9 @@ impl Session {
     /// that stores messages, in the order of its events.
     pub fn write(&self, first: u64, count: u64) -> Written {
         let mut state = self.state();
+        if state.is_replaced {
+            return Written::Drop;
+        }
         state.is_recorded = true;
         let written = state.receiver.write(first, count);
         let to = state.receiver.written();
@@ -216,8 +222,17 @@ impl Session {
     /// As [`write`](Self::write), for a gap of this length.
     pub fn write_gap(&self, first: u64, count: u64) -> Written {
         let mut state = self.state();
+        if state.is_replaced {
+            return Written::Drop;
+        }
         state.is_recorded = true;
-        state.receiver.write(first, count)
+        let written = state.receiver.write(first, count);
+        if let Some(confirmation) = &mut state.confirmation
+            && written != Written::Drop
+        {
+            confirmation.gap(first, first.saturating_add(count));
+        }
+        written
     }
 
     /// Returns once whether the session was begun at another host or was forgotten here. The first message of such a session
@@ -264,19 +279,6 @@ impl Session {
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.state().acknowledged()
-    }
-
-    /// Changes what is confirmed, and wakes the connection.
-    fn confirm(&self, change: impl FnOnce(&mut Confirmation)) {
-        let mut state = self.state();
-        if let Some(confirmation) = &mut state.confirmation {
-            change(confirmation);
-        }
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 
     /// Returns whether the device waits for the commit of messages that are [written](Self::write). True once for each time
@@ -436,6 +438,7 @@ impl Numbering {
             has_messages: false,
             is_used: false,
             is_adopted: false,
+            is_replaced: false,
             newest: 0,
             superseded: [None; 3],
             commit: (0, 0),
@@ -445,7 +448,8 @@ impl Numbering {
     /// The number up to which everything may be acknowledged.
     fn acknowledged(&self) -> u64 {
         let durable = self.receiver.durable();
-        let confirmed = self.confirmation.map(|it| it.acknowledged(durable));
+        let confirmation = self.confirmation.as_ref();
+        let confirmed = confirmation.map(|it| it.acknowledged(durable));
         confirmed.unwrap_or(durable)
     }
 

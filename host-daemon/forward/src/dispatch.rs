@@ -44,7 +44,10 @@ pub(crate) enum Input {
     /// Everything before this place was read.
     Reached(Place),
     /// Everything that was recorded before the start was read.
-    CaughtUp,
+    CaughtUp {
+        /// Except for a part that could not be read.
+        is_damaged: bool,
+    },
 }
 
 /// Where a recording has got to in subjects, and the messages that say so.
@@ -191,7 +194,7 @@ impl<S: Stream> Dispatcher<S> {
                     match read {
                         Some(Input::Batches(batches)) => self.add(batches),
                         Some(Input::Reached(place)) => self.reached = Some(place),
-                        Some(Input::CaughtUp) => self.caught_up(),
+                        Some(Input::CaughtUp { is_damaged }) => self.caught_up(is_damaged),
                         None => has_ended = true,
                     }
                     self.report();
@@ -287,9 +290,7 @@ impl<S: Stream> Dispatcher<S> {
             && let Some(turn) = self.turns.next()
         {
             let Some(of) = self.lanes.get_mut(&turn.subject) else {
-                if turn.is_retry {
-                    self.turns.end_retry();
-                }
+                self.turns.end(turn.is_retry);
                 continue;
             };
             let (step, done) = of.lane.step(self.instance, self.body_max);
@@ -323,9 +324,7 @@ impl<S: Stream> Dispatcher<S> {
             };
             self.calls.push(match step {
                 Step::Wait => {
-                    if turn.is_retry {
-                        self.turns.end_retry();
-                    }
+                    self.turns.end(turn.is_retry);
                     continue;
                 }
                 Step::Look => Box::pin(call.look(known)),
@@ -360,9 +359,7 @@ impl<S: Stream> Dispatcher<S> {
             return Ok(Some(answer));
         };
         self.flying -= answer.flown;
-        if answer.is_retry {
-            self.turns.end_retry();
-        }
+        self.turns.end(answer.is_retry);
         if let Outcome::Found(Ok(found)) = &answer.outcome {
             if !found.is_intact {
                 return Err(End::Lost);
@@ -446,9 +443,9 @@ impl<S: Stream> Dispatcher<S> {
             self.waiting.remove(order);
         }
         if let Some(confirm) = &self.confirm {
-            for (channel, next) in &done.sessions {
+            for (channel, from, next) in &done.sessions {
                 let session = channel.session.as_deref().unwrap_or_default();
-                confirm.stored(&channel.device, session, *next);
+                confirm.stored(&channel.device, session, *from, *next);
             }
         }
     }
@@ -460,11 +457,16 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
-    fn caught_up(&mut self) {
-        self.has_caught_up = true;
+    fn caught_up(&mut self, is_damaged: bool) {
+        // In a damaged recording, what was published may not be readable any more.
+        self.has_caught_up = !is_damaged;
         if let Some(confirm) = &self.confirm {
-            let waiting = self.lanes.values().flat_map(|it| it.lane.sessions());
-            confirm.caught_up(&waiting.collect());
+            let mut waiting = HashMap::new();
+            for (session, end) in self.lanes.values().flat_map(|it| it.lane.sessions()) {
+                let last = waiting.entry(session).or_default();
+                *last = end.max(*last);
+            }
+            confirm.caught_up(&waiting, is_damaged);
         }
     }
 

@@ -230,6 +230,7 @@ impl Follower {
             gatherer,
             reached: None,
             has_caught_up: false,
+            is_damaged: false,
             to,
             stop: Arc::clone(&stop),
             finish: Arc::clone(finish),
@@ -272,6 +273,8 @@ struct Reading {
     gatherer: Gatherer,
     reached: Option<TailPosition>,
     has_caught_up: bool,
+    /// A part of the recording could not be read.
+    is_damaged: bool,
     to: mpsc::Sender<Input>,
     stop: Arc<AtomicBool>,
     finish: Arc<AtomicBool>,
@@ -336,16 +339,24 @@ impl Visitor for Reading {
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Ended> {
         tracing::warn!("forward: {}: {lost}", file.display());
+        self.is_damaged = true;
+        Ok(())
+    }
+
+    fn gap(&mut self) -> Result<(), Ended> {
+        self.is_damaged = true;
         Ok(())
     }
 
     fn unreadable(&mut self, error: Error) -> Result<(), Ended> {
         tracing::warn!("forward: {error}");
+        self.is_damaged = true;
         Ok(())
     }
 
     fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), Ended> {
         tracing::warn!("forward: {}: {missed:?}", path.display());
+        self.is_damaged = true;
         Ok(())
     }
 
@@ -357,7 +368,8 @@ impl Visitor for Reading {
     fn idle(&mut self) -> Result<(), Ended> {
         self.hand_over()?;
         if !std::mem::replace(&mut self.has_caught_up, true) {
-            self.send(Input::CaughtUp)?;
+            let is_damaged = self.is_damaged;
+            self.send(Input::CaughtUp { is_damaged })?;
         }
         match self.finish.load(Ordering::Relaxed) {
             true => Err(Ended::Stopped),

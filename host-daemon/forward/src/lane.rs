@@ -39,8 +39,8 @@ pub(crate) struct Done {
     pub messages: u64,
     /// Bytes that they took.
     pub bytes: usize,
-    /// Sessions, and the number up to which everything that was recorded here is in the stream.
-    pub sessions: Vec<(Arc<Channel>, u64)>,
+    /// Sessions, and numbers that are in the stream: the first one, and the one after the last.
+    pub sessions: Vec<(Arc<Channel>, u64, u64)>,
 }
 
 /// The batches of one subject, and what is known of it.
@@ -68,8 +68,8 @@ pub(crate) struct Lane {
     nonce: u64,
     /// Only the first batch is kept. What comes after it is read again once it is stored.
     is_parked: bool,
-    /// What the messages were that are not kept.
-    dropped: Vec<Arc<Channel>>,
+    /// What the messages were that are not kept, and the number after the last one.
+    dropped: Vec<(Arc<Channel>, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +102,14 @@ impl Default for Lane {
 }
 
 impl Done {
-    /// The batch is in the stream.
-    fn add_session(&mut self, batch: &Batch) {
-        if let Some((_, _, to)) = batch.numbers() {
-            self.sessions.push((Arc::clone(&batch.channel), to));
+    /// Numbers of a session from `from` to before `to` are in the stream, after those that the subject has before them.
+    fn add_numbers(&mut self, stored: &Stored, channel: &Arc<Channel>, from: u64, to: u64) {
+        let Some(session) = channel.session.as_deref().filter(|_| from < to) else {
+            return;
+        };
+        let before = stored.before(session, to);
+        for (from, to) in before.chain([(from, to)]) {
+            self.sessions.push((Arc::clone(channel), from, to));
         }
     }
 }
@@ -150,11 +154,10 @@ impl Lane {
             return done;
         };
         if self.state != LaneState::Sending {
-            let len = first.len();
+            let (len, end) = (first.len(), first.first + first.count());
             first = first.head(1).into_owned();
             done.bytes += len - first.len();
-            // The rest of it is of the same channel.
-            self.dropped.push(Arc::clone(&first.channel));
+            self.drop_to(&first.channel, end);
         }
         for batch in std::mem::take(&mut self.queue) {
             self.leave(&batch, &mut done);
@@ -177,16 +180,26 @@ impl Lane {
     fn leave(&mut self, batch: &Batch, done: &mut Done) {
         done.orders.push(batch.order);
         done.bytes += batch.len();
-        if !self.dropped.contains(&batch.channel) {
-            self.dropped.push(Arc::clone(&batch.channel));
+        self.drop_to(&batch.channel, batch.first + batch.count());
+    }
+
+    /// Notes the number after the last message that is not kept.
+    fn drop_to(&mut self, channel: &Arc<Channel>, end: u64) {
+        match self.dropped.iter_mut().find(|(it, _)| it == channel) {
+            Some((_, last)) => *last = end.max(*last),
+            None => self.dropped.push((Arc::clone(channel), end)),
         }
     }
 
-    /// The devices and sessions of the messages that wait.
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = (&str, &str)> {
-        let channels = self.queue.iter().map(|batch| &batch.channel);
-        let channels = channels.chain(&self.dropped);
-        channels.filter_map(|it| Some((&*it.device, it.session.as_deref()?)))
+    /// The devices and sessions of the messages that wait, each with the number after the last one of a batch.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = ((&str, &str), u64)> {
+        let queued = self.queue.iter();
+        let queued = queued.map(|it| (&it.channel, it.first + it.count()));
+        let dropped = self.dropped.iter().map(|(channel, end)| (channel, *end));
+        queued.chain(dropped).filter_map(|(channel, end)| {
+            let session = channel.session.as_deref()?;
+            Some(((&*channel.device, session), end))
+        })
     }
 
     /// Returns what to do next. The answer to a [`Step::Look`] goes to [`found`](Self::found) or [`failed`](Self::failed), that to
@@ -318,12 +331,14 @@ impl Lane {
             return done;
         };
         while let Some(batch) = self.queue.front_mut() {
-            let (len, count) = (batch.len(), batch.count());
+            let (first, len, count) = (batch.first, batch.len(), batch.count());
             if batch.trim(place) {
                 done.bytes += len - batch.len();
+                done.add_numbers(&self.stored, &batch.channel, first, batch.first);
                 break;
             }
-            done.add_session(batch);
+            let end = batch.numbers().map_or(first, |(.., to)| to);
+            done.add_numbers(&self.stored, &batch.channel, first, end);
             done.orders.push(batch.order);
             done.bytes += len;
             done.messages += count;
@@ -360,7 +375,9 @@ impl Lane {
     /// The first batch is in the stream.
     fn finish_front(&mut self, done: &mut Done) {
         if let Some(batch) = self.queue.pop_front() {
-            done.add_session(&batch);
+            if let Some((_, from, to)) = batch.numbers() {
+                done.add_numbers(&self.stored, &batch.channel, from, to);
+            }
             done.orders.push(batch.order);
             done.bytes += batch.len();
             done.messages += batch.count();
@@ -370,14 +387,11 @@ impl Lane {
     /// The first messages of the first batch are in the stream.
     fn skip_front(&mut self, count: u64, done: &mut Done) {
         if let Some(batch) = self.queue.front_mut() {
-            let len = batch.len();
+            let (first, len) = (batch.first, batch.len());
             batch.skip(count);
             done.bytes += len - batch.len();
             done.messages += count;
-            if batch.channel.session.is_some() {
-                let channel = Arc::clone(&batch.channel);
-                done.sessions.push((channel, batch.first));
-            }
+            done.add_numbers(&self.stored, &batch.channel, first, batch.first);
         }
     }
 

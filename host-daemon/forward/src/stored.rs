@@ -75,6 +75,14 @@ impl Stored {
         runs.filter(|from| number < *from).min()
     }
 
+    /// The runs of a session that begin before `number`, in their order: their first numbers, and those after their last ones.
+    pub fn before(&self, session: &str, number: u64) -> impl Iterator<Item = (u64, u64)> {
+        let runs = self.of(session).map(|it| (it.from, it.to));
+        let mut runs: Vec<_> = runs.filter(|(from, _)| *from < number).collect();
+        runs.sort_unstable();
+        runs.into_iter()
+    }
+
     fn of(&self, session: &str) -> impl Iterator<Item = &Run> {
         self.0.iter().filter(move |it| it.session == session)
     }
@@ -143,6 +151,10 @@ mod tests {
                     let next = numbers.range(asked..).next().copied();
                     prop_assert_eq!(stored.next_after(session, asked), next);
                 }
+                let before: Vec<_> = stored.before(session, asked).collect();
+                prop_assert!(before.is_sorted());
+                let listed = numbers.range(..asked).all(|it| before.iter().any(|(from, to)| (*from..*to).contains(it)));
+                prop_assert!(listed && before.iter().all(|(from, to)| numbers.contains(from) && numbers.contains(&(to - 1))));
             }
             prop_assert_eq!(stored.to_string().parse(), Ok(stored));
         }

@@ -4,6 +4,7 @@ pub mod catalog;
 pub(crate) mod gaps;
 pub(crate) mod loss;
 pub(crate) mod message;
+mod message_counts;
 pub(crate) mod messages;
 pub(crate) mod ownership;
 pub(crate) mod position;

@@ -45,6 +45,8 @@ pub struct EventWriter {
     entry_sequence: u32,
     /// The file that has the states of the sessions at its head.
     head_of: u64,
+    /// A session was forgotten, so that a file says so if it has none.
+    has_forgotten: bool,
     /// The [epoch](Log::epoch) of the log: a larger one follows a failed sync.
     epoch: u64,
     /// The channels of sessions in the current file, by device and session.
@@ -104,6 +106,7 @@ impl EventWriter {
             entries: Channel::default(),
             entry_sequence: 0,
             head_of: 0,
+            has_forgotten: false,
             epoch,
             numbered: HashMap::new(),
             numbered_in: 0,

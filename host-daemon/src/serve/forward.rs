@@ -1,6 +1,6 @@
 //! Forwards the recording to clusters: [`Forwards`].
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -266,20 +266,20 @@ impl ForwardState {
 struct Acknowledging(Arc<Sessions>);
 
 impl Confirm for Acknowledging {
-    fn stored(&self, device: &str, session: &str, next: u64) {
+    fn stored(&self, device: &str, session: &str, from: u64, next: u64) {
         if let Some(session) = numbered(session) {
-            self.0.confirm(device, session, next);
+            self.0.confirm(device, session, from, next);
         }
     }
 
-    fn caught_up(&self, waiting: &HashSet<(&str, &str)>) {
-        let sessions = waiting.iter().filter_map(|(device, session)| {
+    fn caught_up(&self, waiting: &HashMap<(&str, &str), u64>, is_damaged: bool) {
+        let sessions = waiting.iter().filter_map(|((device, session), end)| {
             let session = numbered(session)?;
-            Some((*device, session))
+            Some(((*device, session), *end))
         });
-        let waiting: HashSet<_> = sessions.collect();
-        self.0
-            .confirm_recovered(|device, session| waiting.contains(&(device, session)));
+        let waiting: HashMap<_, _> = sessions.collect();
+        let end = |device: &str, session| waiting.get(&(device, session)).copied();
+        self.0.confirm_recovered(end, is_damaged);
     }
 }
 

@@ -9,7 +9,6 @@ use framing_core::session::wire::{ClosingCode, Hello};
 use framing_core::session::{Gap, Resumed, Unresumable};
 use hashbrown::HashTable;
 
-use crate::session::confirmation::Confirmation;
 use crate::session::counts::HelloKind;
 use crate::session::{GapCause, Session, SessionCounters, SessionGap};
 
@@ -41,6 +40,8 @@ pub struct Sessions {
     is_closed: AtomicBool,
     /// The clock of the host is synchronised.
     is_clock_synced: AtomicBool,
+    /// A session was forgotten that is taken from its device again.
+    has_forgotten: AtomicBool,
     all: Mutex<All>,
 }
 
@@ -95,6 +96,7 @@ impl Sessions {
             is_confirming: false,
             is_closed: AtomicBool::new(false),
             is_clock_synced: AtomicBool::new(false),
+            has_forgotten: AtomicBool::new(false),
             all: Mutex::default(),
         }
     }
@@ -108,22 +110,29 @@ impl Sessions {
         }
     }
 
-    /// Of a session, confirms all messages below `next`.
-    pub fn confirm(&self, device: &str, session: u64, next: u64) {
+    /// Of a session, confirms the messages with numbers from `from` to before `next`. Confirm messages in the order in which they
+    /// were recorded: if others are missing between them, the device sends those again.
+    pub fn confirm(&self, device: &str, session: u64, from: u64, next: u64) {
         let found = self.all().find(device, session);
         if let Some(session) = found {
-            session.confirm(|it| it.confirm(next));
+            session.confirm(|it| it.confirm(from, next));
         }
     }
 
-    /// Confirms all messages that were [recovered](Self::recover), of sessions that do not wait: `is_waiting` takes a device and a
-    /// session.
-    pub fn confirm_recovered(&self, is_waiting: impl Fn(&str, u64) -> bool) {
+    /// Confirms all messages that were [recovered](Self::recover). `waiting` returns of a device and a session the number after the
+    /// last message that waits, if there are any: those are [confirmed](Self::confirm) before all of the session are. If the
+    /// recording is damaged, the devices send those again that are not confirmed one by one.
+    pub fn confirm_recovered(&self, waiting: impl Fn(&str, u64) -> Option<u64>, is_damaged: bool) {
         self.for_each(|session| {
-            if !is_waiting(session.device(), session.number()) {
-                session.confirm(Confirmation::confirm_recovered);
-            }
+            let end = waiting(session.device(), session.number());
+            session.confirm(|it| it.confirm_recovered(end.unwrap_or_default(), is_damaged));
         });
+    }
+
+    /// Returns once whether a session was forgotten that is taken from its device again. The sink that stores messages then writes
+    /// the states of all sessions.
+    pub fn take_forgotten(&self) -> bool {
+        self.has_forgotten.swap(false, Ordering::Relaxed)
     }
 
     /// Changes the largest number of sessions.
@@ -230,7 +239,14 @@ impl Sessions {
             (Some(_), _) => HelloKind::Resumed,
             (None, _) => HelloKind::Adopted,
         };
-        if let Some(session) = known.filter(|_| hello.session != 0) {
+        let known = known.filter(|_| hello.session != 0);
+        let again = known.as_ref().and_then(|it| it.again(conn, hello));
+        if let (Some(session), Some(_)) = (&known, &again) {
+            session.replace(conn);
+            all.remove(session);
+            self.has_forgotten.store(true, Ordering::Relaxed);
+            kind = HelloKind::Adopted;
+        } else if let Some(session) = known {
             match self.resume(&mut all, conn, hello, &session) {
                 Ok(resumed) => {
                     return Ok(OpenedSession {
@@ -261,6 +277,9 @@ impl Sessions {
         let session = Session::new(device, number, hello.first, hello.lost);
         let session = Arc::new(self.confirmed(session));
         session.state().is_adopted = kind == HelloKind::Adopted;
+        if again.is_some() {
+            session.state().confirmation = again;
+        }
         all.insert(&session);
         let resumed = self.resume(&mut all, conn, hello, &session);
         // A new session has no owner, and no messages.
@@ -293,7 +312,7 @@ impl Sessions {
         let mut resumed = state.receiver.hello(conn, first, held, lost)?;
         if let Some(confirmation) = &mut state.confirmation {
             // The device has forgotten those: a host has acknowledged them.
-            confirmation.confirm(first.saturating_sub(lost.into()));
+            confirmation.begin(first.saturating_sub(lost.into()), first);
         }
         resumed.acked = state.acknowledged();
         all.used += 1;

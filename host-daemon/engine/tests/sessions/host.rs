@@ -41,7 +41,16 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) async fn start(mode: SessionMode, change: impl FnOnce(&mut Policy)) -> Self {
-        let sessions = Arc::new(Sessions::new(100));
+        Self::of(Sessions::new(100), mode, change).await
+    }
+
+    /// A host with these sessions.
+    pub(crate) async fn of(
+        sessions: Sessions,
+        mode: SessionMode,
+        change: impl FnOnce(&mut Policy),
+    ) -> Self {
+        let sessions = Arc::new(sessions);
         let mut engine = Engine::builder()
             .sessions(Some(Arc::clone(&sessions)))
             .build();
@@ -144,7 +153,7 @@ impl Host {
             }
             EventKind::Gap(gap) => {
                 let session = event.source.session.as_ref().unwrap();
-                if session.write(gap.from, gap.to - gap.from) != Written::Drop {
+                if session.write_gap(gap.from, gap.to - gap.from) != Written::Drop {
                     self.gaps.push((gap.from, gap.to, gap.cause));
                 }
                 self.session = Some(Arc::clone(session));

@@ -3,6 +3,7 @@
 mod device;
 mod devices;
 mod hasten;
+mod holes;
 mod host;
 mod messages;
 mod opening;

@@ -2,6 +2,7 @@
 
 mod copied;
 mod fake;
+mod holes;
 mod moved;
 mod stopped;
 
@@ -208,7 +209,7 @@ impl Recording {
                 }
                 // The dispatcher may have ended.
                 let _ = to.send(Input::Reached(end)).await;
-                let _ = to.send(Input::CaughtUp).await;
+                let _ = to.send(Input::CaughtUp { is_damaged: false }).await;
             });
             let start = Start {
                 reached: std::mem::take(&mut known),

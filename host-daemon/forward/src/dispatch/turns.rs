@@ -50,7 +50,7 @@ impl Turns {
         self.paused.insert((at, self.pauses), subject);
     }
 
-    /// The next turn. A retry must be [ended](Self::end_retry).
+    /// The next turn. It must be [ended](Self::end).
     pub(super) fn next(&mut self) -> Option<Turn> {
         let now = Instant::now();
         while let Some(first) = self.paused.first_entry()
@@ -74,9 +74,9 @@ impl Turns {
         })
     }
 
-    /// The call of a retry has ended, or there was none.
-    pub(super) const fn end_retry(&mut self) {
-        self.retrying -= 1;
+    /// The call of a turn has ended, or there was none.
+    pub(super) const fn end(&mut self, is_retry: bool) {
+        self.retrying -= is_retry as usize;
     }
 
     /// When the first pause ends.

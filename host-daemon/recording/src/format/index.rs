@@ -11,6 +11,9 @@ use crate::format::record::{HEAD_LEN, PAYLOAD, PAYLOAD_MARK};
 /// An entry of a message index: the log time of a message, and its offset in the uncompressed chunk.
 pub(crate) type IndexEntry = [u8; 16];
 
+/// Length of a message index record up to its entries, in bytes.
+pub(crate) const MESSAGE_INDEX_HEAD_LEN: usize = HEAD_LEN + 6;
+
 /// Encodes an entry of a message index.
 #[must_use]
 pub(crate) const fn index_entry(time_ns: u64, offset: u64) -> IndexEntry {
@@ -19,9 +22,9 @@ pub(crate) const fn index_entry(time_ns: u64, offset: u64) -> IndexEntry {
 
 /// Encodes a message index record up to its entries.
 #[must_use]
-pub(crate) fn message_index_head(channel: u16, entries: usize) -> [u8; HEAD_LEN + 6] {
+pub(crate) fn message_index_head(channel: u16, entries: usize) -> [u8; MESSAGE_INDEX_HEAD_LEN] {
     let len = entries * size_of::<IndexEntry>();
-    let mut head = [0; HEAD_LEN + 6];
+    let mut head = [0; MESSAGE_INDEX_HEAD_LEN];
     head[0] = op::MESSAGE_INDEX;
     head[1..9].copy_from_slice(&(len as u64 + 6).to_le_bytes());
     head[9..11].copy_from_slice(&channel.to_le_bytes());

@@ -55,7 +55,8 @@ pub struct Message<'a> {
     pub time: u64,
     /// The payload.
     pub data: &'a [u8],
-    /// Number of the messages before it in its file, those that are not selected included.
+    /// Number of the messages before it in its file, those that are not selected included. Those of lost chunks are included if
+    /// the file has a summary that states them.
     pub index: u64,
     /// Number and nonce of its file.
     pub(super) file: Option<&'a (u64, FileNonce)>,

@@ -18,6 +18,7 @@ use crate::read::catalog::list;
 use crate::read::gaps::{Gaps, Missed};
 use crate::read::loss::{Losses, LostRange};
 use crate::read::message::{ChannelInfo, Message, Wanted};
+use crate::read::message_counts::MessageCounts;
 use crate::read::position::TailPosition;
 use crate::read::scan::{Found, Scan};
 use crate::read::summary::Summary;
@@ -179,7 +180,7 @@ fn visit_file<V: Visitor + ?Sized>(
     let mut file = FileReader::new(wanted, place_of(path), 0);
     if let Some(summary) = summary {
         scan.only(&summary, wanted.from, wanted.to);
-        file.define_all(&summary, &mut gaps);
+        file.begin(&summary, &mut gaps);
     }
     file.read_on(&mut scan, path, &mut gaps, visitor)?;
     Ok(file.lost)
@@ -218,10 +219,12 @@ pub(super) struct FileReader<'a> {
     channels: HashMap<u16, (Arc<ChannelInfo>, usize)>,
     origins: Origins,
     /// Messages before this one were read earlier.
-    skip: u64,
+    pub(super) skip: u64,
+    /// The numbers of messages before its chunks, if the summary states them.
+    counts: Option<MessageCounts>,
     /// Numbered messages of chunks from this offset on are not confirmed, and are passed over.
     pub(super) confirmed_len: u64,
-    /// Messages that were read.
+    /// Messages up to the last one that was read: with those of lost chunks, if the summary states them.
     pub(super) messages: u64,
     /// Bytes that are lost.
     pub(super) lost: u64,
@@ -236,16 +239,25 @@ impl<'a> FileReader<'a> {
             channels: HashMap::new(),
             origins: Origins::default(),
             skip,
+            counts: None,
             confirmed_len: u64::MAX,
             messages: 0,
             lost: 0,
         }
     }
 
-    /// Defines the channels of a summary.
-    pub(super) fn define_all(&mut self, summary: &Summary, gaps: &mut Gaps) {
+    /// Takes the channels of a summary, and the numbers of messages before the chunks.
+    pub(super) fn begin(&mut self, summary: &Summary, gaps: &mut Gaps) {
+        self.counts = MessageCounts::of(summary);
         for channel in summary.channels.values() {
             self.define(channel.clone(), gaps);
+        }
+    }
+
+    /// Passes over the chunks that begin before an offset, if the summary states how many messages they have.
+    pub(super) fn skip_to(&mut self, offset: u64) {
+        if let Some(counts) = &self.counts {
+            self.skip = counts.before(offset);
         }
     }
 
@@ -264,6 +276,11 @@ impl<'a> FileReader<'a> {
             };
             match found {
                 Found::Chunk(chunk) => {
+                    let counts = self.counts.as_ref();
+                    if let Some(before) = counts.and_then(|it| it.before_chunk(chunk.offset)) {
+                        // Chunks before it may be lost, or not selected.
+                        self.messages = self.messages.max(before);
+                    }
                     self.origins.begin_chunk(chunk.records);
                     let is_confirmed = chunk.offset < self.confirmed_len;
                     for (_, raw) in chunk.records() {
@@ -274,7 +291,11 @@ impl<'a> FileReader<'a> {
                 Found::Record { .. } if is_ours => {}
                 Found::Record { raw, .. } => self.take(&raw, true, gaps, visitor)?,
                 Found::Lost(lost) => {
-                    visitor.lost(path, &lost)?;
+                    let counts = self.counts.as_ref().filter(|_| self.skip != 0);
+                    let end = lost.offset + lost.len;
+                    if counts.is_none_or(|counts| self.skip < counts.before(end)) {
+                        visitor.lost(path, &lost)?;
+                    }
                     self.lost += lost.len;
                 }
                 Found::Header(_) => {}

@@ -14,6 +14,9 @@ use crate::format::nonce::FileNonce;
 /// same number and different nonces are of different recordings, and have no order. If the numbers differ, nothing shows that the
 /// recordings do.
 ///
+/// In a sealed file, damage changes no position: its summary states how many messages the lost chunks had. In a file without a
+/// summary, they do not count, so its positions after a lost chunk get larger when it is sealed.
+///
 /// # Examples
 /// ```
 /// use blocksd_recording::{FileNonce, TailPosition};

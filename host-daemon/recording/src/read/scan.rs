@@ -275,6 +275,11 @@ impl Scan {
         &self.strangers
     }
 
+    /// Returns the offset up to which the file was read.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// Returns the file.
     #[must_use]
     pub const fn input(&self) -> &WindowedFile {

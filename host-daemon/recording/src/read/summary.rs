@@ -10,6 +10,7 @@ use mcap::records::{Channel, ChunkIndex, Footer, Record, SchemaHeader, Statistic
 use crate::error::Error;
 use crate::format::chunk::CHUNK_MAX;
 use crate::format::filename::{LOST, PART};
+use crate::format::index::{IndexEntry, MESSAGE_INDEX_HEAD_LEN};
 use crate::format::record::{
     DATA_END_LEN, HEAD_LEN, Kind, PAYLOAD, PAYLOAD_ENTRY_LEN, PAYLOAD_MARK, Raw, head, is_unknown,
 };
@@ -68,7 +69,7 @@ pub struct Summary {
     pub payload: Option<BTreeMap<u16, u64>>,
 }
 
-/// The location of a chunk, and the times of its messages.
+/// The location of a chunk, and the number and times of its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkLocation {
     /// Offset of its record.
@@ -79,6 +80,8 @@ pub struct ChunkLocation {
     pub start_time: u64,
     /// Log time of its last message, in nanoseconds since 1970.
     pub end_time: u64,
+    /// Number of its messages with an index; `None` if the length of its indexes is no sum of such.
+    pub messages: Option<u64>,
 }
 
 /// Why a file has no valid summary.
@@ -341,8 +344,21 @@ impl ChunkLocation {
             len: index.chunk_length,
             start_time: index.message_start_time,
             end_time: index.message_end_time,
+            messages: indexed_messages(
+                index.message_index_offsets.len(),
+                index.message_index_length,
+            ),
         }
     }
+}
+
+/// The number of messages in indexes of this length, one for each channel.
+fn indexed_messages(channels: usize, len: u64) -> Option<u64> {
+    let heads = channels as u64 * MESSAGE_INDEX_HEAD_LEN as u64;
+    let (entries, entry_len) = (len.checked_sub(heads)?, size_of::<IndexEntry>() as u64);
+    entries
+        .is_multiple_of(entry_len)
+        .then_some(entries / entry_len)
 }
 
 /// Whether the name of a file says that it has no valid end.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::directory::Follower;
-use self::open_file::{Bound, OpenFile};
+use self::open_file::{Bound, OpenFile, Progress};
 use crate::durability::{Durability, Moment};
 use crate::format::filename;
 use crate::read::catalog::{RecordingFile, list_directory};
@@ -192,7 +192,13 @@ impl Tail {
         let bound = Bound { durability, nonce };
         let now = || durability.map(Durability::moment).unwrap_or_default();
         let mut moment = now();
-        if let Some(mut file) = OpenFile::open(&listed, &self.wanted, bound, 0, &mut gaps)? {
+        if let Some(mut file) = OpenFile::open(
+            &listed,
+            &self.wanted,
+            bound,
+            &Progress::default(),
+            &mut gaps,
+        )? {
             file.read(&mut gaps, visitor)?;
             while !file.is_done() {
                 visitor.idle()?;

@@ -73,6 +73,8 @@ pub(super) struct ActiveSegment {
     pub(super) begun: Instant,
     /// Its size is no reason to seal it before it has this length, in bytes.
     pub(super) least_len: u64,
+    /// It is due, whatever its length and age are.
+    pub(super) is_ended: bool,
     /// Time at which the oldest uncommitted message was appended.
     pub(super) oldest_unsynced: Option<Instant>,
     /// Somebody waits for the next commit.

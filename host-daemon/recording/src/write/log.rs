@@ -232,6 +232,13 @@ impl Log {
         Ok(is_due)
     }
 
+    /// Makes the current file due: the next [`rotate_if_due`](Self::rotate_if_due) seals it.
+    pub fn end_file(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.is_ended = true;
+        }
+    }
+
     /// Lets the current file get at least this long, in bytes; if a limit on the space allows less, at least a quarter of it. For
     /// a file that begins with a state which each file repeats.
     pub fn keep_until(&mut self, len: u64) {
@@ -398,6 +405,7 @@ impl Log {
             let full = rotate_bytes.max(active.least_len).min(file_max);
             full <= active.file.len.load(Ordering::Relaxed)
                 || has_failed_sync
+                || active.is_ended
                 || active.segment.is_nearly_full()
                 || INDEX_MAX <= active.segment.index_len()
                 || rotate_after <= active.begun.elapsed()
@@ -463,6 +471,7 @@ impl Log {
             segment,
             begun: Instant::now(),
             least_len: 0,
+            is_ended: false,
             oldest_unsynced: None,
             is_hastened: false,
             oldest_unwritten: None,

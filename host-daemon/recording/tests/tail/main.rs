@@ -1,5 +1,6 @@
 //! A tail shows every new message once, or reports how many it missed, whatever happens to the files.
 
+mod damage;
 mod position;
 
 use std::fs;
@@ -28,6 +29,7 @@ struct Seen {
     waits_for_directory: u64,
     lost: u64,
     position: Option<TailPosition>,
+    positions: Vec<TailPosition>,
 }
 
 /// Collects what it sees. Blocks while it is paused.
@@ -79,7 +81,9 @@ impl Visitor for Collect {
     }
 
     fn reached(&mut self, position: &TailPosition) -> Result<(), Ended> {
-        self.seen.lock().unwrap().position = Some(*position);
+        let mut seen = self.seen.lock().unwrap();
+        seen.position = Some(*position);
+        seen.positions.push(*position);
         Ok(())
     }
 

@@ -35,6 +35,11 @@ impl EventWriter {
         let Some(sessions) = self.sessions.clone() else {
             return Ok(());
         };
+        if sessions.take_forgotten() {
+            // The numbers of the session begin again. A file has none twice, and its end does not name the session.
+            self.has_forgotten = true;
+            self.log.end_file();
+        }
         self.rotate_if_due()?;
         if self.head_of == self.file() {
             return Ok(());
@@ -94,7 +99,7 @@ impl EventWriter {
             }
         });
         result?;
-        if count == 0 {
+        if count == 0 && !self.has_forgotten {
             return Ok(());
         }
         let end = Entry::Snapshot {

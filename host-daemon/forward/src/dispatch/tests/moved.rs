@@ -1,7 +1,8 @@
 //! Devices that move between two daemons in the middle of their sessions: each message that a daemon has recorded is in the stream
 //! once, although both have some of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Mutex;
 
 use super::*;
@@ -145,26 +146,28 @@ struct Confirmed {
     messages: Vec<(String, String, u64)>,
     /// The stream, if it keeps what it has acknowledged.
     stream: Option<Arc<FakeStream>>,
-    next: Mutex<HashMap<(String, String), u64>>,
+    /// Of each device and session, the numbers that are confirmed.
+    numbers: Mutex<HashMap<(String, String), BTreeSet<u64>>>,
 }
 
 impl Confirmed {
     /// Everything is confirmed at the end.
     fn check(&self) {
-        let next = self.next.lock().expect("no panic");
+        let numbers = self.numbers.lock().expect("no panic");
         for (device, session, number) in &self.messages {
-            let confirmed = next.get(&(device.clone(), session.clone()));
+            let confirmed = numbers.get(&(device.clone(), session.clone()));
             assert!(
-                Some(number) < confirmed,
+                confirmed.is_some_and(|it| it.contains(number)),
                 "{device} {session} {number}: {confirmed:?}"
             );
         }
     }
 
-    /// A session is confirmed up to a number: the stream has its messages.
-    fn confirm(&self, device: &str, session: &str, next: u64) {
+    /// These numbers are confirmed: the stream has their messages.
+    fn confirm(&self, device: &str, session: &str, confirmed: Range<u64>) {
         let all = self.messages.iter();
-        let of = all.filter(|it| (&*it.0, &*it.1) == (device, session) && it.2 < next);
+        let of =
+            all.filter(|it| (&*it.0, &*it.1) == (device, session) && confirmed.contains(&it.2));
         for (.., number) in of.filter(|_| self.stream.is_some()) {
             let stored = self.stream.as_ref().expect("a stream").stored(device);
             let is_stored = stored.iter().any(|it| {
@@ -181,21 +184,20 @@ impl Confirmed {
             );
         }
         let key = (device.to_owned(), session.to_owned());
-        let mut all = self.next.lock().expect("no panic");
-        let confirmed = all.entry(key).or_default();
-        *confirmed = next.max(*confirmed);
+        let mut all = self.numbers.lock().expect("no panic");
+        all.entry(key).or_default().extend(confirmed);
     }
 }
 
 impl Confirm for Confirmed {
-    fn stored(&self, device: &str, session: &str, next: u64) {
-        self.confirm(device, session, next);
+    fn stored(&self, device: &str, session: &str, from: u64, next: u64) {
+        self.confirm(device, session, from..next);
     }
 
-    fn caught_up(&self, waiting: &HashSet<(&str, &str)>) {
+    fn caught_up(&self, waiting: &HashMap<(&str, &str), u64>, _: bool) {
         for (device, session, number) in &self.messages {
-            if !waiting.contains(&(&**device, &**session)) {
-                self.confirm(device, session, number + 1);
+            if !waiting.contains_key(&(&**device, &**session)) {
+                self.confirm(device, session, *number..number + 1);
             }
         }
     }
@@ -213,7 +215,7 @@ fn run_moved(seed: u64, faults: Faults) {
             Arc::new(Confirmed {
                 messages: sessions.collect(),
                 stream: (!faults.loses).then(|| Arc::clone(&stream)),
-                next: Mutex::default(),
+                numbers: Mutex::default(),
             })
         });
         let confirms = confirmed.each_ref();

@@ -24,7 +24,7 @@ async fn run_once(
             }
         }
         let _ = to.send(Input::Reached(end)).await;
-        let _ = to.send(Input::CaughtUp).await;
+        let _ = to.send(Input::CaughtUp { is_damaged: false }).await;
     });
     let start = Start {
         reached,

@@ -357,29 +357,29 @@ impl<'a> Follower<'a> {
         let Some(Listed { id, file, .. }) = self.listed.get(index) else {
             return Ok(false);
         };
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|(current, _)| current == id)
-        {
+        let (id, file) = (id.clone(), file.clone());
+        let current = self.current.as_ref();
+        let was_current = current.is_some_and(|(current, _)| *current == id);
+        if was_current {
             self.read_current(visitor)?;
-            return Ok(self.is_held());
+            if self.current.is_some() {
+                return Ok(self.is_held());
+            }
         }
-        let bound = self.bound(id);
+        let bound = self.bound(&id);
         let is_bounded = matches!(bound.extent(), ReadableExtent::Synced(_));
-        let progress = self.progress.get(id).copied().unwrap_or_default();
+        let progress = self.progress.get(&id).copied().unwrap_or_default();
         let is_renamed = progress.was_part && !is_part(&file.path);
         let is_longer = || fs::metadata(&file.path).is_ok_and(|it| it.len() != progress.len);
         let is_unread = !progress.is_done && progress.len == 0;
         if progress.is_sealed || !(is_unread || is_renamed || is_longer()) {
             return Ok(is_bounded && !progress.is_done && is_part(&file.path));
         }
-        let (id, file) = (id.clone(), file.clone());
         if let Some(number) = number(&file.path) {
             self.pass_missed(number);
         }
         let gaps = &mut self.gaps;
-        let mut opened = match OpenFile::open(&file, self.wanted, bound, progress.messages, gaps) {
+        let mut opened = match OpenFile::open(&file, self.wanted, bound, &progress, gaps) {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(false),
             Err(error) => {
@@ -394,19 +394,14 @@ impl<'a> Follower<'a> {
                 return Ok(false);
             }
         };
-        if opened
-            .stated
-            .is_some_and(|all| progress.is_done && all <= progress.messages)
-        {
-            // Everything was read before the file was sealed.
-            let sealed = Progress {
-                is_sealed: true,
-                ..progress
-            };
+        if !(progress.is_done && opened.was_read()) {
+            opened.read(gaps, visitor)?;
+        } else if !was_current && index + 1 < self.listed.len() {
+            // Everything was read before the file was sealed, and later files were reached.
+            let sealed = opened.progress();
             self.progress.insert(id, sealed);
             return Ok(false);
         }
-        opened.read(gaps, visitor)?;
         let is_held = opened.is_held();
         self.keep(id, opened, visitor)?;
         Ok(is_held)

@@ -1,5 +1,6 @@
 //! A file that is being followed: an [`OpenFile`] reads it from a message on, while it grows.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -21,8 +22,12 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// How far a file was read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
-    /// Messages that were read.
+    /// Messages up to the last one that was read. Those of lost chunks are included only if it was read as a sealed file.
     pub(super) messages: u64,
+    /// Offset up to which it was read.
+    pub(super) offset: u64,
+    /// Device and inode of the file with this offset: a repaired or packed file is another one.
+    pub(super) inode: Option<(u64, u64)>,
     /// Length of the file when it was last read.
     pub(super) len: u64,
     /// Everything was read.
@@ -62,20 +67,21 @@ pub(super) struct OpenFile<'a> {
     /// More of the file may become durable: later files come after it.
     is_bounded: bool,
     is_growing: bool,
+    inode: Option<(u64, u64)>,
     /// The number of all messages, if the file is sealed and states it.
-    pub(super) stated: Option<u64>,
+    stated: Option<u64>,
     is_sealed: bool,
     /// The file has no message that is wanted.
     is_outside: bool,
 }
 
 impl<'a> OpenFile<'a> {
-    /// Opens a file, to read it from the message `skip` on. Returns `None` if it was removed.
+    /// Opens a file, to continue where it was read to. Returns `None` if it was removed.
     pub(super) fn open(
         listed: &RecordingFile,
         wanted: &'a Wanted,
         bound: Bound<'a>,
-        skip: u64,
+        progress: &Progress,
         gaps: &mut Gaps,
     ) -> Result<Option<Self>, Error> {
         let extent = bound.extent();
@@ -96,8 +102,10 @@ impl<'a> OpenFile<'a> {
             ReadableExtent::Synced(_) => true,
             ReadableExtent::Void(_) => false,
         };
+        let inode = inode(&input);
         let mut scan = Scan::new(input, summary.as_ref(), is_growing);
         let number = number(&listed.path);
+        let skip = progress.messages;
         let mut reader = FileReader::new(wanted, number.zip(bound.nonce), skip);
         if let ReadableExtent::Void(len) = extent {
             reader.confirmed_len = len;
@@ -106,7 +114,11 @@ impl<'a> OpenFile<'a> {
             if skip == 0 {
                 scan.only(summary, wanted.from, wanted.to);
             }
-            reader.define_all(summary, gaps);
+            reader.begin(summary, gaps);
+            if inode.is_some() && progress.inode == inode {
+                // It was not sealed then: the messages of chunks that were lost did not count.
+                reader.skip_to(progress.offset);
+            }
         }
         let statistics = summary.as_ref().and_then(|it| it.statistics.as_ref());
         Ok(Some(Self {
@@ -116,6 +128,7 @@ impl<'a> OpenFile<'a> {
             bound,
             is_bounded: matches!(extent, ReadableExtent::Synced(_)),
             is_growing,
+            inode,
             stated: statistics.map(|it| it.message_count),
             is_sealed: summary.is_some(),
             is_outside: summary.as_ref().is_some_and(|it| is_outside(it, wanted)),
@@ -159,6 +172,11 @@ impl<'a> OpenFile<'a> {
         self.scan.refresh(self.is_growing)
     }
 
+    /// Whether all messages were read before, according to the summary.
+    pub(super) fn was_read(&self) -> bool {
+        self.stated.is_some_and(|all| all <= self.reader.skip)
+    }
+
     pub(super) fn is_done(&self) -> bool {
         !self.is_growing || self.scan.has_ended() || self.is_outside
     }
@@ -175,6 +193,8 @@ impl<'a> OpenFile<'a> {
         let all = self.stated.filter(|_| is_done && self.is_sealed);
         Progress {
             messages: all.unwrap_or(self.reader.messages),
+            offset: self.scan.offset(),
+            inode: self.inode,
             len: self.scan.input().len(),
             is_done,
             is_sealed: self.is_sealed,
@@ -192,6 +212,12 @@ pub(super) fn number(path: &Path) -> Option<u64> {
 /// Whether a file has the name of an unsealed file.
 pub(super) fn is_part(path: &Path) -> bool {
     filename::sealed_name(path, filename::PART).is_some()
+}
+
+/// Device and inode of a file.
+fn inode(input: &WindowedFile) -> Option<(u64, u64)> {
+    let metadata = input.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Whether a file was changed a moment ago.

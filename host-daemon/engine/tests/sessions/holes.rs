@@ -1,0 +1,140 @@
+//! Messages that become unreadable before they are confirmed are not acknowledged, and taken from the device again.
+
+use blocksd_engine::connection::policy::SessionMode;
+use blocksd_engine::reason::CloseReason;
+use blocksd_engine::session::{HelloKind, Recovered, Sessions};
+use framing_core::session::Written;
+
+use crate::device::{Device, Down, END, cont, hello, message};
+use crate::host::Host;
+
+async fn confirming(recovered: Option<Recovered>) -> Host {
+    let sessions = Sessions::new(100).confirming();
+    sessions.recover(recovered);
+    Host::of(sessions, SessionMode::Auto, |_| {}).await
+}
+
+fn recovered(next: u64) -> Recovered {
+    Recovered {
+        device: "boiler".into(),
+        session: 9,
+        next,
+        check: 0,
+    }
+}
+
+/// Sends messages of a series, one byte each.
+async fn send(device: &mut Device, session: u64, numbers: std::ops::Range<u8>) {
+    device.send(&[&cont(session, numbers.start.into())]).await;
+    for number in numbers {
+        device.send(&[&message(&[number])]).await;
+    }
+    device.send(&[&END]).await;
+}
+
+/// Reads until an ACK of this number.
+async fn acked(device: &mut Device, number: u64) {
+    loop {
+        match device.read().await {
+            Down::Ack { acked, .. } if acked == number => return,
+            Down::Ack { acked, .. } => assert!(acked < number, "{acked}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hole_is_taken_again_and_nothing_after_it_is_acknowledged() {
+    let mut host = confirming(None).await;
+    let mut device = host.connect().await;
+    let session = device.open(0, 0, 6).await;
+    send(&mut device, session, 0..6).await;
+    host.until_messages(6).await;
+    host.sync();
+    host.sessions.confirm("boiler", session, 0, 2);
+    acked(&mut device, 2).await;
+    let before = host.session.clone().unwrap();
+    // Messages 2 and 3 are lost.
+    host.sessions.confirm("boiler", session, 4, 6);
+    assert_eq!(before.acknowledged(), 2);
+    assert_eq!(device.read().await, Down::closing(7, 0));
+    host.until_closed(1).await;
+    assert_eq!(host.closed, [CloseReason::SyncFailed]);
+    let mut device = host.connect().await;
+    device.send(&[&hello(session, 2, 4, 0)]).await;
+    let Down::Welcome {
+        acked: welcome,
+        resume,
+        session: same,
+        new,
+        ..
+    } = device.read().await
+    else {
+        panic!("no WELCOME");
+    };
+    assert_eq!((welcome, resume, same, new), (2, 2, session, false));
+    assert!(host.sessions.take_forgotten() && !host.sessions.take_forgotten());
+    // What is on its way to the writer is dropped.
+    assert_eq!(before.write(6, 1), Written::Drop);
+    send(&mut device, session, 2..6).await;
+    host.until_messages(10).await;
+    assert_eq!(host.numbers(), [0, 1, 2, 3, 4, 5, 2, 3, 4, 5]);
+    host.sync();
+    // A late confirmation shows no other hole.
+    host.sessions.confirm("boiler", session, 4, 6);
+    host.sessions.confirm("boiler", session, 2, 4);
+    acked(&mut device, 6).await;
+    let kinds: Vec<_> = host.opened.iter().map(|(_, kind)| *kind).collect();
+    assert_eq!(kinds, [HelloKind::Began, HelloKind::Adopted]);
+}
+
+#[tokio::test]
+async fn numbers_that_the_device_has_given_up_are_no_hole() {
+    let mut host = confirming(None).await;
+    let mut device = host.connect().await;
+    let session = device.open(0, 0, 2).await;
+    send(&mut device, session, 0..2).await;
+    send(&mut device, session, 5..8).await;
+    host.until_messages(5).await;
+    assert_eq!(host.gaps.len(), 1);
+    host.sync();
+    host.sessions.confirm("boiler", session, 0, 2);
+    host.sessions.confirm("boiler", session, 5, 8);
+    acked(&mut device, 8).await;
+}
+
+#[tokio::test]
+async fn after_damage_a_device_sends_again_what_it_holds() {
+    for (is_damaged, first, resume) in [(true, 2, 2), (false, 2, 6), (true, 6, 6)] {
+        let host = confirming(Some(recovered(6))).await;
+        host.sessions.confirm_recovered(|_, _| None, is_damaged);
+        let mut device = host.connect().await;
+        device.send(&[&hello(9, first, 6 - first as u32, 0)]).await;
+        let welcome = device.read().await;
+        assert!(
+            matches!(welcome, Down::Welcome { resume: it, session: 9, .. } if it == resume),
+            "{welcome:?}"
+        );
+        assert_eq!(host.sessions.take_forgotten(), resume == 2);
+    }
+}
+
+#[tokio::test]
+async fn a_hole_of_an_earlier_run_is_taken_again_if_the_device_holds_it() {
+    for (first, resume) in [(3, 3), (5, 8)] {
+        let host = confirming(Some(recovered(8))).await;
+        host.sessions.confirm("boiler", 9, 0, 4);
+        host.sessions.confirm("boiler", 9, 5, 8);
+        host.sessions.confirm_recovered(|_, _| None, false);
+        let mut device = host.connect().await;
+        device.send(&[&hello(9, first, 8 - first as u32, 0)]).await;
+        let welcome = device.read().await;
+        assert!(
+            matches!(welcome, Down::Welcome { resume: it, .. } if it == resume),
+            "{welcome:?}"
+        );
+        if resume == 8 {
+            assert!(matches!(welcome, Down::Welcome { acked: 8, .. }));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Messages of a session that the recording has lost: what is confirmed leaves their numbers out.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use super::*;
+
+/// The device, and its session.
+const DEVICE: &str = "device.0";
+const SESSION: &str = "00f3a5c7711d2e4b";
+
+/// Takes down what is confirmed.
+#[derive(Debug, Default)]
+struct Reports(Mutex<Vec<(u64, u64)>>);
+
+impl Confirm for Reports {
+    fn stored(&self, device: &str, session: &str, from: u64, next: u64) {
+        assert_eq!((device, session), (DEVICE, SESSION));
+        self.0.lock().expect("no panic").push((from, next));
+    }
+
+    fn caught_up(&self, _: &HashMap<(&str, &str), u64>, is_damaged: bool) {
+        assert!(!is_damaged);
+    }
+}
+
+impl Reports {
+    /// Takes the reports: each contains no number of a hole.
+    fn take(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut *self.0.lock().expect("no panic"))
+    }
+}
+
+/// A recording of a session with these numbers, each message in a file of its own so that no batch has two.
+fn recording(instance: Instance, numbers: impl IntoIterator<Item = u64>) -> Recording {
+    let channel = channel(DEVICE, Some(SESSION.to_owned()));
+    let message = |(index, seq): (usize, u64)| Recorded {
+        file: (
+            1 + index as u64 / 4,
+            FileNonce::of_digits("00f3a5c7711d2e4b").expect("digits"),
+        ),
+        before: index as u64 % 4,
+        subject: DEVICE.into(),
+        channel: Arc::clone(&channel),
+        connection: 1,
+        seq,
+        time: 1000,
+        data: seq.to_string().into_bytes(),
+    };
+    Recording {
+        instance,
+        messages: numbers.into_iter().enumerate().map(message).collect(),
+    }
+}
+
+#[test]
+fn numbers_that_the_recording_has_lost_are_not_confirmed() {
+    runtime().block_on(async {
+        let stream = Arc::new(FakeStream::new(1, Faults::default()));
+        let reports = Arc::<Reports>::default();
+        let confirm = || Some(Arc::clone(&reports) as Arc<dyn Confirm>);
+        let instance = Instance::random();
+        let first = recording(instance, 0..8);
+        first
+            .forward(&stream, Chance(1), &mut None, confirm())
+            .await;
+        let confirmed: HashSet<_> = reports
+            .take()
+            .into_iter()
+            .flat_map(|(from, to)| from..to)
+            .collect();
+        assert_eq!(confirmed, (0..8).collect());
+        // After a restart, 8 to 11 are lost. What the stream has is reported first.
+        let later = recording(instance, (0..8).chain(12..20));
+        later
+            .forward(&stream, Chance(2), &mut None, confirm())
+            .await;
+        let mut ends = reports.take();
+        assert!(
+            ends.iter().all(|(from, to)| *to <= 8 || 12 <= *from),
+            "{ends:?}"
+        );
+        let position = |it: (u64, u64)| ends.iter().position(|end| *end == it);
+        assert!(position((0, 8)) < ends.iter().position(|(from, _)| *from == 12));
+        // They are recorded again, and those after them.
+        let again = recording(instance, (0..8).chain(12..20).chain(8..24));
+        again
+            .forward(&stream, Chance(3), &mut None, confirm())
+            .await;
+        ends = reports.take();
+        assert!(ends.contains(&(0, 24)), "{ends:?}");
+        // Each is in the stream once.
+        let stored = stream.stored(DEVICE);
+        let mut numbers: Vec<_> = stored
+            .iter()
+            .flat_map(|it| it.head.first..it.head.first + it.head.count)
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..24).collect::<Vec<_>>());
+    });
+}
