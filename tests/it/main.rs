@@ -97,6 +97,7 @@ mod forward {
     mod login;
     mod outages;
     mod read;
+    mod read_hostile;
     mod read_refusals;
     mod recipes;
     mod servers;

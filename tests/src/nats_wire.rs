@@ -38,12 +38,20 @@ impl NatsWire {
             .iter()
             .map(|(name, value)| format!("{name}: {value}\r\n"));
         let head = format!("NATS/1.0\r\n{}\r\n", lines.collect::<String>());
+        self.publish_raw(subject, head.as_bytes(), payload)
+    }
+
+    /// As [`publish`](Self::publish), with all bytes of the headers.
+    #[track_caller]
+    pub fn publish_raw(&mut self, subject: &str, head: &[u8], payload: &[u8]) -> u64 {
         let (head_len, len) = (head.len(), head.len() + payload.len());
-        self.send(format!("HPUB {subject} reply {head_len} {len}\r\n{head}").as_bytes());
+        self.send(format!("HPUB {subject} reply {head_len} {len}\r\n").as_bytes());
+        self.send(head);
         self.send(payload);
         self.send(b"\r\n");
         let answer = self.answer();
-        answer["seq"].as_u64().unwrap_or_else(|| panic!("{answer}"))
+        let sequence = answer["seq"].as_u64().filter(|it| *it != 0);
+        sequence.unwrap_or_else(|| panic!("{answer}"))
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -1,19 +1,29 @@
 //! Puts the parts of long messages together again: an [`Assembler`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::batch::Kind;
 use crate::fetched::{Fetched, Unreadable, UnreadableCause};
 use crate::message::Head;
-use crate::place::Instance;
+use crate::place::{Instance, Seen};
+use crate::stored::Stored;
 
-/// Puts parts together. It holds at most `max` bytes, as far as they have arrived: a length in a header reserves nothing.
+/// What an unfinished message takes besides its subject and its parts, in bytes.
+const ENTRY: usize = 1024;
+/// Unfinished messages of a subject: one of each daemon that a message names.
+const SUBJECT_MAX: usize = Seen::MAX;
+
+/// Puts parts together. It holds at most `max` bytes, as far as they have arrived: a length in a header reserves nothing. If
+/// they are exceeded, the messages whose last part came longest ago give way.
 #[derive(Debug)]
 pub(crate) struct Assembler {
-    /// The unfinished messages, by subject and recording.
-    open: HashMap<(String, Instance), Open>,
+    /// The unfinished messages of each subject, at most one of each recording.
+    open: HashMap<Arc<str>, Vec<Open>>,
+    /// The same, by the sequence number of the last part.
+    by_age: BTreeSet<(u64, Arc<str>, Instance)>,
     bytes: usize,
     max: usize,
     /// Reading began within the stream, so the first parts of a message may be before it.
@@ -23,18 +33,30 @@ pub(crate) struct Assembler {
 /// An unfinished message.
 #[derive(Debug)]
 struct Open {
-    head: Head,
+    instance: Instance,
+    identity: Identity,
     /// `None` if a part is missing. The rest is passed over.
-    body: Option<BytesMut>,
+    body: Option<Vec<u8>>,
     /// The sequence number of its last part.
     sequence: u64,
+}
+
+/// What the parts of a message have in common.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    kind: Kind,
+    connection: u64,
+    session: Option<String>,
+    number: u64,
+    time: u64,
+    len: u64,
 }
 
 /// What came of a message of the stream.
 #[derive(Debug, Default)]
 pub(crate) struct Assembled {
-    /// A message that cannot be read.
-    pub unreadable: Option<Unreadable>,
+    /// Messages that cannot be read.
+    pub unreadable: Vec<Unreadable>,
     /// A message that is whole.
     pub whole: Option<Fetched>,
 }
@@ -43,6 +65,7 @@ impl Assembler {
     pub(crate) fn new(max: usize, begins_within: bool) -> Self {
         Self {
             open: HashMap::new(),
+            by_age: BTreeSet::new(),
             bytes: 0,
             max,
             begins_within,
@@ -51,156 +74,247 @@ impl Assembler {
 
     /// Takes the next message of the stream.
     pub(crate) fn add(&mut self, stored: Fetched) -> Assembled {
-        let key = (stored.subject.clone(), stored.head.instance);
-        let open = self.take(&key);
-        let Some((offset, len)) = stored.head.part else {
-            return Assembled {
-                unreadable: open.and_then(|open| open.incomplete(&key.0)),
-                whole: Some(stored),
-            };
-        };
         let mut assembled = Assembled::default();
-        let body = match open {
-            Some(open) if open.is_before(&stored.head, offset) => open.body,
-            Some(other) => {
-                assembled.unreadable = other.incomplete(&key.0);
-                (offset == 0).then(BytesMut::new)
+        let subject: Arc<str> = match self.open.get_key_value(&*stored.subject) {
+            Some((subject, _)) => Arc::clone(subject),
+            None if stored.head.part.is_none() => {
+                assembled.whole = Some(stored);
+                return assembled;
             }
-            None if offset == 0 => Some(BytesMut::new()),
+            None => (&*stored.subject).into(),
+        };
+        let before = self.take(&subject, stored.head.instance);
+        let part = stored.head.part;
+        let identity = part.map(|(_, len)| Identity::of(&stored.head, len));
+        let offset = part.map_or(0, |(offset, _)| offset);
+        let (open, other) = match (before, &identity) {
+            (Some(open), Some(next)) if open.is_before(next, offset) => (Some(open), None),
+            (other, _) => (None, other),
+        };
+        self.forget(&subject, &stored.head.stored);
+        let is_same = other
+            .as_ref()
+            .map(|it| Some(&it.identity) == identity.as_ref());
+        if let Some(other) = other
+            && !other.is_in(&stored.head.stored)
+        {
+            assembled.unreadable.extend(other.incomplete(&subject));
+        }
+        let Some(identity) = identity else {
+            assembled.whole = Some(stored);
+            return assembled;
+        };
+        let body = match open {
+            Some(open) => open.body,
+            None if offset == 0 => Some(Vec::new()),
             None => {
-                assembled.unreadable = (!self.begins_within).then(|| Unreadable {
+                // Reported unless this was said of a part before, or the first parts are before the beginning.
+                let is_new = is_same.map_or(!self.begins_within, |is_same| !is_same);
+                let report = is_new.then(|| Unreadable {
                     sequence: stored.sequence,
-                    subject: key.0.clone(),
+                    subject: stored.subject.clone(),
                     cause: UnreadableCause::NoBeginning { offset },
                 });
+                assembled.unreadable.extend(report);
                 None
             }
         };
-        self.go_on(key, stored, (body, len), assembled)
+        let open = Open {
+            instance: stored.head.instance,
+            identity,
+            body,
+            sequence: stored.sequence,
+        };
+        self.go_on(&subject, open, stored, assembled)
     }
 
     /// Adds the body of a part to those before it.
     fn go_on(
         &mut self,
-        key: (String, Instance),
-        stored: Fetched,
-        (body, len): (Option<BytesMut>, u64),
+        subject: &Arc<str>,
+        mut open: Open,
+        mut stored: Fetched,
         mut assembled: Assembled,
     ) -> Assembled {
-        let Fetched {
-            sequence,
-            subject,
-            topic,
-            head,
-            body: part,
-        } = stored;
-        let Some(mut body) = body else {
-            let (offset, _) = head.part.unwrap_or_default();
-            return match offset.saturating_add(part.len() as u64) < len {
-                true => self.keep(key, head, None, sequence, assembled),
-                false => assembled,
-            };
+        let part = std::mem::take(&mut stored.body);
+        let len = open.identity.len;
+        let Some(body) = &mut open.body else {
+            let (offset, _) = stored.head.part.unwrap_or_default();
+            if offset.saturating_add(part.len() as u64) < len {
+                self.keep(subject, open, &mut assembled);
+            }
+            return assembled;
         };
         let have = (body.len() + part.len()) as u64;
+        let needed = usize::try_from(len).unwrap_or(usize::MAX);
         let cause = match () {
             () if len < have || part.is_empty() => Some(UnreadableCause::Parts { have, len }),
-            () if self.max < self.bytes + body.len() + part.len() => {
+            () if self.max < needed.saturating_add(ENTRY + subject.len()) => {
                 Some(UnreadableCause::TooLong { max: self.max })
             }
             () => None,
         };
         if let Some(cause) = cause {
-            assembled.unreadable = Some(Unreadable {
-                sequence,
-                subject,
+            assembled.unreadable.push(Unreadable {
+                sequence: stored.sequence,
+                subject: stored.subject,
                 cause,
             });
-            return self.keep(key, head, None, sequence, assembled);
+            open.body = None;
+            self.keep(subject, open, &mut assembled);
+            return assembled;
+        }
+        if body.capacity() < body.len() + part.len() {
+            // A quarter more, and not twice as much, since this counts.
+            let more = part.len().max(body.len() / 4).min(needed - body.len());
+            let grown = ENTRY + subject.len() + body.len() + more;
+            self.make_room(grown, &mut assembled);
+            body.reserve_exact(more);
         }
         body.extend_from_slice(&part);
         if have < len {
-            return self.keep(key, head, Some(body), sequence, assembled);
+            self.keep(subject, open, &mut assembled);
+            return assembled;
         }
-        assembled.whole = Some(Fetched {
-            sequence,
-            subject,
-            topic,
-            head: Head {
-                part: Some((0, len)),
-                ..head
-            },
-            body: body.freeze(),
-        });
+        stored.body = Bytes::from(std::mem::take(body));
+        stored.head.part = Some((0, len));
+        assembled.whole = Some(stored);
         assembled
     }
 
-    fn keep(
-        &mut self,
-        key: (String, Instance),
-        head: Head,
-        body: Option<BytesMut>,
-        sequence: u64,
-        assembled: Assembled,
-    ) -> Assembled {
-        self.bytes += body.as_ref().map_or(0, BytesMut::len);
-        let open = Open {
-            head,
-            body,
-            sequence,
-        };
-        self.open.insert(key, open);
-        assembled
+    fn keep(&mut self, subject: &Arc<str>, open: Open, assembled: &mut Assembled) {
+        let of_subject = self.open.get(subject).into_iter().flatten();
+        let full = of_subject.clone().nth(SUBJECT_MAX - 1).is_some();
+        let oldest = of_subject.min_by_key(|it| it.sequence).filter(|_| full);
+        if let Some(oldest) = oldest.map(|it| it.instance) {
+            let oldest = self.take(subject, oldest);
+            let report = oldest.and_then(|it| it.incomplete(subject));
+            assembled.unreadable.extend(report);
+        }
+        let cost = open.cost(subject);
+        self.make_room(cost, assembled);
+        self.bytes += cost;
+        let age = (open.sequence, Arc::clone(subject), open.instance);
+        self.by_age.insert(age);
+        let of_subject = self.open.entry(Arc::clone(subject));
+        of_subject.or_default().push(open);
     }
 
-    fn take(&mut self, key: &(String, Instance)) -> Option<Open> {
-        let open = self.open.remove(key)?;
-        self.bytes -= open.body.as_ref().map_or(0, BytesMut::len);
+    /// Removes messages until this number of bytes can be added: of each the parts, and then what passes over its rest.
+    fn make_room(&mut self, bytes: usize, assembled: &mut Assembled) {
+        while self.max < self.bytes.saturating_add(bytes)
+            && let Some((sequence, subject, instance)) = self.by_age.first().cloned()
+        {
+            let Some(open) = self.take(&subject, instance) else {
+                return;
+            };
+            if open.body.is_none() {
+                continue;
+            }
+            let rest = Open { body: None, ..open };
+            assembled.unreadable.push(Unreadable {
+                sequence,
+                subject: subject.to_string(),
+                cause: UnreadableCause::TooLong { max: self.max },
+            });
+            self.bytes += rest.cost(&subject);
+            self.by_age
+                .insert((sequence, Arc::clone(&subject), instance));
+            self.open.entry(subject).or_default().push(rest);
+        }
+    }
+
+    fn take(&mut self, subject: &Arc<str>, instance: Instance) -> Option<Open> {
+        let of_subject = self.open.get_mut(subject)?;
+        let at = of_subject.iter().position(|it| it.instance == instance)?;
+        let open = of_subject.swap_remove(at);
+        if of_subject.is_empty() {
+            self.open.remove(subject);
+        }
+        self.bytes -= open.cost(subject);
+        self.by_age
+            .remove(&(open.sequence, Arc::clone(subject), instance));
         Some(open)
+    }
+
+    /// Removes the unfinished messages of a subject that another daemon has stored: their rest does not come.
+    fn forget(&mut self, subject: &Arc<str>, stored: &Stored) {
+        let of_subject = self.open.get(subject).into_iter().flatten();
+        let abandoned = of_subject.filter(|it| it.is_in(stored));
+        let abandoned: Vec<_> = abandoned.map(|it| it.instance).collect();
+        for instance in abandoned {
+            self.take(subject, instance);
+        }
     }
 
     /// The messages whose last parts did not come.
     pub(crate) fn finish(&mut self) -> Vec<Unreadable> {
         self.bytes = 0;
-        let open = self.open.drain();
-        let unfinished = |((subject, _), open): ((String, Instance), Open)| {
-            let mut left = open.incomplete(&subject)?;
-            if let UnreadableCause::Parts { have, len } = left.cause {
-                left.cause = UnreadableCause::Unfinished { have, len };
+        self.by_age.clear();
+        let mut left = Vec::new();
+        for (subject, open) in self.open.drain() {
+            for mut open in open.into_iter().filter_map(|it| it.incomplete(&subject)) {
+                if let UnreadableCause::Parts { have, len } = open.cause {
+                    open.cause = UnreadableCause::Unfinished { have, len };
+                }
+                left.push(open);
             }
-            Some(left)
-        };
-        let mut left: Vec<_> = open.filter_map(unfinished).collect();
+        }
         left.sort_by_key(|it| it.sequence);
         left
     }
 }
 
+impl Identity {
+    fn of(head: &Head, len: u64) -> Self {
+        Self {
+            kind: head.kind,
+            connection: head.connection,
+            session: head.session.clone(),
+            number: head.first,
+            time: head.time,
+            len,
+        }
+    }
+}
+
 impl Open {
     /// Whether a part goes on where this message has got to.
-    fn is_before(&self, next: &Head, offset: u64) -> bool {
-        let len = |head: &Head| head.part.map(|(_, len)| len);
-        let same = |head: &Head| (head.connection, head.first, head.time);
+    fn is_before(&self, next: &Identity, offset: u64) -> bool {
         let goes_on = match &self.body {
             Some(body) => body.len() as u64 == offset,
             // What is passed over goes on with any part but a first one.
             None => offset != 0,
         };
-        goes_on
-            && len(&self.head) == len(next)
-            && same(&self.head) == same(next)
-            && self.head.session == next.session
-            && next.kind == Kind::Part
+        goes_on && self.identity == *next
+    }
+
+    /// Whether the numbers of sessions that the subject has include that of this message. Pieces share their numbers.
+    fn is_in(&self, stored: &Stored) -> bool {
+        let Identity {
+            kind,
+            session,
+            number,
+            ..
+        } = &self.identity;
+        let session = session.as_deref().filter(|_| *kind == Kind::Part);
+        session.is_some_and(|session| stored.end_of(session, *number).is_some())
+    }
+
+    /// Bytes that it takes.
+    fn cost(&self, subject: &str) -> usize {
+        ENTRY + subject.len() + self.body.as_ref().map_or(0, Vec::capacity)
     }
 
     /// Why the message cannot be read, unless that was reported.
     fn incomplete(self, subject: &str) -> Option<Unreadable> {
-        let body: Bytes = self.body?.freeze();
+        let body = self.body?;
         Some(Unreadable {
             sequence: self.sequence,
             subject: subject.to_owned(),
             cause: UnreadableCause::Parts {
                 have: body.len() as u64,
-                len: self.head.part.map_or(0, |(_, len)| len),
+                len: self.identity.len,
             },
         })
     }

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::place::Place;
 
 /// Largest number of steps in the times and places of a batch: they are written to headers.
-const STEPS_MAX: usize = 128;
+pub(crate) const STEPS_MAX: usize = 128;
 /// Length of the header of a message in the body, in bytes.
 pub(crate) const HEADER_LEN: usize = 4;
 

@@ -21,6 +21,8 @@ pub enum Topic {
 pub struct Fetched {
     /// Its sequence number in the stream.
     pub sequence: u64,
+    /// When the server stored it, in nanoseconds since 1970.
+    pub published: u64,
     /// Its subject.
     pub subject: String,
     /// What the subject is for.
@@ -80,6 +82,19 @@ pub enum UnreadableCause {
     /// It is not a forwarded message.
     #[error(transparent)]
     Malformed(Malformed),
+    /// The headers are longer than those of a forwarded message.
+    #[error("the headers have {len} bytes, more than {max}; is this message from blocksd?")]
+    Headers {
+        /// Length of the names and values, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The connection breaks whenever the message is delivered: its headers cannot be parsed.
+    #[error(
+        "the connection breaks at it, so its headers are malformed; remove it with `nats stream rmm`"
+    )]
+    Breaks,
     /// Parts of a long message do not make a whole one.
     #[error("parts are missing or wrong: {have} of {len} bytes of a message")]
     Parts {

@@ -2,12 +2,18 @@
 //!
 //! `docs/forwarding.md` has the format.
 
+mod body;
+
 use std::fmt;
 
-use crate::batch::{Batch, HEADER_LEN, Kind};
+pub use self::body::{Forwarded, Messages};
+use crate::batch::{Batch, HEADER_LEN, Kind, STEPS_MAX};
 use crate::list;
 use crate::place::{Instance, Place, Seen, random};
 use crate::stored::Stored;
+
+/// Largest number of messages in the longest body that a server can be configured to take, which has 64 MiB.
+const COUNT_MAX: u64 = (64 << 20) / HEADER_LEN as u64;
 
 /// The names of the headers.
 pub mod name {
@@ -159,7 +165,7 @@ impl Head {
     /// Reads the headers with a function that returns one by its name.
     ///
     /// # Errors
-    /// [`Malformed::Header`].
+    /// [`Malformed::Header`], also if it contradicts others.
     pub fn parse<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Malformed> {
         fn of<T>(name: &'static str, value: Option<T>) -> Result<T, Malformed> {
             value.ok_or(Malformed::Header(name))
@@ -173,7 +179,7 @@ impl Head {
             Some(text) => Some(of(name::PART, part(text))?),
             None => None,
         };
-        Ok(Self {
+        let head = Self {
             kind: of(name::KIND, header(name::KIND).and_then(Kind::of))?,
             instance: of(
                 name::INSTANCE,
@@ -195,11 +201,38 @@ impl Head {
             steps: of(name::STEPS, steps(&text(name::STEPS)))?,
             gaps: of(name::GAPS, gaps(&text(name::GAPS)))?,
             connection: number(name::CONNECTION, Some(0))?,
-            session: header(name::SESSION).map(str::to_owned),
+            session: match header(name::SESSION) {
+                Some(text) => Some(of(name::SESSION, session(text))?),
+                None => None,
+            },
             framing: text(name::FRAMING),
             decode: text(name::DECODE),
             part,
-        })
+        };
+        let contradiction = head.contradiction();
+        contradiction.map_or(Ok(head), |name| Err(Malformed::Header(name)))
+    }
+
+    /// The first header that contradicts another one.
+    fn contradiction(&self) -> Option<&'static str> {
+        let is_part = self.part.is_some();
+        let (needs_part, may_be_part) = match self.kind {
+            Kind::Part => (true, true),
+            Kind::Messages => (false, false),
+            Kind::Pieces | Kind::Events => (false, true),
+        };
+        let part_fits = (!needs_part || is_part) && (may_be_part || !is_part);
+        let most = if is_part { 1 } else { COUNT_MAX };
+        let count_fits = (1..=most).contains(&self.count);
+        let checks = [
+            (name::PART, part_fits),
+            (name::COUNT, count_fits),
+            (name::FIRST, self.first.checked_add(self.count).is_some()),
+            (name::STEPS, are_indexes(&self.steps, self.count)),
+            (name::GAPS, are_indexes(&self.gaps, self.count)),
+        ];
+        let mut wrong = checks.into_iter().filter(|(_, fits)| !fits);
+        wrong.next().map(|(name, _)| name)
     }
 
     /// The headers as pairs of name and value.
@@ -237,16 +270,14 @@ impl Head {
         pairs
     }
 
-    /// When each message was received, in nanoseconds since 1970. The number of messages is that of the headers.
+    /// When the messages were received, in nanoseconds since 1970: the time of the first one, and each time that follows.
+    /// Messages between two steps have one time. So it takes as long as the headers, whatever the number of messages.
     pub fn times(&self) -> impl Iterator<Item = u64> + '_ {
-        let mut steps = self.steps.iter().peekable();
-        let mut time = self.time;
-        (0..self.count).map(move |index| {
-            while let Some((_, step)) = steps.next_if(|(at, _)| *at <= index) {
-                time = time.saturating_add_signed(*step);
-            }
-            time
-        })
+        let steps = self.steps.iter().scan(self.time, |time, (_, step)| {
+            *time = time.saturating_add_signed(*step);
+            Some(*time)
+        });
+        std::iter::once(self.time).chain(steps)
     }
 
     /// The identity in the window of duplicates. A batch with another end has another one.
@@ -279,7 +310,7 @@ impl fmt::Display for Steps<'_> {
 }
 
 fn steps(text: &str) -> Option<Vec<(u64, i64)>> {
-    list::read(text, |step| {
+    changes(text, |step| {
         let sign = step.find(['+', '-'])?;
         let (index, step) = step.split_at_checked(sign)?;
         Some((index.parse().ok()?, step.parse().ok()?))
@@ -287,160 +318,36 @@ fn steps(text: &str) -> Option<Vec<(u64, i64)>> {
 }
 
 fn gaps(text: &str) -> Option<Vec<(u64, u64)>> {
-    list::read(text, |gap| {
+    changes(text, |gap| {
         let (index, count) = gap.split_once('+')?;
         Some((index.parse().ok()?, count.parse().ok()?))
     })
 }
 
+/// Reads a list that is not longer than a batch makes it.
+fn changes<T>(text: &str, item: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    let is_longer = text.split(',').nth(STEPS_MAX).is_some();
+    (!is_longer).then(|| list::read(text, item))?
+}
+
+/// Whether these are messages after the first one, each after the one before it.
+fn are_indexes<T>(changes: &[(u64, T)], count: u64) -> bool {
+    let ascend = changes
+        .iter()
+        .try_fold(0, |before, (index, _)| (before < *index).then_some(*index));
+    ascend.is_some_and(|last| last == 0 || last < count)
+}
+
 fn part(text: &str) -> Option<(u64, u64)> {
     let (offset, len) = text.split_once('/')?;
-    Some((offset.parse().ok()?, len.parse().ok()?))
+    let (offset, len) = (offset.parse().ok()?, len.parse().ok()?);
+    (offset < len).then_some((offset, len))
 }
 
-/// A message in the body of a forwarded message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forwarded<'a> {
-    /// Its number in the connection or session.
-    pub number: u64,
-    /// When it was received, in nanoseconds since 1970.
-    pub time: u64,
-    /// Number of messages in the file of the recording up to its end, those of others included.
-    pub place: u64,
-    /// The payload, or a part of it.
-    pub data: &'a [u8],
-}
-
-/// The messages of a body, in their order. It allocates nothing. After an error it ends.
-///
-/// # Examples
-/// ```
-/// use blocksd_forward::message::{Head, Messages};
-///
-/// let headers = |name: &str| match name {
-///     "Blocksd-Kind" => Some("messages"),
-///     "Blocksd-Instance" => Some("00000000000000a7"),
-///     "Blocksd-Place" => Some("1.00f3a5c7711d2e4b.2"),
-///     "Blocksd-Count" => Some("2"),
-///     "Blocksd-First" => Some("40"),
-///     "Blocksd-Time" => Some("1700000000000000000"),
-///     _ => None,
-/// };
-/// let head = Head::parse(headers).expect("the headers of blocksd");
-/// let body = b"\0\0\0\x02hi\0\0\0\x05there";
-/// let numbers = Messages::new(&head, body).map(|it| it.map(|it| (it.number, it.data)));
-/// let numbers: Result<Vec<_>, _> = numbers.collect();
-/// assert_eq!(numbers, Ok(vec![(40, &b"hi"[..]), (41, &b"there"[..])]));
-/// ```
-#[derive(Clone, Debug)]
-pub struct Messages<'a> {
-    head: &'a Head,
-    body: &'a [u8],
-    /// Bytes of the body that were read.
-    at: usize,
-    /// Messages that were read.
-    index: u64,
-    time: u64,
-    /// The steps of the time that were passed.
-    steps: usize,
-    /// The place of the next message.
-    place: u64,
-    /// The gaps that were passed.
-    gaps: usize,
-    has_ended: bool,
-}
-
-impl<'a> Messages<'a> {
-    /// The messages of a body with these headers.
-    #[must_use]
-    pub fn new(head: &'a Head, body: &'a [u8]) -> Self {
-        // The last one is at the place of the headers.
-        let between = head.gaps.iter().map(|(_, count)| *count);
-        let after_first = between.fold(head.count.wrapping_sub(1), u64::wrapping_add);
-        Self {
-            place: head.place.messages.wrapping_sub(after_first),
-            gaps: 0,
-            head,
-            body,
-            at: 0,
-            index: 0,
-            time: head.time,
-            steps: 0,
-            has_ended: false,
-        }
-    }
-
-    /// Checks the whole body.
-    ///
-    /// # Errors
-    /// [`Malformed::Body`]; [`Malformed::Header`] if the number of messages is not that of the headers.
-    pub fn check(mut self) -> Result<(), Malformed> {
-        self.try_for_each(|it| it.map(drop))
-    }
-
-    fn read(&mut self) -> Result<Option<Forwarded<'a>>, Malformed> {
-        let rest = self.body.get(self.at..).unwrap_or_default();
-        if self.head.kind == Kind::Part {
-            return Ok((self.index == 0).then(|| self.pass(rest, rest.len())));
-        }
-        if rest.is_empty() {
-            return match self.index == self.head.count {
-                true => Ok(None),
-                false => Err(Malformed::Header(name::COUNT)),
-            };
-        }
-        let malformed = Malformed::Body {
-            at: self.at,
-            len: self.body.len(),
-        };
-        let Some((len, after)) = rest.split_first_chunk::<HEADER_LEN>() else {
-            return Err(malformed);
-        };
-        let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
-        match after.get(..len) {
-            Some(data) => Ok(Some(self.pass(data, HEADER_LEN + len))),
-            None => Err(malformed),
-        }
-    }
-
-    /// The next message, which takes this number of bytes of the body.
-    fn pass(&mut self, data: &'a [u8], len: usize) -> Forwarded<'a> {
-        while let Some((at, step)) = self.head.steps.get(self.steps)
-            && *at <= self.index
-        {
-            self.time = self.time.saturating_add_signed(*step);
-            self.steps += 1;
-        }
-        while let Some((at, count)) = self.head.gaps.get(self.gaps)
-            && *at <= self.index
-        {
-            self.place = self.place.wrapping_add(*count);
-            self.gaps += 1;
-        }
-        let message = Forwarded {
-            number: self.head.first.wrapping_add(self.index),
-            time: self.time,
-            place: self.place,
-            data,
-        };
-        self.place = self.place.wrapping_add(1);
-        self.index += 1;
-        self.at += len;
-        message
-    }
-}
-
-impl<'a> Iterator for Messages<'a> {
-    type Item = Result<Forwarded<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.has_ended {
-            return None;
-        }
-        let read = self.read();
-        self.has_ended = !matches!(read, Ok(Some(_)));
-        read.transpose()
-    }
+fn session(text: &str) -> Option<String> {
+    let is_digit = |it: u8| matches!(it, b'0'..=b'9' | b'a'..=b'f');
+    let is_number = text.len() == 16 && text.bytes().all(is_digit);
+    is_number.then(|| text.to_owned())
 }
 
 #[cfg(test)]

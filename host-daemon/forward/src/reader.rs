@@ -7,8 +7,10 @@ mod puller;
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 pub use self::contents::SequenceRange;
-use self::puller::{Pulled, Puller};
+use self::puller::{Pulled, PulledMessage, Puller};
 use crate::assembler::{Assembled, Assembler};
 use crate::batch::{HEADER_LEN, Kind};
 pub use crate::fetched::{Fetched, ReadError, Topic, Unreadable, UnreadableCause};
@@ -18,8 +20,11 @@ use crate::subject::Subjects;
 
 /// Bytes of unfinished long messages that are held at most.
 const PARTS_MAX: usize = 1 << 30;
+/// Longest headers of a message, in bytes. Those of forwarded messages have up to about 8 KiB.
+const HEADERS_MAX: usize = 32 << 10;
 
-/// What a server adds to a message whose body it leaves out: the length of the body.
+/// What a server adds to a message whose body it leaves out: the length of the body. It is the last one of this name: others
+/// are of the publisher.
 const SIZE: &str = "Nats-Msg-Size";
 
 /// Which messages of a stream are read.
@@ -107,7 +112,12 @@ impl StreamReader {
                 return Ok(None);
             }
             match self.puller.next().await? {
-                Pulled::Message(message, sequence) => self.take(&message, sequence),
+                Pulled::Message(message) => self.take(&message),
+                Pulled::Broken(sequence) => self.ready.push_back(Read::Unreadable(Unreadable {
+                    sequence,
+                    subject: self.selection.subjects.all(),
+                    cause: UnreadableCause::Breaks,
+                })),
                 Pulled::Waiting => return Ok(Some(Read::Waiting)),
                 Pulled::End => {
                     self.has_ended = true;
@@ -130,7 +140,13 @@ impl StreamReader {
         &self.unfinished
     }
 
-    fn take(&mut self, message: &async_nats::Message, sequence: u64) {
+    fn take(&mut self, pulled: &PulledMessage) {
+        let PulledMessage {
+            message,
+            sequence,
+            published,
+        } = pulled;
+        let (sequence, published) = (*sequence, *published);
         let subject = message.subject.as_str();
         let Some(topic) = self.selection.topic(subject) else {
             return;
@@ -146,48 +162,74 @@ impl StreamReader {
             self.ready.push_back(unreadable(UnreadableCause::Subject));
             return;
         };
-        let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
-        let head = Head::parse(header);
         let only_heads = self.selection.only_heads;
-        let checked = head.and_then(|head| {
-            match only_heads {
-                true => check_count(&head, header(SIZE))?,
-                false => Messages::new(&head, &message.payload).check()?,
-            }
-            Ok(head)
-        });
-        let head = match checked {
+        let head = match head(message, &topic, only_heads) {
             Ok(head) => head,
-            Err(malformed) => {
-                let cause = UnreadableCause::Malformed(malformed);
+            Err(cause) => {
                 self.ready.push_back(unreadable(cause));
                 return;
             }
         };
         let stored = Fetched {
             sequence,
+            published,
             subject: subject.to_owned(),
             topic,
             head,
-            body: message.payload.clone(),
+            // A copy, since a short body would keep all that was received with it.
+            body: Bytes::copy_from_slice(&message.payload),
         };
         if only_heads {
             self.ready.push_back(Read::Message(Box::new(stored)));
             return;
         }
         let Assembled { unreadable, whole } = self.assembler.add(stored);
+        let unreadable = unreadable.into_iter();
         self.ready.extend(unreadable.map(Read::Unreadable));
         self.ready
             .extend(whole.map(|it| Read::Message(Box::new(it))));
     }
 }
 
+/// The headers of a message, which are checked against its subject and its body.
+fn head(
+    message: &async_nats::Message,
+    topic: &Topic,
+    only_heads: bool,
+) -> Result<Head, UnreadableCause> {
+    let headers = message.headers.as_ref();
+    let values = headers.into_iter().flat_map(|it| it.iter());
+    let len = values.flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values.iter().map(move |it| name.len() + it.as_str().len())
+    });
+    let (len, max) = (len.sum(), HEADERS_MAX);
+    if max < len {
+        return Err(UnreadableCause::Headers { len, max });
+    }
+    let head = Head::parse(|name| Some(headers?.get(name)?.as_str()));
+    let checked = head.and_then(|head| {
+        if (head.kind == Kind::Events) != (*topic == Topic::Events) {
+            return Err(Malformed::Header(name::KIND));
+        }
+        match only_heads {
+            true => check_count(
+                &head,
+                headers.and_then(|it| Some(it.get_last(SIZE)?.as_str())),
+            )?,
+            false => Messages::new(&head, &message.payload).check()?,
+        }
+        Ok(head)
+    });
+    checked.map_err(UnreadableCause::Malformed)
+}
+
 /// Checks the number of messages against the length of the body.
 fn check_count(head: &Head, size: Option<&str>) -> Result<(), Malformed> {
     let size: u64 = size.and_then(|it| it.parse().ok()).unwrap_or_default();
-    let most = match head.kind {
-        Kind::Part => 1,
-        _ => size / HEADER_LEN as u64,
+    let most = match head.part {
+        Some(_) => 1,
+        None => size / HEADER_LEN as u64,
     };
     match head.count <= most {
         true => Ok(()),
@@ -232,3 +274,6 @@ impl ReadSelection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

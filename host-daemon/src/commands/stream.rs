@@ -10,14 +10,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use blocksd_forward::message::Head;
-use blocksd_forward::reader::{Begin, Read, ReadError, ReadSelection, StreamReader, Unreadable};
+use blocksd_forward::reader::{
+    Begin, Fetched, Read, ReadError, ReadSelection, StreamReader, Unreadable,
+};
 use blocksd_forward::subject::Subjects;
 use blocksd_forward::{Nats, NatsOptions};
 use tokio::runtime::Runtime;
 
 use self::channels::RemoteChannels;
-use self::window::{Emitted, Window};
+use self::window::{Emitted, WINDOW_BYTES, Window};
 use crate::cli::Last;
 use crate::commands::stream_address::{LastBegin, StreamBegin, stream_of};
 use crate::config::ForwardConfig;
@@ -120,8 +121,8 @@ impl RemoteStream {
     pub(super) fn bounds(&self) -> Result<Option<(u64, u64)>, CommandError> {
         let wanted = Wanted::default();
         let mut first = None;
-        self.heads(&wanted, Begin::First, &mut |head| {
-            first = head.times().next();
+        self.heads(&wanted, Begin::First, &mut |stored| {
+            first = Some(received(stored.head.time, stored));
             false
         })?;
         let newest = last::newest(self, &wanted)?;
@@ -153,7 +154,7 @@ impl RemoteStream {
             end: (!follow).then_some(self.end),
             only_heads: false,
         });
-        let (mut window, mut channels) = (Window::default(), RemoteChannels::default());
+        let (mut window, mut channels) = (Window::new(WINDOW_BYTES), RemoteChannels::default());
         let (mut unreadable, mut ticked, mut old) = (0, Instant::now(), 0);
         let mut emit = |emitted: &Emitted<'_>, visitor: &mut dyn Visitor<Error = CommandError>| {
             let Emitted { head, time, .. } = *emitted;
@@ -167,9 +168,10 @@ impl RemoteStream {
         loop {
             match self.next(&mut reader)? {
                 Some(Read::Message(stored)) => {
-                    window.push(*stored);
-                    while window.is_full() {
-                        window.pop(&mut |it| emit(it, visitor))?;
+                    let of = message_name(stored.sequence, &stored.subject);
+                    if let Some(wrong) = window.push(*stored, &mut |it| emit(it, visitor))? {
+                        unreadable += 1;
+                        visitor.unreadable(error(of, wrong))?;
                     }
                 }
                 Some(Read::Unreadable(message)) => {
@@ -211,17 +213,17 @@ impl RemoteStream {
         Ok(count)
     }
 
-    /// Hands the headers of the messages of the selected devices to a function, until it returns false.
+    /// Hands the messages of the selected devices, without their bodies, to a function, until it returns false.
     fn heads(
         &self,
         wanted: &Wanted,
         begin: Begin,
-        take: &mut dyn FnMut(&Head) -> bool,
+        take: &mut dyn FnMut(&Fetched) -> bool,
     ) -> Result<(), CommandError> {
         let mut reader = self.nats.reader(self.selection(wanted, begin, true));
         while let Some(read) = self.next(&mut reader)? {
             if let Read::Message(stored) = read
-                && !take(&stored.head)
+                && !take(&stored)
             {
                 break;
             }
@@ -263,13 +265,30 @@ impl RemoteStream {
     }
 }
 
+/// A time of reception in a message. It is that of storing if it is much later: a message is received before it is stored, so
+/// the clock was wrong.
+fn received(time: u64, stored: &Fetched) -> u64 {
+    match stored.published.saturating_add(CLOCKS_NS) < time {
+        true => stored.published,
+        false => time,
+    }
+}
+
 /// A message of the stream that cannot be read, as a part of a recording.
 fn error_of(message: &Unreadable) -> Error {
     let Unreadable {
         sequence, subject, ..
     } = message;
+    error(message_name(*sequence, subject), message.cause.clone())
+}
+
+fn message_name(sequence: u64, subject: &str) -> String {
+    format!("message {sequence} of {subject}")
+}
+
+fn error(of: String, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Read {
-        path: format!("message {sequence} of {subject}").into(),
-        source: io::Error::other(message.cause.clone()),
+        path: of.into(),
+        source: io::Error::other(cause),
     }
 }

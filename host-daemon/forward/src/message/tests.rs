@@ -110,8 +110,8 @@ proptest! {
             (name::COUNT, number.to_string()),
             (name::FIRST, number.to_string()),
             (name::TIME, number.to_string()),
-            (name::STEPS, format!("0-{}", number >> 1)),
-            (name::GAPS, format!("0+{number},1+{number}")),
+            (name::STEPS, format!("1-{}", number >> 1)),
+            (name::GAPS, format!("1+{number},2+{number}")),
             (name::PART, format!("{number}/{number}")),
         ].into();
         let pairs: Vec<_> = names.into_iter().zip(&headers).map(|(name, (text, is_sound))| {

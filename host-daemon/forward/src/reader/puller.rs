@@ -1,7 +1,7 @@
 //! Pulls the messages of a stream in their order: a [`Puller`]. It makes a new consumer where the old one has missed messages.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::consumer::pull::{Batch, Config};
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
@@ -26,18 +26,36 @@ const EXPIRES: Duration = Duration::from_secs(5);
 const INACTIVE: Duration = Duration::from_secs(60);
 /// Failures in a row after which a reader with an end gives up.
 const FAILURES_MAX: u32 = 4;
+/// How often the connection breaks in a row until a reader with an end gives up.
+const BREAKS_MAX: u32 = 8;
+/// How often it breaks at a message that is passed over.
+const BREAKS_AT_ONE: u32 = 2;
+/// Pause after that. The client has pauses of its own.
+const BREAK_PAUSE: Duration = Duration::from_millis(20);
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A message, or why there is none.
 #[derive(Debug)]
 pub(super) enum Pulled {
-    /// A message, with its sequence number.
-    Message(Box<async_nats::Message>, u64),
+    /// A message.
+    Message(Box<PulledMessage>),
+    /// The sequence number of a message at which the connection breaks.
+    Broken(u64),
     /// There is none now.
     Waiting,
     /// The end is reached.
     End,
+}
+
+/// A message as the server has stored it.
+#[derive(Debug)]
+pub(super) struct PulledMessage {
+    pub(super) message: async_nats::Message,
+    /// Its sequence number.
+    pub(super) sequence: u64,
+    /// When the server stored it, in nanoseconds since 1970.
+    pub(super) published: u64,
 }
 
 /// Pulls messages.
@@ -56,8 +74,12 @@ pub(super) struct Puller {
     /// The next message is longer than a request allows, so it is requested alone.
     is_long: bool,
     failures: u32,
+    /// How often the connection broke while messages were on their way. They are then requested one by one.
+    breaks: u32,
     /// How often the connection was interrupted when the consumer was made. What it delivers meanwhile is lost.
     disruptions: u64,
+    /// A message that was on its way alone when the connection broke, and how often it was.
+    suspect: Option<(u64, u32)>,
 }
 
 impl fmt::Debug for Puller {
@@ -69,9 +91,11 @@ impl fmt::Debug for Puller {
 
 /// What a request brought.
 enum Received {
-    Message(Box<async_nats::Message>, u64),
+    Message(Box<PulledMessage>),
     /// No more messages for now.
     Empty,
+    /// The connection broke while messages were on their way.
+    Interrupted,
     /// The consumer is not usable any more.
     Failed(ReadError),
 }
@@ -90,7 +114,9 @@ impl Puller {
             in_batch: 0,
             is_long: false,
             failures: 0,
+            breaks: 0,
             disruptions: 0,
+            suspect: None,
         }
     }
 
@@ -101,42 +127,85 @@ impl Puller {
     pub(super) async fn next(&mut self) -> Result<Pulled, ReadError> {
         loop {
             match self.receive().await {
-                Received::Message(message, sequence) => {
-                    self.failures = 0;
-                    if self.end.is_some_and(|end| end < sequence) {
-                        return Ok(Pulled::End);
-                    }
-                    self.begin = Begin::Sequence(sequence + 1);
-                    return Ok(Pulled::Message(message, sequence));
+                Received::Message(message) => {
+                    let sequence = message.sequence;
+                    self.breaks = 0;
+                    return Ok(self.pass(sequence, Pulled::Message(message)));
                 }
-                Received::Empty => {
+                Received::Empty if self.end.is_none() => {
                     self.failures = 0;
-                    if self.end.is_none() {
-                        return Ok(Pulled::Waiting);
-                    }
-                    if self.has_all().await {
-                        return Ok(Pulled::End);
+                    return Ok(Pulled::Waiting);
+                }
+                Received::Empty if self.has_all().await => return Ok(Pulled::End),
+                Received::Empty | Received::Interrupted => {
+                    if let Some(sequence) = self.broken().await {
+                        return Ok(self.pass(sequence, Pulled::Broken(sequence)));
                     }
                     self.restart();
-                }
-                Received::Failed(error) => {
-                    self.restart();
-                    self.failures += 1;
-                    let is_final = matches!(error, ReadError::NoStream(_) | ReadError::Refused(_));
-                    let gives_up = is_final || FAILURES_MAX <= self.failures;
-                    if gives_up && self.end.is_some() {
-                        return Err(error);
+                    self.breaks += 1;
+                    if BREAKS_MAX <= self.breaks && self.end.is_some() {
+                        return Err(ReadError::NoAnswer("the connection breaks".to_owned()));
                     }
-                    tokio::time::sleep(PAUSE).await;
-                    if self.end.is_none() {
-                        if self.failures == FAILURES_MAX {
-                            tracing::warn!("{error}; trying again");
-                        }
-                        return Ok(Pulled::Waiting);
-                    }
+                    tokio::time::sleep(BREAK_PAUSE).await;
                 }
+                Received::Failed(error) => self.fail(error).await?,
+            }
+            if self.end.is_none() {
+                return Ok(Pulled::Waiting);
             }
         }
+    }
+
+    /// Goes on after a message.
+    fn pass(&mut self, sequence: u64, pulled: Pulled) -> Pulled {
+        (self.failures, self.suspect) = (0, None);
+        if self.end.is_some_and(|end| end < sequence) {
+            return Pulled::End;
+        }
+        self.begin = Begin::Sequence(sequence + 1);
+        pulled
+    }
+
+    /// Pauses after a failure, unless it is the last one.
+    async fn fail(&mut self, error: ReadError) -> Result<(), ReadError> {
+        self.restart();
+        self.failures += 1;
+        let is_final = matches!(error, ReadError::NoStream(_) | ReadError::Refused(_));
+        let gives_up = is_final || FAILURES_MAX <= self.failures;
+        if gives_up && self.end.is_some() {
+            return Err(error);
+        }
+        tokio::time::sleep(PAUSE).await;
+        if self.end.is_none() && self.failures == FAILURES_MAX {
+            tracing::warn!("{error}; trying again");
+        }
+        Ok(())
+    }
+
+    /// The message at which the connection breaks whenever it is delivered, even alone. A client breaks it if it cannot parse
+    /// the headers.
+    async fn broken(&mut self) -> Option<u64> {
+        let (consumer, batch) = (self.consumer.take()?, self.batch.take());
+        if batch.is_some() && self.breaks == 0 {
+            // One of many.
+            return None;
+        }
+        let info = tokio::time::timeout(ANSWER, consumer.get_info());
+        let delivered = info.await.ok()?.ok()?.delivered;
+        if delivered.consumer_sequence != self.delivered + 1 {
+            return None;
+        }
+        let sequence = delivered.stream_sequence;
+        let times = match self.suspect {
+            Some((suspect, times)) if suspect == sequence => times + 1,
+            _ => 1,
+        };
+        self.suspect = Some((sequence, times));
+        if times < BREAKS_AT_ONE {
+            return None;
+        }
+        self.restart();
+        Some(sequence)
     }
 
     /// Removes the consumer. If that fails, the server does so after a minute.
@@ -171,21 +240,31 @@ impl Puller {
             let Some(batch) = &mut self.batch else {
                 return Received::Empty;
             };
-            let limit = if self.end.is_some() { ANSWER } else { IDLE };
-            let Ok(next) = tokio::time::timeout(limit, batch.next()).await else {
-                return match self.end {
-                    None => Received::Empty,
-                    Some(_) => Received::Failed(ReadError::NoAnswer(no_answer())),
-                };
+            let until = Instant::now() + if self.end.is_some() { ANSWER } else { IDLE };
+            let next = loop {
+                // What was received before the connection broke comes first.
+                if let Ok(next) = tokio::time::timeout(IDLE, batch.next()).await {
+                    break next;
+                }
+                if self.disruptions != self.nats.disruptions() {
+                    return Received::Interrupted;
+                }
+                if until < Instant::now() {
+                    return match self.end {
+                        None => Received::Empty,
+                        Some(_) => Received::Failed(ReadError::NoAnswer(no_answer())),
+                    };
+                }
             };
             match next {
                 Some(Ok(message)) => {
                     self.in_batch += 1;
                     self.is_long = false;
-                    let place = message
-                        .info()
-                        .map(|it| (it.consumer_sequence, it.stream_sequence));
-                    let Ok((number, sequence)) = place else {
+                    let info = message.info().map(|it| {
+                        let published = SystemTime::from(it.published);
+                        (it.consumer_sequence, it.stream_sequence, published)
+                    });
+                    let Ok((number, sequence, published)) = info else {
                         return Received::Failed(ReadError::NoAnswer(no_answer()));
                     };
                     if number != self.delivered + 1 {
@@ -194,7 +273,12 @@ impl Puller {
                         continue;
                     }
                     self.delivered = number;
-                    return Received::Message(Box::new(message.message), sequence);
+                    let published = published.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    return Received::Message(Box::new(PulledMessage {
+                        message: message.message,
+                        sequence,
+                        published: u64::try_from(published.as_nanos()).unwrap_or(u64::MAX),
+                    }));
                 }
                 None => {
                     self.batch = None;
@@ -214,11 +298,11 @@ impl Puller {
 
     /// Requests messages, unless a request is open. Makes a consumer if there is none.
     async fn request(&mut self) -> Result<(), ReadError> {
-        if self.disruptions != self.nats.disruptions() {
-            self.restart();
-        }
         if self.batch.is_some() {
             return Ok(());
+        }
+        if self.disruptions != self.nats.disruptions() {
+            self.restart();
         }
         let consumer = match self.consumer.take() {
             Some(consumer) => consumer,
@@ -229,7 +313,7 @@ impl Puller {
                 self.consumer().await?
             }
         };
-        let (count, bytes) = match self.is_long {
+        let (count, bytes) = match self.is_long || self.breaks != 0 {
             true => (1, 0),
             false => (BATCH, BATCH_BYTES),
         };

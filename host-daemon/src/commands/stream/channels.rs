@@ -12,13 +12,16 @@ use crate::recorded::from_log::INSTANCE_KEY;
 use blocksd_recording::topic::{DEVICE, EVENTS_TOPIC, FIRST_KEY, SESSION_KEY};
 use blocksd_recording::{ChannelInfo, MessageOrigin};
 
-/// RemoteChannels that are remembered.
-const CHANNELS_MAX: usize = 1 << 16;
+/// Bytes of channels that are remembered.
+const BYTES_MAX: usize = 32 << 20;
+/// What a channel takes besides its texts, in bytes.
+const CHANNEL: usize = 1 << 10;
 
 /// Makes a channel for each kind of messages of each device and recording.
 #[derive(Debug, Default)]
 pub(super) struct RemoteChannels {
     known: HashMap<ChannelKey, Arc<ChannelInfo>>,
+    bytes: usize,
     last: Option<(ChannelKey, Arc<ChannelInfo>)>,
 }
 
@@ -41,6 +44,21 @@ impl ChannelKey {
             && self.session == head.session
             && self.framing == head.framing
             && self.decode == head.decode
+    }
+
+    /// Bytes of memory that its channel takes.
+    fn cost(&self) -> usize {
+        let Self {
+            device,
+            session,
+            framing,
+            decode,
+            ..
+        } = self;
+        let device = device.as_ref().map_or(0, |it| it.len());
+        let session = session.as_ref().map_or(0, String::len);
+        // In the key, and in the channel: the device is in its topic, too.
+        CHANNEL + 4 * device + 2 * (session + framing.len() + decode.len())
     }
 }
 
@@ -71,12 +89,17 @@ impl RemoteChannels {
             framing: head.framing.clone(),
             decode: head.decode.clone(),
         };
-        if CHANNELS_MAX <= self.known.len() {
-            self.known.clear();
+        if let Some(channel) = self.known.get(&key) {
+            return (key, Arc::clone(channel));
         }
-        let channel = self.known.entry(key.clone());
-        let channel = channel.or_insert_with(|| Arc::new(info(&key, emitted.number)));
-        let channel = Arc::clone(channel);
+        let cost = key.cost();
+        if BYTES_MAX < self.bytes + cost {
+            self.known.clear();
+            self.bytes = 0;
+        }
+        let channel = Arc::new(info(&key, emitted.number));
+        self.known.insert(key.clone(), Arc::clone(&channel));
+        self.bytes += cost;
         (key, channel)
     }
 }

@@ -1,20 +1,28 @@
 //! The messages and events of one device in one recording: a [`Lane`] puts them in the order of the recording.
 
-use std::collections::VecDeque;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use blocksd_forward::message::Forwarded;
-use blocksd_forward::reader::Fetched;
+use blocksd_forward::message::{Forwarded, Head};
+use blocksd_forward::reader::{Fetched, Topic};
 use serde::Deserialize as _;
 
 use crate::commands::stream::window::{Emit, Emitted};
 use crate::error::CommandError;
-use crate::payload::members;
+use crate::payload::{Style, Value, members};
 use crate::recorded::note::Note;
+
+/// What a message of the stream takes besides its texts and its body, in bytes.
+const MESSAGE: usize = 512;
+/// What an event takes besides its texts, in bytes.
+const EVENT: usize = 1024;
+/// Queue of messages that is made smaller when it is less than a quarter full.
+const QUEUE_MIN: usize = 64;
 
 /// A place in a recording: the number of a file, and the number of its messages up to there.
 type RecordedPlace = (u64, u64);
+/// The place of an event, and its number among all that were read.
+type EventKey = (RecordedPlace, u64);
 
 /// An event of a recording.
 #[derive(Debug)]
@@ -25,39 +33,30 @@ pub(super) struct RecordedEvent {
     pub(super) device: Option<Arc<str>>,
     /// The former name of the connection, if the event gives it another one.
     pub(super) former: Option<Arc<str>>,
-    /// The message of the stream that has it, and where it has it.
-    stored: Arc<Fetched>,
-    range: Range<usize>,
+    /// The headers that it came with.
+    head: Arc<Head>,
+    json: Box<[u8]>,
     place: RecordedPlace,
     conn: u64,
     number: u64,
     time: u64,
-    /// Its place in the order of the stream has passed.
-    is_due: bool,
 }
 
 /// The messages of a device in one recording that were read, and the events that belong between them.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    messages: VecDeque<Fetched>,
-    events: VecDeque<RecordedEvent>,
+    messages: VecDeque<Box<Fetched>>,
+    events: BTreeMap<EventKey, RecordedEvent>,
+    /// The events of each connection.
+    of_connection: BTreeSet<(u64, EventKey)>,
 }
 
 impl RecordedEvent {
-    /// The events in a message of the stream.
-    pub(super) fn all(stored: Fetched) -> Vec<Self> {
-        let stored = Arc::new(stored);
-        let body = stored.body.as_ptr().addr();
-        let messages = stored.messages().filter_map(Result::ok);
-        let event = |message: Forwarded<'_>| {
-            let begin = message.data.as_ptr().addr() - body;
-            let range = begin..begin + message.data.len();
-            Self::of(&stored, range, &message)
-        };
-        messages.map(event).collect()
-    }
-
-    fn of(stored: &Arc<Fetched>, range: Range<usize>, message: &Forwarded<'_>) -> Self {
+    /// An event in a message of the stream with these headers. `None` if it is not a JSON object.
+    pub(super) fn new(serial: u64, head: &Arc<Head>, message: &Forwarded<'_>) -> Option<Self> {
+        if !is_object(message.data) {
+            return None;
+        }
         let json = members(message.data);
         let note = Note::deserialize(&json).ok();
         let known = note.as_ref().map(|note| &note.head().origin);
@@ -66,80 +65,111 @@ impl RecordedEvent {
             Some(Note::Session { former, .. }) => Some((&**former).into()),
             _ => None,
         };
-        Self {
-            serial: 0,
+        Some(Self {
+            serial,
             device: device.map(Into::into),
             former,
-            stored: Arc::clone(stored),
-            range,
-            place: place(stored, message),
+            head: Arc::clone(head),
+            json: message.data.into(),
+            place: place(head, message),
             conn: known.and_then(|it| it.conn).unwrap_or_default(),
             number: message.number,
             time: message.time,
-            is_due: false,
-        }
+        })
     }
 
-    /// The event, as JSON.
-    pub(super) fn data(&self) -> &[u8] {
-        self.stored.body.get(self.range.clone()).unwrap_or_default()
+    /// Bytes of memory that it takes.
+    pub(super) fn cost(&self) -> usize {
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |it| it.len());
+        EVENT + self.json.len() + text(&self.device) + text(&self.former)
+    }
+
+    fn key(&self) -> EventKey {
+        (self.place, self.serial)
     }
 
     fn emitted(&self) -> Emitted<'_> {
         Emitted {
-            head: &self.stored.head,
+            head: &self.head,
             device: None,
             number: self.number,
             time: self.time,
-            data: self.data(),
+            data: &self.json,
         }
     }
 }
 
-fn place(stored: &Fetched, message: &Forwarded<'_>) -> RecordedPlace {
-    (stored.head.place.number, message.place)
+/// Bytes of memory that a message of the stream takes.
+pub(super) fn cost(stored: &Fetched) -> usize {
+    let Fetched {
+        head, body, topic, ..
+    } = stored;
+    let device = match topic {
+        Topic::Device(device) => device.len(),
+        Topic::Events => 0,
+    };
+    let session = head.session.as_ref().map_or(0, String::capacity);
+    let texts = device + session + head.framing.capacity() + head.decode.capacity();
+    let lists = size_of_val(&*head.steps) + size_of_val(&*head.gaps);
+    MESSAGE + body.len() + texts + lists
+}
+
+fn place(head: &Head, message: &Forwarded<'_>) -> RecordedPlace {
+    (head.place.number, message.place)
+}
+
+/// Whether an event can be printed as JSON.
+fn is_object(json: &[u8]) -> bool {
+    let mut text = String::with_capacity(json.len());
+    let written = Value::json(json).write(Style::Json, &mut text);
+    written.is_ok() && text.starts_with('{')
 }
 
 impl Lane {
     /// Adds the next messages.
     pub(super) fn push(&mut self, stored: Fetched) {
-        self.messages.push_back(stored);
+        self.messages.push_back(Box::new(stored));
     }
 
-    /// Adds events.
-    pub(super) fn push_events(&mut self, events: impl IntoIterator<Item = RecordedEvent>) {
-        for event in events {
-            let later = self.events.iter().rev();
-            let later = later.take_while(|it| event.place < it.place).count();
-            self.events.insert(self.events.len() - later, event);
+    /// Adds an event.
+    pub(super) fn push_event(&mut self, event: RecordedEvent) {
+        if event.conn != 0 {
+            self.of_connection.insert((event.conn, event.key()));
         }
+        self.events.insert(event.key(), event);
     }
 
     /// Takes the events of the connection of another event.
-    pub(super) fn take_of(&mut self, event: &RecordedEvent) -> VecDeque<RecordedEvent> {
-        if event.conn == 0 {
-            return VecDeque::new();
-        }
-        let (taken, kept) = self.events.drain(..).partition(|it| it.conn == event.conn);
-        self.events = kept;
-        taken
+    pub(super) fn take_of(&mut self, event: &RecordedEvent) -> Vec<RecordedEvent> {
+        let conn = event.conn;
+        let of = (conn, EventKey::default())..=(conn, ((u64::MAX, u64::MAX), u64::MAX));
+        let keys: Vec<_> = self.of_connection.range(of).map(|(_, key)| *key).collect();
+        keys.iter().filter_map(|key| self.take(key)).collect()
     }
 
-    /// Emits the next messages, each after the events that were recorded before it, and then the events that are due.
+    /// Emits the next messages, each after the events that were recorded before it, and then the events that are due. Returns
+    /// the memory that they took.
     ///
     /// # Errors
     /// Those of the function.
     pub(super) fn emit_messages(
         &mut self,
         device: Option<&Arc<str>>,
+        due: u64,
         emit: &mut Emit<'_>,
-    ) -> Result<(), CommandError> {
+    ) -> Result<usize, CommandError> {
         let Some(stored) = self.messages.pop_front() else {
-            return Ok(());
+            return Ok(0);
         };
+        let (len, capacity) = (self.messages.len(), self.messages.capacity());
+        if QUEUE_MIN < capacity && len < capacity / 4 {
+            self.messages.shrink_to(2 * len);
+        }
+        let mut freed = cost(&stored);
         for message in stored.messages().filter_map(Result::ok) {
-            let at = place(&stored, &message);
-            while let Some(event) = self.events.pop_front_if(|event| event.place < at) {
+            let at = place(&stored.head, &message);
+            while let Some(event) = self.pop_event_if(|event| event.place < at) {
+                freed += event.cost();
                 emit(&event.emitted())?;
             }
             emit(&Emitted {
@@ -150,23 +180,31 @@ impl Lane {
                 data: message.data,
             })?;
         }
-        self.emit_due(emit)
+        Ok(freed + self.emit_events(due, emit)?)
     }
 
-    /// Emits the events up to this one, unless they were recorded after messages that wait.
+    /// Emits the events up to the one with this number, unless they were recorded after messages that wait. Returns the
+    /// memory that they took.
     ///
     /// # Errors
     /// Those of the function.
     pub(super) fn emit_events(
         &mut self,
-        serial: u64,
+        due: u64,
         emit: &mut Emit<'_>,
-    ) -> Result<(), CommandError> {
-        let due = self.events.iter_mut();
-        for event in due.take_while(|event| event.serial <= serial) {
-            event.is_due = true;
+    ) -> Result<usize, CommandError> {
+        let next = self.messages.front();
+        let next =
+            next.and_then(|stored| Some(place(&stored.head, &stored.messages().next()?.ok()?)));
+        let mut freed = 0;
+        let is_due = |event: &RecordedEvent| {
+            event.serial <= due && next.is_none_or(|next| event.place < next)
+        };
+        while let Some(event) = self.pop_event_if(is_due) {
+            freed += event.cost();
+            emit(&event.emitted())?;
         }
-        self.emit_due(emit)
+        Ok(freed)
     }
 
     /// Whether nothing waits.
@@ -174,14 +212,26 @@ impl Lane {
         self.messages.is_empty() && self.events.is_empty()
     }
 
-    fn emit_due(&mut self, emit: &mut Emit<'_>) -> Result<(), CommandError> {
-        let next = self.messages.front();
-        let next = next.and_then(|stored| Some(place(stored, &stored.messages().next()?.ok()?)));
-        let is_due =
-            |event: &mut RecordedEvent| event.is_due && next.is_none_or(|next| event.place < next);
-        while let Some(event) = self.events.pop_front_if(is_due) {
-            emit(&event.emitted())?;
-        }
-        Ok(())
+    /// What waits, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let messages = self.messages.iter().map(|it| cost(it));
+        let events = self.events.values().map(RecordedEvent::cost);
+        messages.sum::<usize>() + events.sum::<usize>()
+    }
+
+    fn pop_event_if(
+        &mut self,
+        is_wanted: impl Fn(&RecordedEvent) -> bool,
+    ) -> Option<RecordedEvent> {
+        let (key, event) = self.events.first_key_value()?;
+        let key = *key;
+        is_wanted(event).then(|| self.take(&key))?
+    }
+
+    fn take(&mut self, key: &EventKey) -> Option<RecordedEvent> {
+        let event = self.events.remove(key)?;
+        self.of_connection.remove(&(event.conn, *key));
+        Some(event)
     }
 }

@@ -3,7 +3,7 @@
 use blocksd_forward::reader::Begin;
 
 use crate::cli::Last;
-use crate::commands::stream::RemoteStream;
+use crate::commands::stream::{RemoteStream, received};
 use crate::commands::stream_address::{LastBegin, StreamBegin};
 use crate::error::CommandError;
 use blocksd_recording::Wanted;
@@ -60,9 +60,10 @@ pub(super) fn newest(stream: &RemoteStream, wanted: &Wanted) -> Result<Option<u6
         _ => Begin::First,
     };
     let mut newest = None;
-    stream.heads(wanted, begin, &mut |head| {
-        let times = head.times().filter(|time| wanted.has_time(*time));
-        newest = newest.max(times.max());
+    stream.heads(wanted, begin, &mut |stored| {
+        let times = stored.head.times();
+        let selected = times.filter(|time| wanted.has_time(*time));
+        newest = newest.max(selected.map(|time| received(time, stored)).max());
         true
     })?;
     Ok(newest)

@@ -8,16 +8,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use blocksd_forward::message::Head;
-use blocksd_forward::place::Instance;
+use blocksd_forward::place::{Instance, Seen};
 use blocksd_forward::reader::{Fetched, Topic};
+use blocksd_forward::stored::Stored;
 
-use crate::commands::stream::lane::{Lane, RecordedEvent};
+use crate::commands::stream::lane::{Lane, RecordedEvent, cost};
 use crate::error::CommandError;
 
-/// Bytes that the window holds: as many as a forwarder has under way.
-const BYTES_MAX: usize = 64 << 20;
-/// What an entry takes besides its body, in bytes.
-const ENTRY: usize = 512;
+/// Bytes that a window holds to have each event in its place: as many as a forwarder has under way.
+pub(super) const WINDOW_BYTES: usize = 64 << 20;
+/// What a place in the order of the stream takes, in bytes.
+const ENTRY: usize = 128;
+/// What a lane takes besides what waits in it, in bytes.
+const LANE: usize = 3 << 10;
 
 /// A message or event on its way to a visitor.
 #[derive(Clone, Copy, Debug)]
@@ -41,13 +44,27 @@ pub(super) type Emit<'a> = dyn FnMut(&Emitted<'_>) -> Result<(), CommandError> +
 type LaneKey = (Instance, Option<Arc<str>>);
 
 /// Messages of a stream that wait for events that belong before them, and the other way round.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Window {
+    /// Bytes that it holds at most.
+    max: usize,
     lanes: HashMap<LaneKey, Lane>,
     /// What was read, in the order of the stream.
     order: VecDeque<WindowEntry>,
+    /// What the entries of the order take, and what waits in the lanes.
     bytes: usize,
+    /// The number of the last event that was read.
     serial: u64,
+    /// The number of the last event whose place in the order of the stream has passed.
+    due: u64,
+}
+
+/// Events in a message of the stream that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("events that are not JSON objects: {count} of {of}")]
+pub(super) struct NotJson {
+    pub(super) count: u64,
+    pub(super) of: u64,
 }
 
 /// A place in the order of the stream.
@@ -56,53 +73,108 @@ struct WindowEntry {
     key: LaneKey,
     /// The number of an event; `None` for the next messages of the lane.
     event: Option<u64>,
-    bytes: usize,
 }
 
 impl Window {
-    /// Adds the next message of the stream.
-    pub(super) fn push(&mut self, stored: Fetched) {
-        match &stored.topic {
-            Topic::Device(device) => {
-                let key = (stored.head.instance, Some(Arc::clone(device)));
-                let bytes = ENTRY + stored.body.len();
-                self.lanes.entry(key.clone()).or_default().push(stored);
-                self.enter(key, None, bytes);
-            }
-            Topic::Events => {
-                let instance = stored.head.instance;
-                for event in RecordedEvent::all(stored) {
-                    self.add(instance, event);
-                }
-            }
+    /// An empty window that holds up to `max` bytes.
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            max,
+            lanes: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            serial: 0,
+            due: 0,
         }
     }
 
-    fn add(&mut self, instance: Instance, mut event: RecordedEvent) {
-        self.serial += 1;
-        event.serial = self.serial;
+    /// Adds the next message of the stream, and emits the first entries if it is full. Returns how many events cannot be read.
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub(super) fn push(
+        &mut self,
+        mut stored: Fetched,
+        emit: &mut Emit<'_>,
+    ) -> Result<Option<NotJson>, CommandError> {
+        // Only forwarders need these.
+        stored.subject = String::new();
+        (stored.head.seen, stored.head.stored) = (Seen::default(), Stored::default());
+        match &stored.topic {
+            Topic::Device(device) => {
+                let key = (stored.head.instance, Some(Arc::clone(device)));
+                self.bytes += cost(&stored);
+                self.lanes.entry(key.clone()).or_default().push(stored);
+                self.enter(key, None, emit)?;
+                Ok(None)
+            }
+            Topic::Events => self.push_events(&stored, emit),
+        }
+    }
+
+    fn push_events(
+        &mut self,
+        stored: &Fetched,
+        emit: &mut Emit<'_>,
+    ) -> Result<Option<NotJson>, CommandError> {
+        let head = Arc::new(Head {
+            // Messages have these.
+            session: None,
+            framing: String::new(),
+            decode: String::new(),
+            steps: Vec::new(),
+            gaps: Vec::new(),
+            ..stored.head.clone()
+        });
+        let (mut count, mut of) = (0, 0);
+        for message in stored.messages().filter_map(Result::ok) {
+            of += 1;
+            match RecordedEvent::new(self.serial + 1, &head, &message) {
+                Some(event) => self.add(head.instance, event, emit)?,
+                None => count += 1,
+            }
+        }
+        Ok((count != 0).then_some(NotJson { count, of }))
+    }
+
+    fn add(
+        &mut self,
+        instance: Instance,
+        event: RecordedEvent,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), CommandError> {
+        self.serial = event.serial;
         let key = (instance, event.device.clone());
-        let bytes = ENTRY + event.data().len();
+        self.bytes += event.cost();
         if let Some(former) = &event.former {
             // The connection had another name when it was opened.
             let before = (instance, Some(Arc::clone(former)));
             let opened = self.lanes.get_mut(&before).map(|it| it.take_of(&event));
             let lane = self.lanes.entry(key.clone()).or_default();
-            lane.push_events(opened.into_iter().flatten());
+            for event in opened.into_iter().flatten() {
+                lane.push_event(event);
+            }
         }
-        let lane = self.lanes.entry(key.clone()).or_default();
-        lane.push_events([event]);
-        self.enter(key, Some(self.serial), bytes);
+        let serial = event.serial;
+        self.lanes.entry(key.clone()).or_default().push_event(event);
+        self.enter(key, Some(serial), emit)
     }
 
-    fn enter(&mut self, key: LaneKey, event: Option<u64>, bytes: usize) {
-        self.bytes += bytes;
-        self.order.push_back(WindowEntry { key, event, bytes });
+    fn enter(
+        &mut self,
+        key: LaneKey,
+        event: Option<u64>,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), CommandError> {
+        self.bytes += ENTRY;
+        self.order.push_back(WindowEntry { key, event });
+        while self.is_full() && self.pop(emit)? {}
+        Ok(())
     }
 
     /// Whether the first entry must be taken.
-    pub(super) const fn is_full(&self) -> bool {
-        BYTES_MAX <= self.bytes
+    fn is_full(&self) -> bool {
+        self.max <= self.bytes + LANE * self.lanes.len()
     }
 
     /// Number of entries.
@@ -115,15 +187,16 @@ impl Window {
     /// # Errors
     /// Those of the function.
     pub(super) fn pop(&mut self, emit: &mut Emit<'_>) -> Result<bool, CommandError> {
-        let Some(WindowEntry { key, event, bytes }) = self.order.pop_front() else {
+        let Some(WindowEntry { key, event }) = self.order.pop_front() else {
             return Ok(false);
         };
-        self.bytes -= bytes;
+        self.bytes -= ENTRY;
+        self.due = self.due.max(event.unwrap_or_default());
         if let Some(lane) = self.lanes.get_mut(&key) {
-            match event {
-                None => lane.emit_messages(key.1.as_ref(), emit)?,
-                Some(serial) => lane.emit_events(serial, emit)?,
-            }
+            self.bytes -= match event {
+                None => lane.emit_messages(key.1.as_ref(), self.due, emit)?,
+                Some(_) => lane.emit_events(self.due, emit)?,
+            };
             if lane.is_idle() {
                 self.lanes.remove(&key);
             }

@@ -17,6 +17,10 @@ use blocksd_recording::{ChannelInfo, Message, MessageOrigin};
 
 /// Least number of new connections after which those that are no longer used are removed.
 const SWEEP_AFTER: usize = 1024;
+/// Connections, and devices, that are remembered. All are forgotten if there are more: no daemon has so many open.
+pub(super) const CONNECTIONS_MAX: usize = 1 << 18;
+/// Longest name of a device that is remembered, in bytes.
+const DEVICE_MAX: usize = 1024;
 
 /// The connections of a recording.
 #[derive(Debug, Default)]
@@ -85,6 +89,12 @@ impl Connections {
 
     /// Takes the open of a connection. An earlier connection with this number has ended: the daemon has restarted.
     pub(super) fn open(&mut self, conn: u64, device: &str) {
+        if DEVICE_MAX < device.len() {
+            return;
+        }
+        if CONNECTIONS_MAX <= self.opened.len() {
+            self.restart();
+        }
         let device: Arc<str> = device.into();
         if let Some(earlier) = self.opened.insert(conn, Arc::clone(&device)) {
             self.known.remove(&conn);
@@ -105,6 +115,11 @@ impl Connections {
         self.opened.clear();
         self.known.clear();
         self.devices.clear();
+    }
+
+    /// Number of connections and devices that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.opened.len() + self.known.len() + self.devices.len()
     }
 
     /// Whether the messages of a connection are decoded while they are read.
@@ -181,6 +196,9 @@ impl Connections {
 
     fn of_device(&mut self, message: &Message<'_>) -> Arc<ConnectionInfo> {
         let channel = message.channel;
+        if CONNECTIONS_MAX <= self.devices.len() {
+            self.devices.clear();
+        }
         let device = self.devices.entry(Arc::clone(&channel.device)).or_default();
         device.has_others |= device.conns.is_empty();
         if let Some((of, source)) = &device.source
@@ -347,6 +365,18 @@ mod tests {
             it.open(2, "d");
         };
         assert_eq!(after(restarted), 2);
+    }
+
+    #[test]
+    fn connections_that_are_never_closed_are_forgotten() {
+        let mut connections = Connections::default();
+        for conn in 1..=2 * CONNECTIONS_MAX as u64 + 7 {
+            connections.open(conn, if conn % 2 == 0 { "a" } else { "b" });
+            assert!(connections.opened.len() <= CONNECTIONS_MAX);
+        }
+        assert_eq!(connections.opened.len(), 7);
+        connections.open(1, &"x".repeat(DEVICE_MAX + 1));
+        assert_eq!(connections.len(), 7 + 2);
     }
 
     #[test]

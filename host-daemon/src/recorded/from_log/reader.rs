@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::payload::Decoding;
+use crate::recorded::from_log::connections::CONNECTIONS_MAX;
 use crate::recorded::from_log::{EventVisitor, RecordingReader};
 use blocksd_recording::{ChannelInfo, Message};
 
@@ -23,6 +24,8 @@ pub struct EventReader {
     /// The name of that recording, and the channel that names it.
     of: Option<(Arc<str>, Arc<ChannelInfo>)>,
     others: HashMap<Arc<str>, RecordingReader>,
+    /// Connections and devices of the others.
+    others_len: usize,
 }
 
 impl EventReader {
@@ -96,12 +99,18 @@ impl EventReader {
         };
         if is_other {
             self.current.finish(visitor)?;
-            let next = self.others.remove(&name).unwrap_or_else(|| self.another());
+            let next = self.others.remove(&name);
+            self.others_len -= next.as_ref().map_or(0, |it| it.connections.len());
+            let next = next.unwrap_or_else(|| self.another());
             let before = std::mem::replace(&mut self.current, next);
-            if RECORDINGS_MAX <= self.others.len() {
+            if RECORDINGS_MAX <= self.others.len()
+                || CONNECTIONS_MAX < self.others_len + before.connections.len()
+            {
                 self.others.clear();
+                self.others_len = 0;
             }
             if let Some((of, _)) = self.of.take() {
+                self.others_len += before.connections.len();
                 self.others.insert(of, before);
             }
         }

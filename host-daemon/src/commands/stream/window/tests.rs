@@ -83,6 +83,7 @@ fn batches(
         let more = &more[..if gaps.is_empty() { 1 } else { 2 }];
         batches.push(Fetched {
             sequence: 0,
+            published: 0,
             subject: String::new(),
             topic,
             head: head(kind, instance, (file(last), last), batch.len(), more),
@@ -95,11 +96,8 @@ fn batches(
 
 /// What a window emits, by recording and device: the texts.
 fn emitted(stream: Vec<Fetched>) -> BTreeMap<(String, String), Vec<String>> {
-    let mut window = Window::default();
+    let mut window = Window::new(WINDOW_BYTES);
     let mut found: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for fetched in stream {
-        window.push(fetched);
-    }
     let mut emit = |it: &Emitted<'_>| {
         let text = String::from_utf8_lossy(it.data).into_owned();
         assert_eq!(it.device.is_none(), it.head.kind == Kind::Events);
@@ -118,6 +116,10 @@ fn emitted(stream: Vec<Fetched>) -> BTreeMap<(String, String), Vec<String>> {
         of.push(text);
         Ok(())
     };
+    for fetched in stream {
+        let wrong = window.push(fetched, &mut emit).expect("no error");
+        assert_eq!(wrong, None);
+    }
     while window.pop(&mut emit).expect("no error") {}
     assert!(window.lanes.is_empty() && window.bytes == 0);
     found
@@ -171,22 +173,123 @@ proptest! {
 #[test]
 fn a_full_window_gives_way() {
     let records: Vec<Record> = vec![(1, false); 4];
-    let mut window = Window::default();
+    let mut window = Window::new(WINDOW_BYTES);
     let mut count = 0;
     for mut fetched in batches(1, &records, |_| true, &mut std::iter::repeat(1)) {
-        let mut body = ((BYTES_MAX / 3) as u32).to_be_bytes().to_vec();
-        body.resize(4 + BYTES_MAX / 3, b'x');
+        let mut body = ((WINDOW_BYTES / 3) as u32).to_be_bytes().to_vec();
+        body.resize(4 + WINDOW_BYTES / 3, b'x');
         fetched.body = body.into();
-        window.push(fetched);
-        while window.is_full() {
-            window
-                .pop(&mut |_| {
-                    count += 1;
-                    Ok(())
-                })
-                .expect("no error");
-        }
-        assert!(window.bytes < BYTES_MAX);
+        let pushed = window.push(fetched, &mut |_| {
+            count += 1;
+            Ok(())
+        });
+        assert_eq!(pushed.expect("no error"), None);
+        assert!(window.bytes < WINDOW_BYTES);
     }
     assert_eq!((count, window.len()), (2, 2));
+}
+
+/// A message of the stream: of a device, or of events if there is none, in a recording of its own, at a place.
+fn hostile(
+    instance: u64,
+    device: Option<u8>,
+    place: u64,
+    more: &[(&str, String)],
+    data: &[u8],
+) -> Fetched {
+    let (kind, topic) = match device {
+        Some(device) => ("messages", Topic::Device(format!("d{device}").into())),
+        None => ("events", Topic::Events),
+    };
+    let first = ("Blocksd-First", "0".to_owned());
+    let more: Vec<_> = [first].into_iter().chain(more.iter().cloned()).collect();
+    let len = u32::try_from(data.len()).expect("a short message");
+    Fetched {
+        sequence: 1,
+        published: 0,
+        subject: "s".repeat(100),
+        topic,
+        head: head(kind, instance, (1, place), 1, &more),
+        body: [&len.to_be_bytes(), data].concat().into(),
+    }
+}
+
+/// Counts what a window holds, and checks that it is not more than the limit.
+fn check_memory(window: &Window) {
+    let lanes = window.lanes.values().map(Lane::held);
+    let held = lanes.sum::<usize>() + ENTRY * window.order.len();
+    assert_eq!(window.bytes, held);
+    let all = held + LANE * window.lanes.len();
+    assert!(all < window.max, "{all} bytes");
+}
+
+proptest! {
+    #[test]
+    fn hostile_messages_do_not_exceed_the_memory(
+        stream in prop::collection::vec(
+            (0_u64..3, prop::option::of(0_u8..20), prop_oneof![Just(1_u64), 0_u64..2000], 0_usize..200, 0_usize..4, any::<bool>()),
+            0..600,
+        ),
+    ) {
+        let mut window = Window::new(1 << 16);
+        let (mut pushed, mut emitted, mut wrong) = (0, 0, 0);
+        let mut emit = |_: &Emitted<'_>| {
+            emitted += 1;
+            Ok(())
+        };
+        for (instance, device, place, len, what, is_blocked) in stream {
+            let pad = "x".repeat(len);
+            let other = device.unwrap_or(7) % 20;
+            let data = match (device, what) {
+                (Some(_), _) => pad.clone(),
+                (None, 0) => format!(r#"{{"event":"started","at":"{pad}"}}"#),
+                (None, 1) => format!(r#"{{"event":"open","device":"d{other}","conn":{what},"peer":"{pad}"}}"#),
+                (None, 2) => format!(r#"{{"event":"session","device":"d1","conn":1,"session":"0000000000000001","former":"d{other}","kind":"new","resume":0,"held":0,"lost":0,"room":0,"uptime_us":0,"at":"{pad}"}}"#),
+                (None, _) => pad.clone(),
+            };
+            let more = match len {
+                0 => vec![("Blocksd-Framing", "f".repeat(4000)), ("Blocksd-Session", "00f3a5c7711d2e4b".to_owned())],
+                _ => Vec::new(),
+            };
+            // Events that are recorded long after the messages of their device wait for those.
+            let place = if is_blocked { place + 5000 * u64::from(device.is_none()) } else { place };
+            pushed += 1;
+            let not_json = window.push(hostile(instance, device, place, &more, data.as_bytes()), &mut emit).expect("no error");
+            wrong += not_json.map_or(0, |it| it.count);
+            check_memory(&window);
+        }
+        while window.pop(&mut emit).expect("no error") {
+            check_memory(&window);
+        }
+        prop_assert_eq!(emitted + wrong, pushed);
+        prop_assert!(window.lanes.is_empty() && window.bytes == 0);
+    }
+}
+
+#[test]
+fn hostile_order_takes_a_short_time() {
+    // Each event is recorded before those that wait, and gives a connection another name.
+    let started = std::time::Instant::now();
+    let mut window = Window::new(WINDOW_BYTES);
+    let mut emitted = 0;
+    let mut emit = |_: &Emitted<'_>| {
+        emitted += 1;
+        Ok(())
+    };
+    let count = 20_000;
+    for at in 0..count {
+        let former = at % 2;
+        let data = format!(
+            r#"{{"event":"session","device":"d{}","conn":{at},"session":"0000000000000001","former":"d{former}","kind":"new","resume":0,"held":0,"lost":0,"room":0,"uptime_us":0}}"#,
+            1 - former
+        );
+        let event = hostile(1, None, count - at, &[], data.as_bytes());
+        assert_eq!(window.push(event, &mut emit).expect("no error"), None);
+        let message = hostile(1, Some(1), 0, &[], b"x");
+        assert_eq!(window.push(message, &mut emit).expect("no error"), None);
+    }
+    while window.pop(&mut emit).expect("no error") {}
+    assert_eq!(emitted, 2 * count);
+    let time = started.elapsed();
+    assert!(time < std::time::Duration::from_secs(20), "{time:?}");
 }
