@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use blocksd_forward::subject::Subjects;
 use blocksd_forward::{Forwarder, Forwarding, Nats, NatsOptions, Progress, Wish, instance_of};
@@ -32,6 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         subjects: wish.subjects,
         cursor: format!("blocksd.forward-{stream}"),
         body_max,
+        linger: Duration::ZERO,
     };
     let progress = Arc::<Progress>::default();
     let forwarder = Forwarder::new(Arc::new(nats), forwarding, Arc::clone(&progress));

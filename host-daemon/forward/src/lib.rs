@@ -11,6 +11,7 @@ mod fetched;
 mod forwarder;
 mod gather;
 mod lane;
+mod linger;
 mod list;
 pub mod message;
 mod nats;

@@ -121,6 +121,7 @@ impl Forwards {
             subjects: wish.subjects.clone(),
             cursor: format!("blocksd.forward-{:08x}", digest(&to, &wish.stream)),
             body_max: 0,
+            linger: Duration::ZERO,
         };
         let keep = (config.keep() == ForwardKeep::Forwarded).then(|| kept.next());
         let forwarder = Arc::<Mutex<Option<_>>>::default();
