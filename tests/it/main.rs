@@ -95,6 +95,7 @@ mod forward {
     mod outages;
     mod read;
     mod read_refusals;
+    mod reasons;
     mod recipes;
     mod servers;
     mod start;
