@@ -9,7 +9,7 @@ mod diff;
 mod effective;
 pub mod error;
 mod file;
-mod forward;
+pub(crate) mod forward;
 mod listener_tls;
 mod options;
 mod partial;
@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use blocksd_engine::admission::identity::{DeviceBy, Match};
-use blocksd_engine::connection::policy::Policy;
+use blocksd_engine::connection::policy::{Policy, SessionMode};
 
 pub use self::combine::{Refused, load, load_or_rest};
 pub use self::diff::{Diff, diff};
@@ -78,7 +78,24 @@ impl Config {
         });
         old.chain(unmatched)
             .chain(self.decoding_warnings())
+            .chain(self.acknowledges_nothing())
             .collect()
+    }
+
+    /// Warns of a cluster whose acknowledgements no session waits for.
+    fn acknowledges_nothing(&self) -> Option<String> {
+        let forward = self.forwards.iter().find(|it| it.acknowledges())?;
+        let mut policies = self.listeners.iter().map(|it| self.policies(it));
+        let has_sessions = policies.any(|it| {
+            let mut modes = it.iter().map(|policy| policy.sessions.mode);
+            modes.any(|mode| mode != SessionMode::Off)
+        });
+        let to = forward.servers().join(",");
+        (!has_sessions).then(|| {
+            format!(
+                "forward to {to}: `ack=forwarded` has no effect, since no listener has sessions"
+            )
+        })
     }
 
     /// Warnings about decodings, each once.

@@ -3,7 +3,9 @@
 #[cfg(feature = "nats")]
 pub(crate) mod forward;
 #[cfg(not(feature = "nats"))]
-mod forward_not_built;
+pub(crate) mod forward_not_built;
+#[cfg(not(feature = "nats"))]
+pub(crate) use self::forward_not_built as forward;
 pub(crate) mod http;
 pub(crate) mod tls;
 
@@ -273,12 +275,10 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
             durability: recording.durability(),
             sessions: acknowledged,
         };
-        for config in &config.forwards {
-            forwards.begin(config, &recorded, &kept).await?;
-        }
+        health.enter(Phase::Starting);
+        forwards.begin(&config.forwards, &recorded, &kept).await?;
         let recording = recording.inspecting(Inspector::new(reporter()));
         engine.add_sink(Box::new(recording), Delivery::BACKPRESSURE);
-        health.enter(Phase::Starting);
     }
     let opened = engine.listen(plan).await;
     opened.map_err(|error| check_config::with_line(config, error.into()))?;

@@ -99,6 +99,7 @@ mod forward {
     mod read;
     mod read_hostile;
     mod read_refusals;
+    mod reasons;
     mod recipes;
     mod servers;
     mod start;

@@ -157,10 +157,19 @@ pub fn metrics(page: &str) -> BTreeSet<Metric> {
     });
     let mut found: BTreeMap<_, _> = named.collect();
     for sample in samples(page).into_keys() {
-        let Some((name, label)) = sample.split_once('{') else {
+        let Some((name, labels)) = sample.split_once('{') else {
             continue;
         };
-        let (label, value) = label.trim_end_matches('}').split_once('=').expect(label);
+        let labels = labels.trim_end_matches('}').split_inclusive("\",");
+        let pairs: Vec<_> = labels
+            .map(|pair| {
+                pair.trim_end_matches(',')
+                    .split_once('=')
+                    .expect("a label has a value")
+            })
+            .collect();
+        let label = pairs.iter().map(|(label, _)| *label);
+        let label = label.collect::<Vec<_>>().join(",");
         let Some(metric) = found.get_mut(name) else {
             assert_eq!(
                 label, "le",
@@ -168,10 +177,11 @@ pub fn metrics(page: &str) -> BTreeSet<Metric> {
             );
             continue;
         };
-        metric.label = Some(label.to_owned());
-        if !["version", "device", "to"].contains(&label) {
-            metric.values.insert(value.trim_matches('"').to_owned());
-        }
+        metric.label = Some(label);
+        let is_free = |label: &str| ["version", "device", "to"].contains(&label);
+        let values = pairs.iter().filter(|(label, _)| !is_free(label));
+        let values = values.map(|(_, value)| value.trim_matches('"').to_owned());
+        metric.values.extend(values);
     }
     found.into_values().collect()
 }

@@ -104,6 +104,27 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// Writes a counter with two labels. `counts` holds each pair of their values with its count.
+    ///
+    /// # Errors
+    /// Returns the error of the encoder.
+    pub fn counters_of_two<'v>(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        labels: [&'static str; 2],
+        counts: impl IntoIterator<Item = ([&'v str; 2], impl EncodeCounterValue)>,
+    ) -> fmt::Result {
+        let mut metric = self.metric(name, help, MetricType::Counter)?;
+        for (values, count) in counts {
+            let labels = [(labels[0], values[0]), (labels[1], values[1])];
+            metric
+                .encode_family(&labels)?
+                .encode_counter(&count, NO_EXEMPLAR)?;
+        }
+        Ok(())
+    }
+
     /// Writes a gauge with one label. `values` holds each value of the label with that of the gauge.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use blocksd_forward::subject::Subjects;
 use blocksd_forward::{Forwarder, Forwarding, Nats, NatsOptions, Progress, Wish};
@@ -30,6 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         durability: None,
         subjects: wish.subjects,
         cursor: format!("blocksd.forward-{stream}"),
+        linger: Duration::ZERO,
     };
     let progress = Arc::<Progress>::default();
     let forwarder = Forwarder::new(Arc::new(nats), forwarding, Arc::clone(&progress));

@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
+use async_nats::jetstream::{self, ErrorCode};
 
+use crate::failure::NO_JETSTREAM;
 use crate::subject::Subjects;
 
 /// Copies of each message in a stream that survives the loss of a server.
@@ -14,6 +16,14 @@ const REPLICAS: usize = 3;
 const MESSAGE_MAX: i32 = 1 << 20;
 /// How long a stream that this crate makes recognises duplicates. Longer outages are bridged by the sequence numbers.
 const WINDOW: Duration = Duration::from_secs(120);
+
+/// Smallest limit of bytes of a stream. Less may be on its way at one moment, so that the stream would delete messages before the
+/// daemon knows that they are stored.
+const BYTES_MIN: i64 = 64 << 20;
+/// Smallest limit of messages of a stream, for the same reason.
+const MESSAGES_MIN: i64 = 10_000;
+/// Shortest time that a stream must keep a message.
+const AGE_MIN: Duration = Duration::from_secs(600);
 
 /// The stream that a forwarder needs.
 #[derive(Clone, Debug)]
@@ -28,20 +38,47 @@ pub struct Wish {
     pub create: bool,
 }
 
-/// Why a stream cannot be used.
+/// Why a stream cannot be used. Hints have a form that the command line and a config file take.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckError {
     /// There was no answer.
     #[error("the cluster does not answer: {0}")]
     NoAnswer(String),
+    /// The servers have no JetStream.
+    #[error("{NO_JETSTREAM}")]
+    NoJetStream,
+    /// The login lacks a permission.
+    #[error(
+        "the login lacks a permission: {0}; allow it to publish to `$JS.API.>` and the subjects of the stream, and to subscribe to \
+         `_INBOX.>`"
+    )]
+    Denied(String),
     /// It does not exist.
     #[error(
-        "the stream does not exist; make it with `{0}`, or let blocksd make it (`create = true`)"
+        "the stream does not exist; make it with `{0}`, or let blocksd make it (`create=true`)"
     )]
     NoStream(String),
+    /// It does not exist, and another stream takes its subjects.
+    #[error(
+        "the stream does not exist, and the stream `{other}` takes subjects of {wanted}, which only one stream can; use that one \
+         (`stream={other}`), another `site`, or change its subjects"
+    )]
+    Taken {
+        /// The subjects.
+        wanted: String,
+        /// The other stream.
+        other: String,
+    },
     /// It could not be made.
     #[error("the stream could not be made: {0}")]
     NotCreated(String),
+    /// It could not be made, since there are not enough servers.
+    #[error(
+        "the stream could not be made: one server cannot have {REPLICAS} replicas; use a cluster of {REPLICAS} servers, or accept one \
+         replica (`durable=false`)"
+    )]
+    NotReplicated,
     /// It does not take the subjects.
     #[error("the stream does not take the subjects {wanted}; it takes {found}")]
     Subjects {
@@ -51,7 +88,7 @@ pub enum CheckError {
         found: String,
     },
     /// It may lose what it has acknowledged.
-    #[error("the stream is not durable: {0}; change it, or accept that with `durable = \"no\"`")]
+    #[error("the stream is not durable: {0}; change it, or accept that (`durable=false`)")]
     NotDurable(String),
     /// It cannot be used, whatever is accepted.
     #[error("the stream cannot be used: {0}")]
@@ -59,6 +96,18 @@ pub enum CheckError {
     /// Its messages are too short.
     #[error("the stream takes messages of {0} bytes, which is too short for the headers")]
     TooShort(usize),
+}
+
+impl CheckError {
+    /// Whether the cluster has answered, and the stream or its absence is the reason. If not, the same stream may be usable as soon as
+    /// the cluster answers.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        !matches!(
+            self,
+            Self::NoAnswer(_) | Self::NoJetStream | Self::Denied(_)
+        )
+    }
 }
 
 impl Wish {
@@ -106,23 +155,7 @@ pub(crate) fn check(config: &Config, wish: &Wish) -> Result<(), CheckError> {
         let found = config.subjects.join(", ");
         return Err(CheckError::Subjects { wanted, found });
     }
-    let unusable = [
-        (config.no_ack, "it does not acknowledge messages (`no_ack`)"),
-        (config.sealed, "it is sealed"),
-        (config.mirror.is_some(), "it is a mirror"),
-        (
-            config.retention != RetentionPolicy::Limits,
-            "it deletes messages that were consumed; its retention must be `limits`",
-        ),
-        (
-            config.discard == DiscardPolicy::New,
-            "it refuses messages at its limit; its discard policy must be `old`",
-        ),
-    ];
-    if config.subject_transform.is_some() {
-        return Err(CheckError::Unusable("it changes subjects"));
-    }
-    if let Some((_, reason)) = unusable.into_iter().find(|(is_so, _)| *is_so) {
+    if let Some((_, reason)) = unusable(config).into_iter().find(|(is_so, _)| *is_so) {
         return Err(CheckError::Unusable(reason));
     }
     if !wish.durable {
@@ -148,6 +181,81 @@ pub(crate) fn check(config: &Config, wish: &Wish) -> Result<(), CheckError> {
     }
 }
 
+/// What makes a stream unusable: whether it is so, and the reason.
+fn unusable(config: &Config) -> [(bool, &'static str); 13] {
+    let is_below = |limit: i64, min: i64| 0 < limit && limit < min;
+    [
+        (config.no_ack, "it does not acknowledge messages (`no_ack`)"),
+        (config.sealed, "it is sealed"),
+        (config.mirror.is_some(), "it is a mirror"),
+        (
+            config.sources.as_ref().is_some_and(|it| !it.is_empty()),
+            "it copies messages of other streams among those of the daemons (`sources`)",
+        ),
+        (
+            config.subject_transform.is_some(),
+            "it changes subjects (`subject_transform`)",
+        ),
+        (
+            config.retention != RetentionPolicy::Limits,
+            "it deletes messages that were consumed; its retention must be `limits`",
+        ),
+        (
+            config.discard == DiscardPolicy::New,
+            "it refuses messages at its limit; its discard policy must be `old`",
+        ),
+        (
+            0 < config.max_messages_per_subject,
+            "it deletes messages of a device beyond a number, and the daemon would send them again; set `max_msgs_per_subject` to -1",
+        ),
+        (
+            is_below(config.max_bytes, BYTES_MIN),
+            "it deletes messages while others are on their way; set `max_bytes` to 64 MiB or more, or to -1",
+        ),
+        (
+            is_below(config.max_messages, MESSAGES_MIN),
+            "it deletes messages while others are on their way; set `max_msgs` to 10,000 or more, or to -1",
+        ),
+        (
+            config.max_age != Duration::ZERO && config.max_age < AGE_MIN,
+            "it deletes messages before an outage has ended; set `max_age` to 10 minutes or more, or to 0",
+        ),
+        (
+            config
+                .subject_delete_marker_ttl
+                .is_some_and(|it| it != Duration::ZERO),
+            "it puts marks into the subject of a device when messages expire; remove `subject_delete_marker_ttl`",
+        ),
+        (
+            config.allow_message_counter,
+            "it takes counters only (`allow_msg_counter`)",
+        ),
+    ]
+}
+
+/// Whether an error says that the servers, or the account, have no JetStream.
+pub(crate) fn is_not_enabled(error: &jetstream::Error) -> bool {
+    let codes = [
+        ErrorCode::JETSTREAM_NOT_ENABLED,
+        ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
+    ];
+    codes.contains(&error.error_code())
+}
+
+/// Why a stream could not be made. `other` is a stream that takes the subjects, if there is one.
+pub(crate) fn not_created(
+    error: &jetstream::Error,
+    wish: &Wish,
+    other: Option<String>,
+) -> CheckError {
+    let wanted = wish.subjects.all();
+    match (error.error_code(), other) {
+        (ErrorCode::STREAM_SUBJECT_OVERLAP, Some(other)) => CheckError::Taken { wanted, other },
+        (ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED, _) => CheckError::NotReplicated,
+        _ => CheckError::NotCreated(error.to_string()),
+    }
+}
+
 /// Whether a subject with wildcards takes everything that another one, which ends in `>`, does.
 fn covers(subject: &str, wanted: &str) -> bool {
     let mut tokens = subject.split('.');
@@ -164,6 +272,8 @@ fn covers(subject: &str, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::jetstream::stream::{Source, SubjectTransform};
+
     use super::*;
 
     fn wish() -> Wish {
@@ -186,7 +296,7 @@ mod tests {
         let refused = check(&weak.config(), &wish()).unwrap_err().to_string();
         assert_eq!(
             refused,
-            "the stream is not durable: it has 1 of 3 replicas; change it, or accept that with `durable = \"no\"`"
+            "the stream is not durable: it has 1 of 3 replicas; change it, or accept that (`durable=false`)"
         );
     }
 
@@ -226,5 +336,28 @@ mod tests {
         assert!(with(|it| it.sealed = true));
         assert!(with(|it| it.subjects = vec!["other.>".to_owned()]));
         assert!(!with(|it| it.num_replicas = 5));
+        assert!(with(|it| it.max_messages_per_subject = 1));
+        assert!(!with(|it| it.max_messages_per_subject = -1));
+        assert!(with(|it| it.max_bytes = 1 << 20));
+        assert!(!with(|it| it.max_bytes = 64 << 20));
+        assert!(with(|it| it.max_messages = 1));
+        assert!(!with(|it| it.max_messages = 10_000));
+        assert!(with(|it| it.max_age = Duration::from_secs(599)));
+        assert!(!with(|it| it.max_age = AGE_MIN));
+        assert!(with(|it| it.sources = Some(vec![Source::default()])));
+        assert!(!with(|it| it.sources = Some(Vec::new())));
+        assert!(with(|it| it.subject_transform = Some(SubjectTransform {
+            source: ">".to_owned(),
+            destination: "a.>".to_owned(),
+        })));
+        assert!(with(
+            |it| it.subject_delete_marker_ttl = Some(Duration::from_secs(60))
+        ));
+        assert!(with(|it| it.allow_message_counter = true));
+        // These change neither what is stored nor its order.
+        assert!(!with(|it| it.first_sequence = Some(1_000)));
+        assert!(!with(|it| it.allow_rollup = true));
+        assert!(!with(|it| it.deny_delete = true));
+        assert!(!with(|it| it.allow_message_ttl = true));
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blocksd_recording::{
     Durability, Error, LostRange, Message, Missed, Tail, TailPosition, Visitor, Wanted,
@@ -18,6 +18,7 @@ use crate::cursor::{Cursor, CursorFile, instance_of, renew_instance};
 use crate::dispatch::{Dispatcher, End, Input, Reached, Start};
 use crate::files::KnownFiles;
 use crate::gather::Gatherer;
+use crate::linger::Linger;
 use crate::place::{Instance, Place};
 use crate::progress::Progress;
 use crate::stream::{Extent, Stream, StreamError};
@@ -39,6 +40,8 @@ pub struct Forwarding {
     pub subjects: Subjects,
     /// Name of the file with the place where everything was forwarded, in the folder.
     pub cursor: String,
+    /// How long messages are gathered, so that a slow device makes fewer messages of the stream: not at all if this is zero.
+    pub linger: Duration,
 }
 
 /// A function that takes a place.
@@ -228,6 +231,7 @@ impl Follower {
         }
         let mut reading = Reading {
             gatherer,
+            linger: Linger::new(forwarding.linger),
             reached: None,
             has_caught_up: false,
             is_damaged: false,
@@ -271,6 +275,7 @@ impl Drop for Follower {
 /// Reads a recording into batches.
 struct Reading {
     gatherer: Gatherer,
+    linger: Linger,
     reached: Option<TailPosition>,
     has_caught_up: bool,
     /// A part of the recording could not be read.
@@ -293,8 +298,39 @@ impl From<Error> for Ended {
 }
 
 impl Reading {
-    /// Hands over what was gathered.
+    fn message_at(&mut self, now: Instant, message: &Message<'_>) -> Result<(), Ended> {
+        // A file without the name of a file of a recording is not of the log.
+        if let Some(after) = message.position() {
+            let file = (after.number, after.nonce);
+            self.gatherer.add(file, message.index, message);
+            self.linger.gathered(now);
+        }
+        match self.gatherer.is_full() {
+            true => self.hand_over(),
+            false => Ok(()),
+        }
+    }
+
+    /// Everything was read. What was gathered waits for more, except at the beginning and at the end.
+    fn idle_at(&mut self, now: Instant) -> Result<(), Ended> {
+        let finishes = self.finish.load(Ordering::Relaxed);
+        if self.has_caught_up && !finishes && !self.linger.is_over(now) {
+            return self.check();
+        }
+        self.hand_over()?;
+        if !std::mem::replace(&mut self.has_caught_up, true) {
+            let is_damaged = self.is_damaged;
+            self.send(Input::CaughtUp { is_damaged })?;
+        }
+        match finishes {
+            true => Err(Ended::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Hands over what was gathered, and then the place that was reached.
     fn hand_over(&mut self) -> Result<(), Ended> {
+        self.linger.handed_over();
         let batches = self.gatherer.take();
         if !batches.is_empty() {
             self.send(Input::Batches(batches))?;
@@ -326,15 +362,7 @@ impl Visitor for Reading {
     type Error = Ended;
 
     fn message(&mut self, message: &Message<'_>) -> Result<(), Ended> {
-        // A file without the name of a file of a recording is not of the log.
-        if let Some(after) = message.position() {
-            let file = (after.number, after.nonce);
-            self.gatherer.add(file, message.index, message);
-        }
-        match self.gatherer.is_full() {
-            true => self.hand_over(),
-            false => Ok(()),
-        }
+        self.message_at(Instant::now(), message)
     }
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Ended> {
@@ -366,14 +394,9 @@ impl Visitor for Reading {
     }
 
     fn idle(&mut self) -> Result<(), Ended> {
-        self.hand_over()?;
-        if !std::mem::replace(&mut self.has_caught_up, true) {
-            let is_damaged = self.is_damaged;
-            self.send(Input::CaughtUp { is_damaged })?;
-        }
-        match self.finish.load(Ordering::Relaxed) {
-            true => Err(Ended::Stopped),
-            false => Ok(()),
-        }
+        self.idle_at(Instant::now())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! How far a forwarder has got: [`Progress`], for metrics, health, and the retention of the recording.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,7 +20,7 @@ pub const REASONS: [&str; 6] = [
 /// Counters and state of a forwarder. Each figure is exact, but they are not read at one moment.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Where it forwards to, for the log.
+    /// Cluster and stream, for the log.
     to: String,
     messages: AtomicU64,
     bytes: AtomicU64,
@@ -58,11 +59,11 @@ pub struct ProgressSnapshot {
 }
 
 impl Progress {
-    /// Of a forwarder to this cluster, which is named in the log.
+    /// Of a forwarder to this cluster and stream, such as `nats://n1:4222 stream=fleet`: each line of the log names them.
     #[must_use]
-    pub fn to(cluster: impl Into<String>) -> Self {
+    pub fn to(label: impl Into<String>) -> Self {
         Self {
-            to: cluster.into(),
+            to: label.into(),
             ..Self::default()
         }
     }
@@ -104,8 +105,13 @@ impl Progress {
         let text = error.to_string();
         let before = self.shown(|it| it.problem.replace(text));
         if before.is_none() {
-            tracing::warn!("forward to {}: {error}; trying again", self.to);
+            self.note(format_args!("{error}; trying again"));
         }
+    }
+
+    /// Logs a warning, which names cluster and stream.
+    pub(crate) fn note(&self, warning: impl Display) {
+        tracing::warn!("forward to {}: {warning}", self.to);
     }
 
     /// Counts that another daemon has written to the subject of a device.

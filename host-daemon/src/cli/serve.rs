@@ -8,6 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 
 use crate::config::error::ValueOrigin;
+use crate::config::forward::{TABLE as FORWARD, without_login};
 use crate::config::{HelpGroup, Kind, OPTIONS, Partial, Spec, Written};
 
 /// Arguments of `serve`.
@@ -123,7 +124,15 @@ impl TypedValueParser for OptionParser {
             spec.set(&mut partial, Written { text, origin, key })?;
             Ok::<_, String>(partial)
         };
-        parse.parse_ref(command, argument, value)
+        match value.to_str() {
+            Some(text) if spec.key == FORWARD => {
+                // An error prints the value.
+                let (shown, parsed) = (without_login(text), parse(text));
+                let parse = move |_: &str| parsed.clone();
+                parse.parse_ref(command, argument, OsStr::new(&*shown))
+            }
+            _ => parse.parse_ref(command, argument, value),
+        }
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::config::{self, Config, ConfigError, Mistake, Partial, Reason, Refused, ValueOrigin};
 use crate::error::{Code, CommandError};
+use crate::serve::forward;
 use blocksd_engine::ListenerSpec;
 use blocksd_engine::batch::OversizePolicy;
 use blocksd_engine::connection::policy::{Policy, SessionMode};
@@ -106,6 +107,9 @@ fn check(config: &Config) -> Result<String, CommandError> {
         };
         lines.push(format!("record to {}{in_use}", folder.display()));
     }
+    for cluster in &config.forwards {
+        lines.push(format!("forward to {cluster}"));
+    }
     lines.push("ok\n".to_owned());
     Ok(lines.join("\n"))
 }
@@ -147,6 +151,9 @@ pub fn preflight(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
         findings.check(config.origin("http-token"), "http-token", access);
         let checked = tls::of_http(config).map(drop);
         findings.check(config.origin("http-tls-cert"), "http-tls-cert", checked);
+    }
+    for cluster in &config.forwards {
+        findings.check(cluster.origin(), "forward", forward::check(cluster));
     }
     for listener in &config.listeners {
         let address = listener.address.clone();

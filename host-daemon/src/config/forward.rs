@@ -1,23 +1,27 @@
 //! A cluster that the recording is forwarded to, as it was configured: [`ForwardConfig`].
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::error::ValueOrigin;
 use crate::config::texts::KeyedTexts;
-use crate::config::value::{Choice, Words, word};
+use crate::config::value::{Choice, Words, seconds, word};
 
 /// The table in the config file.
-pub(super) const TABLE: &str = "forward";
+pub(crate) const TABLE: &str = "forward";
 /// The key of the table with the servers.
 pub(super) const TO: &str = "to";
 /// The other keys of the table.
-pub(super) const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 15] = [
     "stream",
     "site",
     "keep",
     "ack",
     "durable",
     "create",
+    "linger",
     "ca",
     "cert",
     "key",
@@ -28,7 +32,19 @@ pub(super) const KEYS: [&str; 14] = [
     "credentials",
 ];
 /// Those that mean nothing to a reader.
-const FORWARDING: [&str; 4] = ["keep", "durable", "create", "ack"];
+const FORWARDING: [&str; 5] = ["keep", "durable", "create", "ack", "linger"];
+/// Longest time that messages can be gathered.
+const LINGER_MAX: Duration = Duration::from_secs(60);
+/// The values of options that are not set, as they are written. The others have none.
+const DEFAULTS: [(&str, &str); 7] = [
+    ("stream", DEFAULT_STREAM),
+    ("site", "main"),
+    ("keep", "forwarded"),
+    ("ack", "recorded"),
+    ("durable", "true"),
+    ("create", "false"),
+    ("linger", "0"),
+];
 /// The stream, if none is given.
 pub(crate) const DEFAULT_STREAM: &str = "blocksd";
 /// The beginnings of an address.
@@ -66,9 +82,24 @@ pub enum ForwardLogin {
     Credentials(PathBuf),
 }
 
+/// The value of `--forward` as errors may show it: without what is before `@`, which may be a login.
+pub(crate) fn without_login(text: &str) -> Cow<'_, str> {
+    match text.rsplit_once('@') {
+        Some((_, host)) => Cow::Owned(format!("***@{host}")),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// Two are equal if they mean the same: an option that is set to its default is as one that is not set.
 impl PartialEq for ForwardConfig {
     fn eq(&self, other: &Self) -> bool {
-        self.servers == other.servers && self.texts == other.texts
+        let texts = |of: &Self| {
+            let all = of
+                .all()
+                .map(|(_, given)| given.map(|(text, _)| text.to_owned()));
+            all.collect::<Vec<_>>()
+        };
+        self.servers == other.servers && texts(self) == texts(other)
     }
 }
 
@@ -78,11 +109,17 @@ impl ForwardConfig {
     /// # Errors
     /// If a server, a key or a value cannot be used.
     pub fn parse(text: &str, origin: ValueOrigin) -> Result<Self, String> {
-        let is_option = |part: &&str| part.contains('=');
-        let servers: Vec<_> = text.split(',').filter(|part| !is_option(part)).collect();
+        refuse_secrets(text)?;
+        let mut servers = Vec::new();
+        let mut options = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            match part.split_once('=').filter(|(key, _)| is_word(key)) {
+                Some((key, value)) => options.push((key, value)),
+                None => servers.push(part),
+            }
+        }
         let mut forward = Self::new(&servers, origin)?;
-        for part in text.split(',').filter(is_option) {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        for (key, value) in options {
             forward.set(key, value, origin)?;
         }
         forward.check()?;
@@ -109,10 +146,10 @@ impl ForwardConfig {
         }
     }
 
-    /// Whether a text is the address of a server, and not a path.
+    /// Whether a text is an address, and not a path.
     #[must_use]
     pub fn is_address(text: &str) -> bool {
-        SCHEMES.iter().any(|scheme| text.starts_with(scheme))
+        text.contains("://")
     }
 
     /// A cluster with these servers. A server without a scheme has that of the one before it.
@@ -120,9 +157,13 @@ impl ForwardConfig {
     /// # Errors
     /// If a server cannot be used.
     pub(super) fn new(servers: &[&str], origin: ValueOrigin) -> Result<Self, String> {
+        refuse_secrets(&servers.join(","))?;
         let mut scheme = "";
         let mut all = Vec::new();
-        for server in servers {
+        for server in servers.iter().map(|it| it.trim()) {
+            if server.contains('@') {
+                return Err(SECRETS.to_owned());
+            }
             let host = match SCHEMES.iter().find(|it| server.starts_with(**it)) {
                 Some(found) => {
                     scheme = found;
@@ -137,12 +178,6 @@ impl ForwardConfig {
             };
             if host.is_empty() {
                 return Err(format!("`{server}`: the host is missing"));
-            }
-            if host.contains('@') {
-                return Err(
-                    "an address must not contain secrets; use user and password, token, nkey or credentials"
-                        .to_owned(),
-                );
             }
             all.push(format!("{scheme}{host}"));
         }
@@ -159,12 +194,18 @@ impl ForwardConfig {
     /// Sets an option by its key.
     pub(super) fn set(&mut self, key: &str, text: &str, origin: ValueOrigin) -> Result<(), String> {
         let known = (&KEYS[..], "[[forward]]");
+        let text = match (key, text) {
+            // One spelling, so that two of the same meaning are equal.
+            ("durable" | "create", "yes") => "true",
+            ("durable" | "create", "no") => "false",
+            _ => text,
+        };
         self.texts
             .set(known, (key, text), origin, |key, text| match key {
                 "keep" => word::<ForwardKeep>(text).map(drop),
                 "ack" => one_of(text, ["recorded", "forwarded"]),
-                "durable" => one_of(text, ["yes", "no"]),
-                "create" => one_of(text, ["true", "false"]),
+                "durable" | "create" => one_of(text, ["true", "false"]),
+                "linger" => linger(text).map(drop),
                 "stream" if text.contains(['.', '*', '>', ' ', '/', '\\']) => Err(format!(
                     "`{text}`: the name of a stream has no `.`, `*`, `>`, space or slash"
                 )),
@@ -206,7 +247,7 @@ impl ForwardConfig {
     /// Whether messages of sessions are acknowledged only after the cluster has stored them.
     #[must_use]
     pub fn acknowledges(&self) -> bool {
-        self.text("ack") == Some("forwarded")
+        self.value("ack") == "forwarded"
     }
 
     /// The addresses of the servers.
@@ -224,32 +265,37 @@ impl ForwardConfig {
     /// The name of the stream.
     #[must_use]
     pub fn stream(&self) -> &str {
-        self.text("stream").unwrap_or(DEFAULT_STREAM)
+        self.value("stream")
     }
 
     /// The site, which the subjects begin with.
     #[must_use]
     pub fn site(&self) -> &str {
-        self.text("site").unwrap_or("main")
+        self.value("site")
     }
 
     /// Which files of the recording stay.
     #[must_use]
     pub fn keep(&self) -> ForwardKeep {
-        let keep = self.text("keep").and_then(ForwardKeep::named);
-        keep.unwrap_or(ForwardKeep::Forwarded)
+        ForwardKeep::named(self.value("keep")).unwrap_or(ForwardKeep::Forwarded)
     }
 
     /// Whether the stream must survive the loss of a server.
     #[must_use]
     pub fn is_durable(&self) -> bool {
-        self.text("durable") != Some("no")
+        self.value("durable") == "true"
     }
 
     /// Whether to make the stream if it does not exist.
     #[must_use]
     pub fn creates(&self) -> bool {
-        self.text("create") == Some("true")
+        self.value("create") == "true"
+    }
+
+    /// How long messages of a device are gathered before they are sent.
+    #[must_use]
+    pub fn linger(&self) -> Duration {
+        linger(self.value("linger")).unwrap_or_default()
     }
 
     /// The file with the authorities that are trusted, if they are not those of the system.
@@ -279,13 +325,42 @@ impl ForwardConfig {
         }
     }
 
-    /// The options in the order of the table: key, text and origin.
+    /// The options that are set, in the order of the table: key, text and origin.
     pub(super) fn written(&self) -> impl Iterator<Item = (&'static str, &str, ValueOrigin)> {
         self.texts.written(&KEYS)
     }
 
+    /// All options in the order of the table: key, and text and origin if it is set or has a default.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, Option<(&str, ValueOrigin)>)> {
+        KEYS.into_iter().map(|key| {
+            let mut written = self.written();
+            let written = written.find(|(it, ..)| *it == key);
+            let written = written.map(|(_, text, origin)| (text, origin));
+            (
+                key,
+                written.or_else(|| Some((default(key)?, ValueOrigin::Default))),
+            )
+        })
+    }
+
+    /// The text of an option that has a default.
+    fn value(&self, key: &str) -> &str {
+        self.text(key).or_else(|| default(key)).unwrap_or_default()
+    }
+
     fn text(&self, key: &str) -> Option<&str> {
         self.texts.text(key)
+    }
+}
+
+/// The servers, and the options that have a default, on one line.
+impl fmt::Display for ForwardConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.servers.join(","))?;
+        for (key, _) in DEFAULTS {
+            write!(f, " {key}={}", self.value(key))?;
+        }
+        Ok(())
     }
 }
 
@@ -301,6 +376,46 @@ impl Words for ForwardKeep {
             "any" => Some(Self::Any),
             _ => None,
         }
+    }
+}
+
+/// Why an address with a login is refused. Neither is printed.
+const SECRETS: &str =
+    "an address must not contain secrets; use user and password, token, nkey or credentials";
+
+/// Refuses addresses of which one has a login before `@`, wherever commas and `=` in it have divided it.
+fn refuse_secrets(text: &str) -> Result<(), String> {
+    let (_, after) = text.split_once("://").unwrap_or_default();
+    let Some((before, _)) = after.split_once('@') else {
+        return Ok(());
+    };
+    let mut parts = before.split(',').skip(1).map(str::trim);
+    let has_option = parts.any(|part| {
+        let key = part.split_once('=').map(|(key, _)| key);
+        key.is_some_and(|key| KEYS.contains(&key))
+    });
+    match has_option {
+        true => Ok(()),
+        false => Err(SECRETS.to_owned()),
+    }
+}
+
+/// Whether a text can be a key.
+fn is_word(text: &str) -> bool {
+    text.bytes()
+        .all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
+}
+
+fn default(key: &str) -> Option<&'static str> {
+    let found = DEFAULTS.into_iter().find(|(it, _)| *it == key);
+    found.map(|(_, text)| text)
+}
+
+/// Reads how long messages are gathered.
+fn linger(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        linger if linger <= LINGER_MAX => Ok(linger),
+        _ => Err(format!("`{text}`: at most {} s", LINGER_MAX.as_secs())),
     }
 }
 

@@ -66,8 +66,12 @@ fn page(config: &Config, has_comments: bool) -> String {
         let servers: Vec<_> = forward.servers().iter().map(|it| quoted(it)).collect();
         let servers = format!("[{}]", servers.join(", "));
         page.value(forward::TO, &servers, forward.origin(), "; needs a restart");
-        for (key, text, origin) in forward.written() {
-            page.value(key, &quoted(text), origin, "");
+        for (key, given) in forward.all() {
+            match given {
+                Some((text @ ("true" | "false"), origin)) => page.value(key, text, origin, ""),
+                Some((text, origin)) => page.value(key, &quoted(text), origin, ""),
+                None => page.comment(format_args!("# {key} is not set")),
+            }
         }
     }
     for device in &config.devices {

@@ -16,8 +16,10 @@ pub enum ForwardError {
     #[error(transparent)]
     Client(ConnectError),
     /// A file with a secret cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("{key}: cannot read {}: {error}", path.display())]
     File {
+        /// The option that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// The error of the system.
@@ -34,7 +36,12 @@ impl ForwardError {
     pub(super) const fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Stream(CheckError::NoStream(_) | CheckError::NotCreated(_))
+            Self::Stream(
+                CheckError::NoStream(_)
+                    | CheckError::Taken { .. }
+                    | CheckError::NotCreated(_)
+                    | CheckError::NotReplicated
+            )
         )
     }
 }

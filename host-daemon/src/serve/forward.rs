@@ -1,35 +1,43 @@
 //! Forwards the recording to clusters: [`Forwards`].
 
-use std::collections::HashMap;
+mod acknowledging;
+mod collector;
+mod kept_files;
+mod login;
+mod state;
+
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use blocksd_engine::metrics::Page;
 use blocksd_engine::session::Sessions;
-use blocksd_forward::place::Place;
 use blocksd_forward::subject::Subjects;
 use blocksd_forward::{
-    CheckError, Confirm, Credentials, Forwarder, Forwarding, Nats, NatsOptions, Progress,
-    ProgressSnapshot, REASONS, Wish, instance_of,
+    Confirm, ConnectError, Forwarder, Forwarding, Nats, NatsOptions, ProgressSnapshot, Wish,
+    instance_of,
 };
-use blocksd_recording::catalog::{list_directory, number};
-use blocksd_recording::{Durability, Retention};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use blocksd_recording::Durability;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::config::{DEFAULT_STREAM, ForwardConfig, ForwardKeep, ForwardLogin};
+use self::acknowledging::Acknowledging;
+pub(crate) use self::collector::ForwardCollector;
+use self::kept_files::Keep;
+pub(crate) use self::kept_files::KeptFiles;
+pub(crate) use self::login::{check, options};
+use self::state::ForwardState;
+use crate::config::{DEFAULT_STREAM, ForwardConfig, ForwardKeep};
 use crate::error::{CommandError, ForwardError};
 use crate::recorded::time::nanoseconds;
 use crate::view::{Cluster, ForwardSource};
 
 /// Pause between two attempts to begin.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Longest time that a start waits for the first answer of the clusters: one whose stream cannot be used ends it.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 /// The clusters that a recording is forwarded to.
 #[derive(Default)]
@@ -56,15 +64,6 @@ impl Running {
     }
 }
 
-/// What is known of one.
-#[derive(Debug)]
-struct ForwardState {
-    progress: Arc<Progress>,
-    /// Why it has not begun.
-    refusal: Mutex<Option<String>>,
-    folder: PathBuf,
-}
-
 /// The recording that is forwarded.
 pub(crate) struct ForwardedRecording {
     pub(crate) folder: PathBuf,
@@ -73,82 +72,85 @@ pub(crate) struct ForwardedRecording {
 }
 
 impl Forwards {
-    /// Begins to forward to a cluster. One that cannot be reached yet is tried again.
+    /// Begins to forward to clusters. Waits a short time for their first answers. One that does not answer by then is tried again in
+    /// the background.
     ///
     /// # Errors
-    /// [`CommandError::Forward`], if the cluster has no stream that can be used, or a file cannot be read.
+    /// [`CommandError::Forward`], if a cluster has no stream that can be used, or a file cannot be read.
     pub(crate) async fn begin(
+        &self,
+        configs: &[ForwardConfig],
+        recorded: &ForwardedRecording,
+        kept: &Arc<KeptFiles>,
+    ) -> Result<(), CommandError> {
+        let until = Instant::now() + FIRST_ANSWER;
+        let mut verdicts = Vec::new();
+        for config in configs {
+            let to = config.servers().join(",");
+            match self.start(config, recorded, kept) {
+                Ok(verdict) => verdicts.push((to, verdict)),
+                Err(error) => return Err(CommandError::Forward { to, error }),
+            }
+        }
+        for (to, mut verdict) in verdicts {
+            let refused = match tokio::time::timeout_at(until, &mut verdict).await {
+                Ok(answered) => answered.ok(),
+                Err(_) => {
+                    // From now on, it is a problem of a daemon that runs.
+                    verdict.close();
+                    verdict.try_recv().ok()
+                }
+            };
+            if let Some(error) = refused {
+                self.abort();
+                return Err(CommandError::Forward { to, error });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the task of a cluster. Returns where it says why the cluster cannot be used.
+    fn start(
         &self,
         config: &ForwardConfig,
         recorded: &ForwardedRecording,
         kept: &Arc<KeptFiles>,
-    ) -> Result<(), CommandError> {
+    ) -> Result<oneshot::Receiver<ForwardError>, ForwardError> {
         let to = config.servers().join(",");
-        let refused = |error: ForwardError| CommandError::Forward {
-            to: to.clone(),
-            error,
-        };
+        let stream = config.stream().to_owned();
+        let label = format!("{to} stream={stream}");
+        let state = ForwardState::new(label.clone(), recorded.folder.clone());
+        let state = Arc::new(state);
         let wish = Wish {
-            stream: config.stream().to_owned(),
+            stream: stream.clone(),
             subjects: Subjects::new(config.site()),
             durable: config.is_durable(),
             create: config.creates(),
         };
-        let options = options(config).map_err(&refused)?;
-        let nats = Nats::connect(&options, &wish.stream).await;
-        let nats = nats.map_err(|error| refused(ForwardError::Client(error)))?;
-        let mut refusal = None;
-        let checked = match nats.check(&wish).await {
-            Ok(body_max) => Some(body_max),
-            Err(error @ CheckError::NoAnswer(_)) => {
-                warn!("forward to {to}: {error}; trying again");
-                refusal = Some(error.to_string());
-                None
-            }
-            Err(error) => return Err(refused(ForwardError::Stream(error))),
-        };
-        instance_of(&recorded.folder).map_err(|error| refused(ForwardError::Instance(error)))?;
-        let state = Arc::new(ForwardState {
-            progress: Arc::new(Progress::to(to.clone())),
-            refusal: Mutex::new(refusal),
-            folder: recorded.folder.clone(),
-        });
+        instance_of(&recorded.folder).map_err(ForwardError::Instance)?;
         let forwarding = Forwarding {
             folder: recorded.folder.clone(),
             durability: Some(Arc::clone(&recorded.durability)),
             subjects: wish.subjects.clone(),
-            cursor: format!("blocksd.forward-{:08x}", digest(&to, &wish.stream)),
+            cursor: format!("blocksd.forward-{:08x}", digest(&to, &stream)),
+            linger: config.linger(),
         };
-        let keep = (config.keep() == ForwardKeep::Forwarded).then(|| kept.next());
         let forwarder = Arc::<Mutex<Option<_>>>::default();
-        let confirm = config.acknowledges().then(|| {
-            let sessions = Arc::clone(&recorded.sessions);
-            Arc::new(Acknowledging(sessions)) as Arc<dyn Confirm>
-        });
-        let (running, shown) = (Arc::clone(&forwarder), Arc::clone(&state));
-        let (name, mut checked) = (to.clone(), checked);
-        let stream = wish.stream.clone();
-        let task = tokio::spawn(async move {
-            while checked.is_none() {
-                checked = shown.check(&nats, &wish, &name).await;
-            }
-            info!("forwarding to {name} stream={}", wish.stream);
-            let progress = Arc::clone(&shown.progress);
-            let forwarder = Forwarder::new(Arc::new(nats), forwarding, progress);
-            let forwarder = match keep {
-                Some(keep) => forwarder.on_place(move |place| keep.keep_from(place)),
-                None => forwarder,
-            };
-            let forwarder = Arc::new(match confirm {
-                Some(confirm) => forwarder.confirming(confirm),
-                None => forwarder,
-            });
-            *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&forwarder));
-            while let Err(error) = forwarder.run().await {
-                warn!("forward to {name}: {error}; trying again");
-                tokio::time::sleep(PAUSE).await;
-            }
-        });
+        let (verdict, receiver) = oneshot::channel();
+        let beginning = Beginning {
+            options: options(config)?,
+            wish,
+            state: Arc::clone(&state),
+            verdict: Some(verdict),
+            label,
+            forwarding,
+            keep: (config.keep() == ForwardKeep::Forwarded).then(|| kept.next()),
+            confirm: config.acknowledges().then(|| {
+                let sessions = Arc::clone(&recorded.sessions);
+                Arc::new(Acknowledging(sessions)) as Arc<dyn Confirm>
+            }),
+        };
+        let task = tokio::spawn(beginning.run(Arc::clone(&forwarder)));
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Running {
             to,
@@ -157,7 +159,15 @@ impl Forwards {
             forwarder,
             task,
         });
-        Ok(())
+        Ok(receiver)
+    }
+
+    /// Ends all tasks.
+    fn abort(&self) {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for running in &*all {
+            running.task.abort();
+        }
     }
 
     /// Waits until everything that is recorded is forwarded, at most for this time. What is left is forwarded after the next
@@ -166,8 +176,9 @@ impl Forwards {
         let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
         for running in &all {
             let forwarder = running.forwarder.lock();
-            if let Some(forwarder) = &*forwarder.unwrap_or_else(PoisonError::into_inner) {
-                forwarder.finish();
+            match &*forwarder.unwrap_or_else(PoisonError::into_inner) {
+                Some(forwarder) => forwarder.finish(),
+                None => running.task.abort(),
             }
         }
         let ended = async {
@@ -186,7 +197,7 @@ impl Forwards {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let problems = all.iter().filter_map(|it| {
             let problem = it.state.problem()?;
-            Some(format!("forward to {}: {problem}", it.to))
+            Some(format!("forward to {}: {problem}", it.label()))
         });
         problems.collect()
     }
@@ -219,198 +230,113 @@ impl ForwardSource for Forwards {
     }
 }
 
-impl ForwardState {
-    /// Checks the stream. Returns the longest body of a message, after a pause `None` if the stream cannot be used.
-    async fn check(&self, nats: &Nats, wish: &Wish, name: &str) -> Option<usize> {
-        let checked = nats.check(wish).await;
-        let refusal = checked.as_ref().err().map(ToString::to_string);
-        if self.is_new(refusal.as_ref())
-            && let Some(refusal) = &refusal
-        {
-            warn!("forward to {name}: {refusal}; trying again");
-        }
-        match checked {
-            Ok(body_max) => Some(body_max),
-            Err(_) => {
-                tokio::time::sleep(PAUSE).await;
-                None
-            }
-        }
-    }
-
-    /// Notes why it has not begun. Returns whether that is new.
-    fn is_new(&self, refusal: Option<&String>) -> bool {
-        let mut shown = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = shown.as_ref() != refusal;
-        *shown = refusal.cloned();
-        is_new
-    }
-
-    fn problem(&self) -> Option<String> {
-        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        refusal.clone().or_else(|| self.progress.read().problem)
-    }
-
-    /// Bytes that are not stored in the cluster: those that are read, and the files that are not.
-    fn backlog_bytes(&self) -> u64 {
-        let progress = self.progress.read();
-        let place = progress.place.map_or(0, |place| place.number);
-        let files = list_directory(&self.folder).unwrap_or_default();
-        let later = files.iter().filter(|file| place < number(&file.path));
-        let later = later.filter_map(|file| fs::metadata(&file.path).ok());
-        progress.queued_bytes + later.map(|file| file.len()).sum::<u64>()
-    }
+/// A cluster that is not forwarded to yet.
+struct Beginning {
+    options: NatsOptions,
+    wish: Wish,
+    state: Arc<ForwardState>,
+    /// Where to say that the stream cannot be used, until the start has ended.
+    verdict: Option<oneshot::Sender<ForwardError>>,
+    /// Cluster and stream.
+    label: String,
+    forwarding: Forwarding,
+    keep: Option<Keep>,
+    confirm: Option<Arc<dyn Confirm>>,
 }
 
-/// Acknowledges messages of sessions when a cluster has them.
-struct Acknowledging(Arc<Sessions>);
-
-impl Confirm for Acknowledging {
-    fn stored(&self, device: &str, session: &str, from: u64, next: u64) {
-        if let Some(session) = numbered(session) {
-            self.0.confirm(device, session, from, next);
-        }
-    }
-
-    fn caught_up(&self, waiting: &HashMap<(&str, &str), u64>, is_damaged: bool) {
-        let sessions = waiting.iter().filter_map(|((device, session), end)| {
-            let session = numbered(session)?;
-            Some(((*device, session), *end))
-        });
-        let waiting: HashMap<_, _> = sessions.collect();
-        let end = |device: &str, session| waiting.get(&(device, session)).copied();
-        self.0.confirm_recovered(end, is_damaged);
-    }
-}
-
-/// The number of a session, from its text.
-fn numbered(session: &str) -> Option<u64> {
-    u64::from_str_radix(session, 16).ok()
-}
-
-/// The files of a recording that clusters still need.
-pub(crate) struct KeptFiles {
-    retention: Arc<Retention>,
-    /// The first file that each cluster needs.
-    numbers: Mutex<Vec<u64>>,
-    /// How many clusters have begun.
-    begun: AtomicUsize,
-}
-
-/// The files that one cluster still needs.
-struct Keep {
-    kept: Arc<KeptFiles>,
-    index: usize,
-}
-
-impl KeptFiles {
-    /// Keeps all files for these clusters, until it is known what each of them has.
-    pub(crate) fn new(retention: Arc<Retention>, clusters: &[ForwardConfig]) -> Arc<Self> {
-        let keeping = clusters
-            .iter()
-            .filter(|it| it.keep() == ForwardKeep::Forwarded);
-        let numbers = vec![0; keeping.count()];
-        if !numbers.is_empty() {
-            retention.keep_from(Some(0));
-        }
-        Arc::new(Self {
-            retention,
-            numbers: Mutex::new(numbers),
-            begun: AtomicUsize::new(0),
-        })
-    }
-
-    /// The files of the next cluster.
-    fn next(self: &Arc<Self>) -> Keep {
-        Keep {
-            kept: Arc::clone(self),
-            index: self.begun.fetch_add(1, Ordering::Relaxed),
-        }
-    }
-}
-
-impl Keep {
-    fn keep_from(&self, place: Place) {
-        let numbers = &self.kept.numbers;
-        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = numbers.get_mut(self.index) {
-            *number = place.number;
-        }
-        self.kept.retention.keep_from(numbers.iter().min().copied());
-    }
-}
-
-/// The metrics of all clusters.
-#[derive(Clone, Debug)]
-pub(crate) struct ForwardCollector(pub(crate) Arc<Forwards>);
-
-impl Collector for ForwardCollector {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.is_empty() {
-            return Ok(());
-        }
-        let read: Vec<_> = all
-            .iter()
-            .map(|it| (it.label(), it.state.progress.read(), &it.state))
-            .collect();
-        let mut page = Page::from(encoder);
-        let counts = |of: fn(&ProgressSnapshot) -> u64| {
-            let counts = read.iter().map(|(to, progress, _)| (&**to, of(progress)));
-            counts.collect::<Vec<_>>()
+impl Beginning {
+    /// Forwards as soon as the stream can be used.
+    async fn run(mut self, running: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>) {
+        let Some(nats) = self.connect().await else {
+            return;
         };
-        page.counters(
-            "blocksd_forward_messages",
-            "Messages, pieces and events that a cluster has stored",
-            "to",
-            counts(|it| it.messages),
-        )?;
-        page.counters(
-            "blocksd_forward_bytes",
-            "Bytes of them, with the headers of their framing",
-            "to",
-            counts(|it| it.bytes),
-        )?;
-        page.counters(
-            "blocksd_forward_published",
-            "Messages of the stream that hold them",
-            "to",
-            counts(|it| it.published),
-        )?;
-        let failures = REASONS.iter().enumerate().map(|(index, reason)| {
-            let all = read.iter().filter_map(|(_, it, _)| it.failures.get(index));
-            (*reason, all.sum::<u64>())
+        let Some(body_max) = self.check(&nats).await else {
+            return;
+        };
+        let Self {
+            state,
+            label,
+            mut forwarding,
+            keep,
+            confirm,
+            ..
+        } = self;
+        state.begun();
+        info!("forwarding to {label}");
+        forwarding.body_max = body_max;
+        let nats = Arc::new(nats);
+        let progress = Arc::clone(&state.progress);
+        let forwarder = Forwarder::new(Arc::clone(&nats), forwarding, progress);
+        let forwarder = match keep {
+            Some(keep) => forwarder.on_place(move |place| keep.keep_from(place)),
+            None => forwarder,
+        };
+        let forwarder = Arc::new(match confirm {
+            Some(confirm) => forwarder.confirming(confirm),
+            None => forwarder,
         });
-        page.counters(
-            "blocksd_forward_failures",
-            "Requests that failed, or were refused because another daemon had written to the subject",
-            "reason",
-            failures,
-        )?;
-        let now = nanoseconds(SystemTime::now());
-        page.gauges(
-            "blocksd_forward_backlog_seconds",
-            "Age of the oldest message that is read and not stored",
-            "to",
-            read.iter().map(|(to, it, _)| {
-                let age = age(it, now).unwrap_or_default();
-                (&**to, age.as_secs_f64())
-            }),
-        )?;
-        page.gauges(
-            "blocksd_forward_backlog_bytes",
-            "Bytes that wait: those that are read, and the files after them",
-            "to",
-            read.iter()
-                .map(|(to, _, state)| (&**to, state.backlog_bytes())),
-        )?;
-        page.gauges(
-            "blocksd_forward_up",
-            "Whether the cluster takes messages",
-            "to",
-            read.iter()
-                .map(|(to, _, state)| (&**to, u64::from(state.problem().is_none()))),
-        )
+        *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&forwarder));
+        let forward = async {
+            while let Err(error) = forwarder.run().await {
+                warn!("forward to {label}: {error}; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = forward => {}
+            () = state.watch(&nats) => {}
+        }
+    }
+
+    /// Connects to the cluster, however long that takes. Returns `None` if that has ended the start.
+    async fn connect(&mut self) -> Option<Nats> {
+        loop {
+            let error = match Nats::connect(&self.options, &self.wish.stream).await {
+                Ok(nats) => return Some(nats),
+                Err(error) => error,
+            };
+            let reason = error.to_string();
+            if matches!(error, ConnectError::Options(_)) && self.refuse(ForwardError::Client(error))
+            {
+                return None;
+            }
+            self.retry(reason).await;
+        }
+    }
+
+    /// Checks the stream until it can be used. Returns the longest body of a message, or `None` if the stream has ended the start.
+    async fn check(&mut self, nats: &Nats) -> Option<usize> {
+        loop {
+            let error = match nats.check(&self.wish).await {
+                Ok(body_max) => {
+                    self.verdict = None;
+                    return Some(body_max);
+                }
+                Err(error) => error,
+            };
+            let mut reason = error.to_string();
+            if error.is_final() {
+                if self.refuse(ForwardError::Stream(error)) {
+                    return None;
+                }
+            } else if let Some(trouble) = nats.trouble().await {
+                reason = trouble;
+            }
+            self.retry(reason).await;
+        }
+    }
+
+    /// Ends the start, unless it has ended. Returns whether that is so.
+    fn refuse(&mut self, error: ForwardError) -> bool {
+        let verdict = self.verdict.take();
+        verdict.is_some_and(|verdict| verdict.send(error).is_ok())
+    }
+
+    async fn retry(&mut self, reason: String) {
+        self.state.failed(reason);
+        // The start goes on.
+        self.verdict = None;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -420,30 +346,6 @@ fn age(progress: &ProgressSnapshot, now: u64) -> Option<Duration> {
         0 => progress.place.map(|_| Duration::ZERO),
         oldest => Some(Duration::from_nanos(now.saturating_sub(oldest))),
     }
-}
-
-/// How to connect to a cluster. Reads the files with secrets.
-pub(crate) fn options(config: &ForwardConfig) -> Result<NatsOptions, ForwardError> {
-    let secret = |path: &Path| {
-        let text = fs::read_to_string(path).map_err(|error| ForwardError::File {
-            path: path.to_owned(),
-            error,
-        })?;
-        Ok(text.trim_end().to_owned())
-    };
-    Ok(NatsOptions {
-        servers: config.servers().to_vec(),
-        name: "blocksd".to_owned(),
-        credentials: match config.login() {
-            ForwardLogin::None => Credentials::None,
-            ForwardLogin::User(user, password) => Credentials::User(user, secret(&password)?),
-            ForwardLogin::Token(token) => Credentials::Token(secret(&token)?),
-            ForwardLogin::Nkey(seed) => Credentials::Nkey(secret(&seed)?),
-            ForwardLogin::Credentials(file) => Credentials::Jwt(secret(&file)?),
-        },
-        ca: config.ca(),
-        identity: config.identity(),
-    })
 }
 
 /// Tells clusters and streams apart in the name of a file.

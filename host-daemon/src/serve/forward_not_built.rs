@@ -14,6 +14,17 @@ use crate::config::ForwardConfig;
 use crate::error::CommandError;
 use crate::view::{Cluster, ForwardSource};
 
+/// Refuses a cluster.
+///
+/// # Errors
+/// [`CommandError::OptionNotBuilt`].
+pub(crate) const fn check(_: &ForwardConfig) -> Result<(), CommandError> {
+    Err(CommandError::OptionNotBuilt {
+        option: "forward",
+        feature: "nats",
+    })
+}
+
 /// No clusters.
 #[derive(Debug, Default)]
 pub(crate) struct UnbuiltForwards;
@@ -45,14 +56,11 @@ impl UnbuiltForwards {
     #[expect(clippy::unused_async, reason = "the other builds wait for the cluster")]
     pub(crate) async fn begin(
         &self,
-        _: &ForwardConfig,
+        configs: &[ForwardConfig],
         _: &UnbuiltRecording,
         _: &Arc<UnbuiltKeptFiles>,
     ) -> Result<(), CommandError> {
-        Err(CommandError::OptionNotBuilt {
-            option: "forward",
-            feature: "nats",
-        })
+        configs.iter().try_for_each(check)
     }
 
     #[expect(clippy::unused_async, reason = "the other builds wait for the cluster")]

@@ -147,10 +147,10 @@ fn filter(level: &str) -> (EnvFilter, Option<String>) {
     }
 }
 
-/// The filter of a level. The client of NATS says little that the daemon does not say itself.
+/// The filter of a level. The client of NATS says nothing that the daemon does not say itself, with the cluster and what to do.
 fn of_level(level: &str) -> EnvFilter {
     match level {
-        "info" => EnvFilter::new("info,async_nats=warn"),
+        "error" | "warn" | "info" => EnvFilter::new(format!("{level},async_nats=off")),
         level => EnvFilter::new(level),
     }
 }

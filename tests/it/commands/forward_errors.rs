@@ -10,6 +10,16 @@ use blocksd_forward::{CheckError, ConnectError};
 pub(super) fn forward_errors() -> Vec<ForwardError> {
     let stream = [
         CheckError::NoStream("nats stream add blocksd".to_owned()),
+        CheckError::NoAnswer("no answer within 5000 ms".to_owned()),
+        CheckError::NoJetStream,
+        CheckError::Denied(
+            "Permissions Violation for Publish to \"$JS.API.STREAM.INFO.blocksd\"".to_owned(),
+        ),
+        CheckError::Taken {
+            wanted: "blocksd.main.>".to_owned(),
+            other: "fleet".to_owned(),
+        },
+        CheckError::NotReplicated,
         CheckError::NotCreated("insufficient storage resources available".to_owned()),
         CheckError::Subjects {
             wanted: "blocksd.main.>".to_owned(),
@@ -21,16 +31,25 @@ pub(super) fn forward_errors() -> Vec<ForwardError> {
     ];
     let files = [
         ForwardError::File {
+            key: "token",
             path: "nats.token".into(),
             error: io::Error::from_raw_os_error(libc::ENOENT),
         },
         ForwardError::Instance(io::Error::from_raw_os_error(libc::EACCES)),
     ];
-    let client = ConnectError::from("credentials: no seed".to_owned());
+    let cause = || "the cause".to_owned();
+    let client = [
+        ConnectError::Options("credentials: no seed".to_owned()),
+        ConnectError::Login(cause()),
+        ConnectError::Tls(cause()),
+        ConnectError::NotNats(cause()),
+        ConnectError::Silent(cause()),
+        ConnectError::Unreachable(cause()),
+    ];
     let stream = stream.into_iter().map(ForwardError::Stream);
     stream
         .chain(files)
-        .chain([ForwardError::Client(client)])
+        .chain(client.map(ForwardError::Client))
         .collect()
 }
 
@@ -55,6 +74,7 @@ pub(super) fn read_errors() -> Vec<ReadStreamError> {
         ReadStreamError::OnlyRecordings { command: "verify" },
         ReadStreamError::NotAlone,
         ReadStreamError::Login(ForwardError::File {
+            key: "token",
             path: "nats.token".into(),
             error: io::Error::from_raw_os_error(libc::ENOENT),
         }),

@@ -218,3 +218,85 @@ fn a_device_that_no_connection_can_match_is_a_warning() {
     assert_eq!(warned(&[listen, by, &table("10.0.0.7:5")].concat()), 0);
     assert_eq!(warned(&[listen, by, &table("pump")].concat()), 1);
 }
+
+#[test]
+fn the_files_of_a_cluster_are_checked_and_its_defaults_are_printed() {
+    let folder = Folder::new();
+    let empty = folder.write("empty", "\n");
+    let empty = empty.to_str().unwrap();
+    let table = |options: &str| {
+        let to = "to = ['nats://n1:4222', 'nats://n2:4222']";
+        let text = format!(
+            "record = '{}'\n[[forward]]\n{to}\n{options}\n",
+            folder.0.path().join("r").display()
+        );
+        folder.write("blocksd.toml", &text)
+    };
+    let cluster = "forward to nats://n1:4222,nats://n2:4222";
+    for (options, reason) in [
+        (
+            "ca = '/nowhere/ca'",
+            "ca: cannot read /nowhere/ca: No such file or directory (os error 2)",
+        ),
+        (
+            "cert = '/nowhere/c'\nkey = '/nowhere/k'",
+            "cert: cannot read /nowhere/c: No such file or directory (os error 2)",
+        ),
+        (
+            "user = 'u'\npassword = '/nowhere/p'",
+            "password: cannot read /nowhere/p: No such file or directory (os error 2)",
+        ),
+        (
+            "token = '/nowhere/t'",
+            "token: cannot read /nowhere/t: No such file or directory (os error 2)",
+        ),
+        (
+            "nkey = '/nowhere/n'",
+            "nkey: cannot read /nowhere/n: No such file or directory (os error 2)",
+        ),
+        (
+            "credentials = '/nowhere/c'",
+            "credentials: cannot read /nowhere/c: No such file or directory (os error 2)",
+        ),
+        (
+            &format!("token = '{empty}'"),
+            &format!("token: {empty}: the file is empty"),
+        ),
+        (
+            &format!("ca = '{empty}'"),
+            &format!("ca: {empty}: it has no certificate in PEM"),
+        ),
+    ] {
+        let path = table(options);
+        let path = path.to_str().unwrap();
+        let wanted = format!("blocksd: {path}:3: forward: {cluster}: {reason}\n");
+        let ended = run(&["check-config", path], b"");
+        assert_eq!(
+            (ended.code, &*ended.stderr),
+            (Some(2), &*wanted),
+            "{ended:?}"
+        );
+        let ended = run(&["serve", "--config", path], b"");
+        assert_eq!(
+            (ended.code, &*ended.stderr),
+            (Some(2), &*wanted),
+            "{ended:?}"
+        );
+    }
+    let path = table("durable = 'no'");
+    let name = path.to_str().unwrap();
+    let ended = run(&["check-config", name], b"");
+    let line = format!(
+        "{cluster} stream=blocksd site=main keep=forwarded ack=recorded durable=false create=false linger=0\n"
+    );
+    assert!(ended.stdout_text().contains(&line), "{ended:?}");
+    let text = print(&path, &[]);
+    for line in [
+        format!("durable = false  # {name}:4"),
+        "keep = \"forwarded\"  # default".to_owned(),
+        "linger = \"0\"  # default".to_owned(),
+        "# ca is not set".to_owned(),
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}: {text}");
+    }
+}

@@ -95,6 +95,39 @@ fn certificates_prove_who_both_sides_are() {
     }
 }
 
+#[test]
+fn the_documented_permissions_are_enough() {
+    let name = "the_documented_permissions_are_enough";
+    let document = include_str!("../../../docs/forwarding.md");
+    let after = document.split("\npermissions {").nth(1).expect("rights");
+    let rights = after.split("```").next().expect("an end");
+    let user = format!(
+        "authorization {{ users: [{{ user: plant, password: s3cret, permissions: {{{rights} }}] }}"
+    );
+    let nats = match NatsServer::start_with(&user) {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().expect("a folder for temporary files");
+    let password = folder.path().join("password");
+    fs::write(&password, "s3cret").expect("a file");
+    let forward = format!(
+        "{},user=plant,password={},durable=no,create=true",
+        nats.url(),
+        password.display()
+    );
+    let record = folder.path().join("kept");
+    // The second time, the daemon looks for what the stream has.
+    for _ in 0..2 {
+        let server = serve(&record, &forward, &[]);
+        let sent = run(&["send", "--to", &server.addr().to_string(), "hello"], b"");
+        assert_eq!(sent.code, Some(0), "{sent:?}");
+        wait_until_stored(&server, &forward);
+        let (ended, _) = server.stop();
+        assert!(!ended.stderr.contains("forward to"), "{ended:?}");
+    }
+}
+
 /// Sends a message to a daemon that forwards, and waits until the cluster has it.
 #[track_caller]
 fn forwards(record: &Path, to: &str) {

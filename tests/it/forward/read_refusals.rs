@@ -227,7 +227,7 @@ fn what_cannot_be_read_is_said_with_what_to_do() {
         (
             &["nats://127.0.0.1:1"],
             75,
-            "no server can be reached: IO error: Connection refused",
+            "no server can be reached: Connection refused",
         ),
         (
             &[&url, "telemetry"],

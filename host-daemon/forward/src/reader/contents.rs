@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt as _;
 
-use crate::nats::{Nats, text};
+use crate::failure::text;
+use crate::nats::Nats;
 use crate::reader::ReadError;
 use crate::reader::puller::stream_error;
 use crate::subject::Subjects;

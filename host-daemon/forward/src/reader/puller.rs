@@ -8,7 +8,8 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use futures_util::StreamExt as _;
 
-use crate::nats::{Nats, is_missing, text};
+use crate::failure::{is_missing, text};
+use crate::nats::Nats;
 use crate::reader::{Begin, ReadError, ReadSelection};
 use crate::stream::Stream as _;
 

@@ -2,10 +2,11 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigReader, TomlKey, TomlValue, in_order, kind};
+use super::{ConfigReader, TomlKey, TomlValue, in_order, kind, text};
 use crate::config::error::Reason;
 use crate::config::forward::{ForwardConfig, TABLE, TO};
 use crate::config::partial::Partial;
+use crate::config::spec::Kind;
 
 impl ConfigReader {
     /// All tables.
@@ -58,6 +59,7 @@ impl ConfigReader {
             }
             let text = match value.get_ref() {
                 DeValue::Boolean(value) => Some(value.to_string()),
+                number @ (DeValue::Integer(_) | DeValue::Float(_)) => text(number, Kind::Number),
                 _ => self.text_of(key, value, "a text"),
             };
             if let Some(text) = text {

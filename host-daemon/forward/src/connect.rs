@@ -1,0 +1,497 @@
+//! How to connect to a cluster, and why that fails: [`NatsOptions`] and [`ConnectError`].
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::rustls::pki_types::pem::PemObject;
+use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::failure::{refusal, text};
+
+/// Longest time until a server has accepted a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a server is asked whether it is there. One that does not answer three times is left.
+const PING: Duration = Duration::from_secs(5);
+/// Longest pause between two attempts to connect.
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+/// How long a refused permission explains why requests fail. They are repeated more often.
+const DENIED: Duration = Duration::from_secs(30);
+
+/// How to connect to a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct NatsOptions {
+    /// Addresses of servers, such as `nats://10.0.0.1:4222` or `tls://nats.example.org`.
+    pub servers: Vec<String>,
+    /// Name that the servers show.
+    pub name: String,
+    /// How to prove who this is.
+    pub credentials: Credentials,
+    /// A file with the certificates of the authorities that are trusted, in PEM, instead of those of the system.
+    pub ca: Option<PathBuf>,
+    /// Files with the certificate of this client and its key, in PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How to prove who this is.
+#[derive(Clone, Default)]
+pub enum Credentials {
+    /// Nothing, or the certificate.
+    #[default]
+    None,
+    /// User and password.
+    User(String, String),
+    /// A token.
+    Token(String),
+    /// The seed of an nkey.
+    Nkey(String),
+    /// The content of a file with a JWT and a seed.
+    Jwt(String),
+}
+
+/// Only the kind, since logs must not show secrets.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::User(..) => "User",
+            Self::Token(_) => "Token",
+            Self::Nkey(_) => "Nkey",
+            Self::Jwt(_) => "Jwt",
+        })
+    }
+}
+
+/// Why there is no connection to a cluster. Each text names the servers if there are several.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// An address, the credentials or a file cannot be used. Only a change of the configuration helps.
+    #[error("{0}")]
+    Options(String),
+    /// A server refuses the login.
+    #[error(
+        "the server refuses the login: {0}; check `user` and `password`, `token`, `nkey`, `credentials` or `cert`, and the users of \
+         the server"
+    )]
+    Login(String),
+    /// The certificates of the server or of this client cannot be used.
+    #[error("TLS fails: {0}")]
+    Tls(String),
+    /// Something answers that is not a server of NATS.
+    #[error(
+        "this is not the client port of a NATS server: {0}; check the port, which is 4222 by default"
+    )]
+    NotNats(String),
+    /// The connection is open, and nothing answers.
+    #[error(
+        "{0}; check that it runs, that no firewall drops packets, and that this is the client port of a NATS server, \
+         which is 4222 by default"
+    )]
+    Silent(String),
+    /// The server is not there.
+    #[error("the server cannot be reached: {0}; check that it runs, the address, and the firewall")]
+    Unreachable(String),
+}
+
+impl NatsOptions {
+    /// Checks the addresses and the files without connecting.
+    ///
+    /// # Errors
+    /// [`ConnectError::Options`], if an address is malformed, or a file cannot be read or has not what it is for.
+    pub fn check(&self) -> Result<(), ConnectError> {
+        for server in &self.servers {
+            let parsed = server.parse::<ServerAddr>();
+            parsed.map_err(|error| ConnectError::Options(format!("{server}: {error}")))?;
+        }
+        let certificates = |key: &str, path: &Path| {
+            let of = |error: &dyn fmt::Display| refused(key, path, error);
+            let read = read_file(key, path)?;
+            let mut found = CertificateDer::pem_slice_iter(&read);
+            match found.next() {
+                Some(Ok(_)) => Ok(()),
+                Some(Err(error)) => Err(of(&error)),
+                None => Err(of(&"it has no certificate in PEM")),
+            }
+        };
+        if let Some(ca) = &self.ca {
+            certificates("ca", ca)?;
+        }
+        if let Some((cert, key)) = &self.identity {
+            certificates("cert", cert)?;
+            let read = read_file("key", key)?;
+            let parsed = PrivateKeyDer::from_pem_slice(&read);
+            parsed.map_err(|_| refused("key", key, &"it has no private key in PEM"))?;
+        }
+        match &self.credentials {
+            Credentials::Nkey(seed) if !is_seed(seed) => Err(ConnectError::Options(
+                "nkey: the file has no seed, which begins with `S` and has 58 letters and digits"
+                    .to_owned(),
+            )),
+            Credentials::Jwt(file) => {
+                let made = ConnectOptions::new().credentials(file);
+                let made = made.map_err(|error| format!("credentials: {error}"));
+                made.map(drop).map_err(ConnectError::Options)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is known of a connection. The client changes it.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionState {
+    /// How often it was interrupted.
+    disruptions: AtomicU64,
+    has_connected: AtomicBool,
+    denied: Mutex<Option<(Instant, String)>>,
+    /// There is a new refusal of a permission.
+    is_denied: Notify,
+}
+
+impl ConnectionState {
+    pub(crate) fn disruptions(&self) -> u64 {
+        self.disruptions.load(Ordering::Relaxed)
+    }
+
+    /// The last permission that a server has refused, if that was not long ago.
+    pub(crate) fn denied(&self) -> Option<String> {
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        let denied = denied.as_ref().filter(|(at, _)| at.elapsed() < DENIED);
+        denied.map(|(_, text)| text.clone())
+    }
+
+    /// Waits until a server refuses a permission.
+    pub(crate) async fn next_denied(&self) -> String {
+        loop {
+            self.is_denied.notified().await;
+            if let Some(denied) = self.denied() {
+                return denied;
+            }
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Disconnected => {
+                self.disruptions.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::ServerError(ServerError::Other(error)) if is_about_permission(error) => {
+                let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+                *denied = Some((Instant::now(), error.clone()));
+                drop(denied);
+                self.is_denied.notify_waiters();
+            }
+            _ => {}
+        }
+        tracing::debug!("nats: {event}");
+    }
+}
+
+/// Connects to the first server that accepts it. The client connects again after each interruption, to any of them.
+///
+/// # Errors
+/// [`ConnectError`], after each server was tried once.
+pub(crate) async fn connect(
+    options: &NatsOptions,
+) -> Result<(Client, Arc<ConnectionState>), ConnectError> {
+    let mut calls = FuturesUnordered::new();
+    for server in &options.servers {
+        let state = Arc::<ConnectionState>::default();
+        let connect = connect_options(options, &state)?;
+        calls.push(async move {
+            let connected = connect.connect(server).await;
+            (server, state, connected)
+        });
+    }
+    let mut failures = Vec::new();
+    while let Some((server, state, connected)) = calls.next().await {
+        match connected {
+            Ok(client) => {
+                state.has_connected.store(true, Ordering::Relaxed);
+                add_servers(&client, &options.servers).await;
+                return Ok((client, state));
+            }
+            Err(error) => failures.push((server.as_str(), classified(&error))),
+        }
+    }
+    failures.sort_by_key(|(server, _)| options.servers.iter().position(|it| it == server));
+    Err(joined(&failures))
+}
+
+/// Lets a client that is connected to one of the servers use the others, too.
+async fn add_servers(client: &Client, servers: &[String]) {
+    let [_, _, ..] = servers else {
+        return;
+    };
+    let pool = client.server_pool().await.unwrap_or_default();
+    let mut all: Vec<_> = pool.into_iter().map(|it| it.addr).collect();
+    // Their addresses were parsed when the connection was tried, or are parsed now.
+    for server in servers.iter().filter_map(|it| it.parse().ok()) {
+        if !all.contains(&server) {
+            all.push(server);
+        }
+    }
+    if let Err(error) = client.set_server_pool(all).await {
+        tracing::debug!("nats: the further servers are not used: {error}");
+    }
+}
+
+/// How a client connects. Without `retry_on_initial_connect`, the first failure is known.
+fn connect_options(
+    options: &NatsOptions,
+    state: &Arc<ConnectionState>,
+) -> Result<ConnectOptions, ConnectError> {
+    let (noted, paused) = (Arc::clone(state), Arc::clone(state));
+    let mut connect = ConnectOptions::new()
+        .name(&options.name)
+        .max_reconnects(None)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .ping_interval(PING)
+        .reconnect_delay_callback(move |attempts| {
+            // The caller makes the pauses between the first attempts.
+            match paused.has_connected.load(Ordering::Relaxed) {
+                true => Duration::from_millis(50 << attempts.min(10)).min(RECONNECT_MAX),
+                false => Duration::ZERO,
+            }
+        })
+        .event_callback(move |event| {
+            noted.note(&event);
+            async {}
+        });
+    connect = match &options.credentials {
+        Credentials::None => connect,
+        Credentials::User(user, password) => {
+            connect.user_and_password(user.clone(), password.clone())
+        }
+        Credentials::Token(token) => connect.token(token.clone()),
+        Credentials::Nkey(seed) => connect.nkey(seed.clone()),
+        Credentials::Jwt(file) => {
+            let with = connect.credentials(file);
+            with.map_err(|error| ConnectError::Options(format!("credentials: {error}")))?
+        }
+    };
+    if let Some(ca) = &options.ca {
+        connect = connect.add_root_certificates(ca.clone()).require_tls(true);
+    }
+    if let Some((cert, key)) = &options.identity {
+        connect = connect.add_client_certificate(cert.clone(), key.clone());
+    }
+    Ok(connect)
+}
+
+/// Why a server was not connected to.
+fn classified(error: &async_nats::ConnectError) -> ConnectError {
+    if let Some(reason) = refusal(error) {
+        return ConnectError::Tls(reason);
+    }
+    let reason = error
+        .source()
+        .map_or_else(|| error.to_string(), |it| text(it));
+    let reason = reason.trim_start_matches("nats: ").to_owned();
+    let lower = reason.to_lowercase();
+    match error.kind() {
+        ConnectErrorKind::ServerParse => ConnectError::Options(text(error)),
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            ConnectError::Login(reason)
+        }
+        ConnectErrorKind::Tls => ConnectError::Tls(reason),
+        ConnectErrorKind::TimedOut => {
+            ConnectError::Silent(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))
+        }
+        _ if lower.contains("tls handshake") => ConnectError::Tls(format!(
+            "{reason}; has the server TLS, and does it trust the certificate of this client?"
+        )),
+        _ if lower.contains("authentication") || lower.contains("authorization") => {
+            ConnectError::Login(reason)
+        }
+        _ if is_of_another_port(&lower) => ConnectError::NotNats(reason),
+        _ => ConnectError::Unreachable(reason),
+    }
+}
+
+/// Whether a text says that another protocol answers.
+fn is_of_another_port(lower: &str) -> bool {
+    let texts = [
+        "expected info",
+        "invalid server operation",
+        "attempted to connect to",
+    ];
+    texts.iter().any(|text| lower.contains(text))
+}
+
+/// One error of those of all servers: of the most telling kind, with the reasons of all.
+fn joined(failures: &[(&str, ConnectError)]) -> ConnectError {
+    let [(_, only)] = failures else {
+        let reasons = failures
+            .iter()
+            .map(|(server, error)| format!("{server}: {}", error.reason()));
+        let reasons = reasons.collect::<Vec<_>>().join(", ");
+        let kinds = failures.iter().map(|(_, error)| error.parts().0);
+        let kind = kinds.min().unwrap_or(Rank::Unreachable);
+        return kind.error(reasons);
+    };
+    only.clone()
+}
+
+/// How telling an error is: the first is the most telling one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Options,
+    Login,
+    Tls,
+    NotNats,
+    Silent,
+    Unreachable,
+}
+
+impl Rank {
+    const fn error(self, reason: String) -> ConnectError {
+        match self {
+            Self::Options => ConnectError::Options(reason),
+            Self::Login => ConnectError::Login(reason),
+            Self::Tls => ConnectError::Tls(reason),
+            Self::NotNats => ConnectError::NotNats(reason),
+            Self::Silent => ConnectError::Silent(reason),
+            Self::Unreachable => ConnectError::Unreachable(reason),
+        }
+    }
+}
+
+impl ConnectError {
+    /// The reason alone.
+    pub(crate) fn reason(&self) -> &str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (Rank, &str) {
+        match self {
+            Self::Options(reason) => (Rank::Options, reason),
+            Self::Login(reason) => (Rank::Login, reason),
+            Self::Tls(reason) => (Rank::Tls, reason),
+            Self::NotNats(reason) => (Rank::NotNats, reason),
+            Self::Silent(reason) => (Rank::Silent, reason),
+            Self::Unreachable(reason) => (Rank::Unreachable, reason),
+        }
+    }
+}
+
+fn read_file(key: &str, path: &Path) -> Result<Vec<u8>, ConnectError> {
+    fs::read(path).map_err(|error| {
+        ConnectError::Options(format!("{key}: cannot read {}: {error}", path.display()))
+    })
+}
+
+fn refused(key: &str, path: &Path, reason: &dyn fmt::Display) -> ConnectError {
+    ConnectError::Options(format!("{key}: {}: {reason}", path.display()))
+}
+
+/// Whether a text is the seed of an nkey, as far as its form shows.
+fn is_seed(text: &str) -> bool {
+    let is_base32 = |it: u8| it.is_ascii_uppercase() || (b'2'..=b'7').contains(&it);
+    text.len() == 58 && text.starts_with('S') && text.bytes().all(is_base32)
+}
+
+/// Whether a server says that it does not permit something.
+fn is_about_permission(error: &str) -> bool {
+    error.to_lowercase().contains("permissions violation")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use async_nats::rustls::{self, CertificateError};
+
+    use super::*;
+
+    fn io_error(error: impl Into<Box<dyn Error + Send + Sync>>) -> async_nats::ConnectError {
+        let error = io::Error::new(io::ErrorKind::InvalidData, error);
+        async_nats::ConnectError::with_source(ConnectErrorKind::Io, error)
+    }
+
+    #[test]
+    fn each_failure_says_what_is_wrong() {
+        let rustls = |error| classified(&io_error(rustls::Error::InvalidCertificate(error)));
+        let unknown = rustls(CertificateError::UnknownIssuer);
+        assert!(
+            matches!(&unknown, ConnectError::Tls(it) if it.contains("`ca`")),
+            "{unknown}"
+        );
+        let name = rustls(CertificateError::NotValidForName);
+        assert!(
+            matches!(&name, ConnectError::Tls(it) if it.contains("address")),
+            "{name}"
+        );
+        let eof = classified(&io_error("tls handshake eof"));
+        assert!(matches!(eof, ConnectError::Tls(_)), "{eof}");
+        for text in [
+            "expected INFO, got nothing",
+            "invalid server operation: 'SSH'",
+        ] {
+            let other = classified(&io_error(text));
+            assert!(matches!(other, ConnectError::NotNats(_)), "{other}");
+        }
+        let expired = classified(&io_error("user authentication expired"));
+        assert!(matches!(expired, ConnectError::Login(_)), "{expired}");
+        let away = classified(&io_error("connection refused"));
+        assert!(matches!(away, ConnectError::Unreachable(_)), "{away}");
+    }
+
+    #[test]
+    fn the_most_telling_failure_of_several_servers_is_shown_with_all_reasons() {
+        let error = joined(&[
+            ("nats://n1", ConnectError::Unreachable("refused".to_owned())),
+            ("nats://n2", ConnectError::Login("violation".to_owned())),
+        ]);
+        let text = "nats://n1: refused, nats://n2: violation".to_owned();
+        assert_eq!(error, ConnectError::Login(text));
+    }
+
+    #[test]
+    fn a_refused_permission_is_known_for_some_time() {
+        let state = ConnectionState::default();
+        let event = |text: &str| Event::ServerError(ServerError::Other(text.to_owned()));
+        state.note(&event("slow"));
+        assert_eq!(state.denied(), None);
+        let denied = "Permissions Violation for Publish to \"x\"";
+        state.note(&event(denied));
+        assert_eq!(state.denied().as_deref(), Some(denied));
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named_with_their_option() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("empty");
+        fs::write(&empty, "nothing").unwrap();
+        let of = |ca: &Path| NatsOptions {
+            ca: Some(ca.to_owned()),
+            ..NatsOptions::default()
+        };
+        let missing = of(Path::new("/nonexistent"))
+            .check()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.starts_with("ca: cannot read /nonexistent: "),
+            "{missing}"
+        );
+        let wrong = of(&empty).check().unwrap_err().to_string();
+        assert!(wrong.ends_with("it has no certificate in PEM"), "{wrong}");
+        let seed = NatsOptions {
+            credentials: Credentials::Nkey("guess".to_owned()),
+            ..NatsOptions::default()
+        };
+        assert!(seed.check().is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! Failures of the client as texts and errors of this crate. Start with [`text`] and [`stream_failure`].
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use async_nats::jetstream::context::{
+    GetStreamErrorKind, RequestError as JetStreamRequestError,
+    RequestErrorKind as JetStreamRequestErrorKind,
+};
+use async_nats::rustls::{self, CertificateError};
+use async_nats::{RequestError, RequestErrorKind};
+
+use crate::stream::StreamError;
+
+/// Longest time until a message is acknowledged. Without a leader, a cluster chooses a new one within this time.
+pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An error and its causes, on one line.
+pub(crate) fn text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// How a request has failed: without an answer in time, without anybody who could answer, or otherwise.
+pub(crate) fn stream_failure(error: &(dyn Error + 'static)) -> StreamError {
+    match unanswered(error) {
+        Some(Unanswered::TimedOut) => timeout(),
+        Some(Unanswered::NoResponders) => StreamError::Other(NO_JETSTREAM.to_owned()),
+        None => StreamError::Other(text(error)),
+    }
+}
+
+pub(crate) const fn timeout() -> StreamError {
+    StreamError::Timeout(ACK_TIMEOUT.as_millis() as u64)
+}
+
+pub(crate) fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.code() == 404)
+}
+
+/// What it means that no server takes requests of JetStream.
+pub(crate) const NO_JETSTREAM: &str = "no server answers requests of JetStream; enable it (`jetstream {}` in the configuration of the \
+                                       servers) for this account, and wait until the cluster has a leader";
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// It took too long.
+    TimedOut,
+    /// Nobody takes such requests.
+    NoResponders,
+}
+
+/// Finds out why a request has no answer, in the causes of its error.
+pub(crate) fn unanswered(error: &(dyn Error + 'static)) -> Option<Unanswered> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<JetStreamRequestError>() {
+            match error.kind() {
+                JetStreamRequestErrorKind::TimedOut => return Some(Unanswered::TimedOut),
+                JetStreamRequestErrorKind::NoResponders => return Some(Unanswered::NoResponders),
+                _ => {}
+            }
+        }
+        if let Some(error) = error.downcast_ref::<RequestError>() {
+            match error.kind() {
+                RequestErrorKind::TimedOut => return Some(Unanswered::TimedOut),
+                RequestErrorKind::NoResponders => return Some(Unanswered::NoResponders),
+                _ => {}
+            }
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What is wrong with the certificates, and what to do, if an error is about them.
+pub(crate) fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let inner = inner.and_then(|it| it.downcast_ref::<rustls::Error>());
+        if let Some(found) = error.downcast_ref::<rustls::Error>().or(inner) {
+            return Some(certificates(found));
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn certificates(error: &rustls::Error) -> String {
+    let advice = match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            // An authority can have the name of the right one.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "no trusted authority has issued the certificate of the server: set `ca` to the file of its authority"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "the certificate of the server has other names: use one of them in the address"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "the certificate of the server has expired: renew it, or set the clock of this machine"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "the certificate of the server is not valid yet: set the clock of this machine"
+            }
+            CertificateError::Other(_) if error.to_string().contains("CaUsedAsEndEntity") => {
+                "the certificate of the server is that of an authority: let the authority issue one for the server"
+            }
+            _ => "the certificate of the server cannot be used",
+        },
+        rustls::Error::AlertReceived(_) => {
+            "the server refuses the connection: give `cert` and `key` of an authority that it trusts"
+        }
+        rustls::Error::InvalidMessage(_) => {
+            "the server does not answer with TLS: enable it there, or use nats:// without `ca`"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{advice} ({error})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_an_answer_is_a_timeout_however_deep_its_error_is() {
+        use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind};
+        let timed_out = JetStreamRequestError::new(JetStreamRequestErrorKind::TimedOut);
+        let error = LastRawMessageError::with_source(LastRawMessageErrorKind::Other, timed_out);
+        assert!(matches!(stream_failure(&error), StreamError::Timeout(_)));
+        let nobody = JetStreamRequestError::new(JetStreamRequestErrorKind::NoResponders);
+        let error = LastRawMessageError::with_source(LastRawMessageErrorKind::Other, nobody);
+        assert_eq!(stream_failure(&error).to_string(), NO_JETSTREAM);
+        let other = io::Error::other("broken");
+        assert_eq!(stream_failure(&other).to_string(), "broken");
+    }
+}

@@ -1,0 +1,120 @@
+//! What a forwarder hands over, and when.
+
+use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions};
+
+use super::*;
+
+/// Time between two messages. A little more than a second, so that no message comes at the end of a linger.
+const PERIOD: Duration = Duration::from_millis(1_020);
+/// Time between two looks at the end of the recording.
+const LOOK: Duration = Duration::from_millis(20);
+
+#[test]
+fn messages_are_gathered_for_the_time_of_the_linger_and_each_is_handed_over_once() {
+    // The first one was recorded before the start, and does not wait; nor does the last one.
+    let inputs = read(22, 1, Duration::from_secs(5));
+    assert_eq!(counts(&inputs), [1, 5, 5, 5, 5, 1]);
+}
+
+#[test]
+fn without_a_linger_no_message_waits() {
+    let inputs = read(22, 1, Duration::ZERO);
+    assert_eq!(counts(&inputs), [1; 22]);
+}
+
+#[test]
+fn a_full_gatherer_does_not_wait() {
+    let len = crate::gather::GATHERED_MAX / 4;
+    let inputs = read(11, len, Duration::from_secs(60));
+    assert_eq!(counts(&inputs), [1, 4, 4, 2]);
+}
+
+/// Hands over a recording with this number of messages, each of this length, one a period. Checks that each is handed over once,
+/// and none after its place.
+#[track_caller]
+fn read(messages: u64, len: usize, linger: Duration) -> Vec<Input> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+    let spec = || ChannelSpec {
+        topic: "/device/imu/blocks".to_owned(),
+        ..ChannelSpec::default()
+    };
+    let channel = log.channel(&mut Channel::default(), spec).unwrap();
+    for number in 0..messages {
+        log.append(channel, number as u32, number, &vec![0; len])
+            .unwrap();
+    }
+    log.finish().unwrap();
+    let (to, mut input) = mpsc::channel(1_000);
+    let finish = Arc::<AtomicBool>::default();
+    let reading = Reading {
+        gatherer: Gatherer::new(Subjects::new("main"), Arc::from("events"), 4 * len + 100),
+        linger: Linger::new(linger),
+        reached: None,
+        has_caught_up: false,
+        to,
+        stop: Arc::default(),
+        finish: Arc::clone(&finish),
+    };
+    let mut timed = Timed {
+        reading,
+        now: Instant::now(),
+    };
+    let ended = Tail::new(folder.path().to_owned(), Wanted::default()).visit(&mut timed);
+    assert!(matches!(ended, Err(Ended::Stopped)));
+    let inputs: Vec<_> = std::iter::from_fn(|| input.try_recv().ok()).collect();
+    let mut handed_over = 0;
+    for input in &inputs {
+        match input {
+            Input::Batches(batches) => handed_over += count(batches),
+            Input::Reached(place) => assert_eq!(place.messages, handed_over),
+            Input::CaughtUp => assert_eq!(handed_over, 1),
+        }
+    }
+    assert_eq!(handed_over, messages);
+    inputs
+}
+
+/// The number of messages that were handed over at each time.
+fn counts(inputs: &[Input]) -> Vec<u64> {
+    let counts = inputs.iter().filter_map(|input| match input {
+        Input::Batches(batches) => Some(count(batches)),
+        _ => None,
+    });
+    counts.collect()
+}
+
+fn count(batches: &[crate::batch::Batch]) -> u64 {
+    batches.iter().map(crate::batch::Batch::count).sum()
+}
+
+/// Reads messages as if they came one a period, and finishes after the last one.
+struct Timed {
+    reading: Reading,
+    now: Instant,
+}
+
+impl Visitor for Timed {
+    type Error = Ended;
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Ended> {
+        self.reading.reached = message.position();
+        self.reading.message_at(self.now, message)?;
+        let next = self.now + PERIOD;
+        while self.now < next {
+            self.reading.idle_at(self.now)?;
+            self.now += LOOK;
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &Path, lost: &LostRange) -> Result<(), Ended> {
+        panic!("{lost}");
+    }
+
+    fn idle(&mut self) -> Result<(), Ended> {
+        self.reading.finish.store(true, Ordering::Relaxed);
+        self.reading.idle_at(self.now)?;
+        Err(Ended::Stopped)
+    }
+}

@@ -1,0 +1,59 @@
+//! How to connect to the cluster of a configuration: [`options`], with the files that it names.
+
+use std::fs;
+use std::path::Path;
+
+use blocksd_forward::{ConnectError, Credentials, NatsOptions};
+
+use crate::config::{ForwardConfig, ForwardLogin};
+use crate::error::{CommandError, ForwardError};
+
+/// How to connect to a cluster. Reads the files.
+///
+/// # Errors
+/// If a file cannot be read, or has not what it is for.
+pub(crate) fn options(config: &ForwardConfig) -> Result<NatsOptions, ForwardError> {
+    let options = NatsOptions {
+        servers: config.servers().to_vec(),
+        name: "blocksd".to_owned(),
+        credentials: match config.login() {
+            ForwardLogin::None => Credentials::None,
+            ForwardLogin::User(user, password) => {
+                Credentials::User(user, secret("password", &password)?)
+            }
+            ForwardLogin::Token(token) => Credentials::Token(secret("token", &token)?),
+            ForwardLogin::Nkey(seed) => Credentials::Nkey(secret("nkey", &seed)?),
+            ForwardLogin::Credentials(file) => Credentials::Jwt(secret("credentials", &file)?),
+        },
+        ca: config.ca(),
+        identity: config.identity(),
+    };
+    options.check().map_err(ForwardError::Client)?;
+    Ok(options)
+}
+
+/// Checks the files of a cluster without connecting.
+///
+/// # Errors
+/// [`CommandError::Forward`], as [`options`].
+pub(crate) fn check(config: &ForwardConfig) -> Result<(), CommandError> {
+    let to = config.servers().join(",");
+    let read = options(config).map(drop);
+    read.map_err(|error| CommandError::Forward { to, error })
+}
+
+/// The content of the file of an option.
+fn secret(key: &'static str, path: &Path) -> Result<String, ForwardError> {
+    let text = fs::read_to_string(path).map_err(|error| ForwardError::File {
+        key,
+        path: path.to_owned(),
+        error,
+    })?;
+    match text.trim_end() {
+        "" => {
+            let empty = format!("{key}: {}: the file is empty", path.display());
+            Err(ForwardError::Client(ConnectError::Options(empty)))
+        }
+        text => Ok(text.to_owned()),
+    }
+}
