@@ -295,9 +295,7 @@ fn classified(error: &async_nats::ConnectError) -> ConnectError {
     if let Some(reason) = refusal(error) {
         return ConnectError::Tls(reason);
     }
-    let reason = error
-        .source()
-        .map_or_else(|| error.to_string(), |it| text(it));
+    let reason = error.source().map_or_else(|| error.to_string(), text);
     let reason = reason.trim_start_matches("nats: ").to_owned();
     let lower = reason.to_lowercase();
     match error.kind() {

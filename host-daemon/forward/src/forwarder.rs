@@ -132,47 +132,59 @@ impl<S: Stream> Forwarder<S> {
                 newest,
                 reached: std::mem::take(&mut reached),
             };
-            let gatherer = self.gatherer(instance, extent.body_max);
-            let follower = Follower::start(&self.forwarding, gatherer, from, to, &self.finish);
+            let reading = self.reading(instance, extent.body_max, to);
+            let follower = Follower::start(&self.forwarding, from, reading)?;
             let (stream, progress) = (Arc::clone(&self.stream), Arc::clone(&self.progress));
             let dispatcher =
                 Dispatcher::new(stream, progress, start).confirming(self.confirm.clone());
             let save = |cursor: &Cursor| {
                 (self.on_place)(cursor.place);
                 if let Err(error) = file.save(cursor) {
-                    tracing::warn!("forward: the place is not saved: {error}");
+                    self.progress
+                        .note(format_args!("the place is not saved: {error}"));
                 }
             };
             match dispatcher.run(input, save).await {
                 End::Finished => return follower.end(),
                 End::Lost => {
-                    tracing::warn!(
-                        "forward: the stream has lost messages that it had acknowledged, or is another one; \
-                         beginning again with what the recording has"
+                    self.progress.note(
+                        "the stream has lost messages that it had acknowledged, or is another one; beginning again with what the \
+                         recording has",
                     );
                     file.clear();
                 }
                 End::Copied(known) => {
                     reached = known;
                     let renewed = renew_instance(folder).map_err(|error| failed(folder, error))?;
-                    tracing::warn!(
-                        "forward: another recording has forwarded as {instance}, the identity of this one: this one is a copy of it, or \
-                         was restored; going on as {renewed}, from the last saved place; messages after it may be there twice"
-                    );
+                    self.progress.note(format_args!(
+                        "another recording has forwarded as {instance}, the identity of this one: this one is a copy of it, or was \
+                         restored; going on as {renewed}, from the last saved place; messages after it may be there twice"
+                    ));
                     tokio::time::sleep(PAUSE).await;
                 }
                 End::Again(known) => {
                     reached = known;
-                    tracing::info!("forward: reading again from the last saved place");
+                    self.progress
+                        .note("reading again from the last saved place");
                 }
             }
         }
     }
 
-    fn gatherer(&self, instance: Instance, body_max: usize) -> Gatherer {
+    fn reading(&self, instance: Instance, body_max: usize, to: mpsc::Sender<Input>) -> Reading {
         let subjects = &self.forwarding.subjects;
         let events = subjects.events(&instance.to_string());
-        Gatherer::new(subjects.clone(), events, body_max)
+        Reading {
+            gatherer: Gatherer::new(subjects.clone(), events, body_max),
+            linger: Linger::new(self.forwarding.linger),
+            reached: None,
+            has_caught_up: false,
+            is_damaged: false,
+            progress: Arc::clone(&self.progress),
+            to,
+            stop: Arc::default(),
+            finish: Arc::clone(&self.finish),
+        }
     }
 
     /// Where to begin: the extent of the stream, and the cursor if it is still true.
@@ -187,7 +199,7 @@ impl<S: Stream> Forwarder<S> {
     }
 }
 
-/// The identity in a folder cannot be read or written.
+/// A folder cannot be read or written.
 fn failed(folder: &Path, source: io::Error) -> Error {
     Error::Read {
         path: folder.to_owned(),
@@ -212,12 +224,10 @@ struct Follower {
 impl Follower {
     fn start(
         forwarding: &Forwarding,
-        gatherer: Gatherer,
         from: Option<Place>,
-        to: mpsc::Sender<Input>,
-        finish: &Arc<AtomicBool>,
-    ) -> Self {
-        let stop = Arc::<AtomicBool>::default();
+        mut reading: Reading,
+    ) -> Result<Self, Error> {
+        let stop = Arc::clone(&reading.stop);
         let mut tail = Tail::new(forwarding.folder.clone(), Wanted::default());
         if let Some(durability) = &forwarding.durability {
             tail = tail.durable(Arc::clone(durability));
@@ -229,29 +239,16 @@ impl Follower {
                 messages: place.messages,
             });
         }
-        let mut reading = Reading {
-            gatherer,
-            linger: Linger::new(forwarding.linger),
-            reached: None,
-            has_caught_up: false,
-            is_damaged: false,
-            to,
-            stop: Arc::clone(&stop),
-            finish: Arc::clone(finish),
-        };
         let read = move || match tail.visit(&mut reading) {
             Err(Ended::Failed(error)) => Err(error),
             Ok(_) | Err(Ended::Stopped) => Ok(()),
         };
         let thread = thread::Builder::new().name("forward".to_owned());
-        let thread = match thread.spawn(read) {
-            Ok(thread) => Some(thread),
-            Err(error) => {
-                tracing::error!("forward: no thread: {error}");
-                None
-            }
-        };
-        Self { stop, thread }
+        let thread = thread.spawn(read);
+        Ok(Self {
+            stop,
+            thread: Some(thread.map_err(|error| failed(&forwarding.folder, error))?),
+        })
     }
 
     /// Waits until the thread has ended.
@@ -280,6 +277,7 @@ struct Reading {
     has_caught_up: bool,
     /// A part of the recording could not be read.
     is_damaged: bool,
+    progress: Arc<Progress>,
     to: mpsc::Sender<Input>,
     stop: Arc<AtomicBool>,
     finish: Arc<AtomicBool>,
@@ -346,6 +344,12 @@ impl Reading {
         self.check()
     }
 
+    /// Logs that a part of the recording cannot be read.
+    fn note(&mut self, damage: impl fmt::Display) {
+        self.progress.note(damage);
+        self.is_damaged = true;
+    }
+
     fn send(&self, input: Input) -> Result<(), Ended> {
         self.to.blocking_send(input).map_err(|_| Ended::Stopped)
     }
@@ -366,8 +370,7 @@ impl Visitor for Reading {
     }
 
     fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Ended> {
-        tracing::warn!("forward: {}: {lost}", file.display());
-        self.is_damaged = true;
+        self.note(format_args!("{}: {lost}", file.display()));
         Ok(())
     }
 
@@ -377,14 +380,12 @@ impl Visitor for Reading {
     }
 
     fn unreadable(&mut self, error: Error) -> Result<(), Ended> {
-        tracing::warn!("forward: {error}");
-        self.is_damaged = true;
+        self.note(&error);
         Ok(())
     }
 
     fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), Ended> {
-        tracing::warn!("forward: {}: {missed:?}", path.display());
-        self.is_damaged = true;
+        self.note(format_args!("{}: {missed}", path.display()));
         Ok(())
     }
 

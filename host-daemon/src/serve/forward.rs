@@ -250,20 +250,19 @@ impl Beginning {
         let Some(nats) = self.connect().await else {
             return;
         };
-        let Some(body_max) = self.check(&nats).await else {
+        if !self.check(&nats).await {
             return;
-        };
+        }
         let Self {
             state,
             label,
-            mut forwarding,
+            forwarding,
             keep,
             confirm,
             ..
         } = self;
         state.begun();
         info!("forwarding to {label}");
-        forwarding.body_max = body_max;
         let nats = Arc::new(nats);
         let progress = Arc::clone(&state.progress);
         let forwarder = Forwarder::new(Arc::clone(&nats), forwarding, progress);
@@ -304,20 +303,17 @@ impl Beginning {
         }
     }
 
-    /// Checks the stream until it can be used. Returns the longest body of a message, or `None` if the stream has ended the start.
-    async fn check(&mut self, nats: &Nats) -> Option<usize> {
+    /// Checks the stream until it can be used. Returns false if the stream has ended the start.
+    async fn check(&mut self, nats: &Nats) -> bool {
         loop {
-            let error = match nats.check(&self.wish).await {
-                Ok(body_max) => {
-                    self.verdict = None;
-                    return Some(body_max);
-                }
-                Err(error) => error,
+            let Err(error) = nats.check(&self.wish).await else {
+                self.verdict = None;
+                return true;
             };
             let mut reason = error.to_string();
             if error.is_final() {
                 if self.refuse(ForwardError::Stream(error)) {
-                    return None;
+                    return false;
                 }
             } else if let Some(trouble) = nats.trouble().await {
                 reason = trouble;

@@ -52,6 +52,8 @@ fn read(messages: u64, len: usize, linger: Duration) -> Vec<Input> {
         linger: Linger::new(linger),
         reached: None,
         has_caught_up: false,
+        is_damaged: false,
+        progress: Arc::default(),
         to,
         stop: Arc::default(),
         finish: Arc::clone(&finish),
@@ -68,7 +70,7 @@ fn read(messages: u64, len: usize, linger: Duration) -> Vec<Input> {
         match input {
             Input::Batches(batches) => handed_over += count(batches),
             Input::Reached(place) => assert_eq!(place.messages, handed_over),
-            Input::CaughtUp => assert_eq!(handed_over, 1),
+            Input::CaughtUp { .. } => assert_eq!(handed_over, 1),
         }
     }
     assert_eq!(handed_over, messages);
