@@ -7,9 +7,11 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, ErrorCode};
 
-use crate::failure::NO_JETSTREAM;
 use crate::subject::Subjects;
 
+/// What it means that no server takes requests of JetStream.
+pub(crate) const NO_JETSTREAM: &str = "no server answers requests of JetStream; enable it (`jetstream {}` in the configuration of the \
+                                       servers) for this account, and wait until the cluster has a leader";
 /// Copies of each message in a stream that survives the loss of a server.
 const REPLICAS: usize = 3;
 /// Longest message of a stream that this crate makes, in bytes.

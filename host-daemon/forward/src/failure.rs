@@ -11,6 +11,7 @@ use async_nats::jetstream::context::{
 use async_nats::rustls::{self, CertificateError};
 use async_nats::{RequestError, RequestErrorKind};
 
+use crate::check::NO_JETSTREAM;
 use crate::stream::StreamError;
 
 /// Longest time until a message is acknowledged. Without a leader, a cluster chooses a new one within this time.
@@ -46,10 +47,6 @@ pub(crate) const fn timeout() -> StreamError {
 pub(crate) fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.code() == 404)
 }
-
-/// What it means that no server takes requests of JetStream.
-pub(crate) const NO_JETSTREAM: &str = "no server answers requests of JetStream; enable it (`jetstream {}` in the configuration of the \
-                                       servers) for this account, and wait until the cluster has a leader";
 
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
