@@ -138,11 +138,7 @@ impl NatsOptions {
                 "nkey: the file has no seed, which begins with `S` and has 58 letters and digits"
                     .to_owned(),
             )),
-            Credentials::Jwt(file) => {
-                let made = ConnectOptions::new().credentials(file);
-                let made = made.map_err(|error| format!("credentials: {error}"));
-                made.map(drop).map_err(ConnectError::Options)
-            }
+            Credentials::Jwt(file) => with_jwt(ConnectOptions::new(), file).map(drop),
             _ => Ok(()),
         }
     }
@@ -276,10 +272,7 @@ fn connect_options(
         }
         Credentials::Token(token) => connect.token(token.clone()),
         Credentials::Nkey(seed) => connect.nkey(seed.clone()),
-        Credentials::Jwt(file) => {
-            let with = connect.credentials(file);
-            with.map_err(|error| ConnectError::Options(format!("credentials: {error}")))?
-        }
+        Credentials::Jwt(file) => with_jwt(connect, file)?,
     };
     if let Some(ca) = &options.ca {
         connect = connect.add_root_certificates(ca.clone()).require_tls(true);
@@ -288,6 +281,12 @@ fn connect_options(
         connect = connect.add_client_certificate(cert.clone(), key.clone());
     }
     Ok(connect)
+}
+
+fn with_jwt(connect: ConnectOptions, file: &str) -> Result<ConnectOptions, ConnectError> {
+    // The parser needs a newline after the last line.
+    let with = connect.credentials(&format!("{file}\n"));
+    with.map_err(|error| ConnectError::Options(format!("credentials: {error}")))
 }
 
 /// Why a server was not connected to.

@@ -127,18 +127,25 @@ impl Puller {
     /// [`ReadError`], if there is an end.
     pub(super) async fn next(&mut self) -> Result<Pulled, ReadError> {
         loop {
-            match self.receive().await {
+            let mut received = self.receive().await;
+            if matches!(received, Received::Empty) && self.end.is_some() {
+                received = match self.has_all().await {
+                    Ok(true) => return Ok(Pulled::End),
+                    Ok(false) => Received::Interrupted,
+                    Err(error) => Received::Failed(error),
+                };
+            }
+            match received {
                 Received::Message(message) => {
                     let sequence = message.sequence;
                     self.breaks = 0;
                     return Ok(self.pass(sequence, Pulled::Message(message)));
                 }
-                Received::Empty if self.end.is_none() => {
+                Received::Empty => {
                     self.failures = 0;
                     return Ok(Pulled::Waiting);
                 }
-                Received::Empty if self.has_all().await => return Ok(Pulled::End),
-                Received::Empty | Received::Interrupted => {
+                Received::Interrupted => {
                     if let Some(sequence) = self.broken().await {
                         return Ok(self.pass(sequence, Pulled::Broken(sequence)));
                     }
@@ -225,12 +232,13 @@ impl Puller {
     }
 
     /// Whether nothing that the server has delivered was lost on the way.
-    async fn has_all(&self) -> bool {
+    async fn has_all(&self) -> Result<bool, ReadError> {
         let Some(consumer) = &self.consumer else {
-            return false;
+            return Ok(false);
         };
         let info = consumer.get_info().await;
-        info.is_ok_and(|info| info.delivered.consumer_sequence == self.delivered)
+        let info = info.map_err(|error| ReadError::NoAnswer(text(&error)))?;
+        Ok(info.delivered.consumer_sequence == self.delivered)
     }
 
     async fn receive(&mut self) -> Received {
