@@ -91,6 +91,7 @@ mod forward {
     mod cluster;
     mod contents;
     mod copies;
+    mod credentials;
     mod damage;
     mod failing_fleet;
     mod fleet;

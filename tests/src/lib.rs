@@ -25,6 +25,7 @@ pub mod monitor;
 pub mod mutate;
 pub mod nats;
 pub mod nats_cluster;
+pub mod nats_jwt;
 pub mod nats_wire;
 pub mod notify;
 pub mod pki;

@@ -107,6 +107,13 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// What it has logged since its start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let process = self.process.as_ref();
+        process.map(Process::error_text).unwrap_or_default()
+    }
+
     /// Sends a signal, such as `STOP`.
     pub fn signal(&self, name: &str) {
         if let Some(process) = &self.process {
