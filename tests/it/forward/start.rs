@@ -1,7 +1,11 @@
 //! What a start says about a cluster, and what stands in the metrics.
 
-use blocksd_tests::nats::NatsServer;
-use blocksd_tests::process::run;
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
+
+use blocksd_tests::nats::{NatsServer, read_stream};
+use blocksd_tests::process::{Server, run, wait_until};
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
@@ -57,4 +61,55 @@ fn messages_of_any_length_are_forwarded_and_counted() {
     let wanted = recorded(&record);
     assert_eq!(wanted.values().map(Vec::len).sum::<usize>(), 5);
     assert_same(&forwarded(&nats.url(), "blocksd"), &wanted);
+}
+
+#[test]
+fn messages_that_linger_are_sent_together_and_survive_a_kill() {
+    let name = "messages_that_linger_are_sent_together_and_survive_a_kill";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("kept");
+    let serve_lingering = |linger: &str| {
+        let forward = format!("{},durable=no,create=true,linger={linger}", nats.url());
+        serve(&record, &forward, &[])
+    };
+    // Messages of one connection, each recorded before the next one is sent.
+    let send = |server: &Server| {
+        let mut device = server.connect();
+        for index in 0_u8..5 {
+            device.write_all(&[0, 0, 0, 1, index]).unwrap();
+            thread::sleep(Duration::from_millis(300));
+        }
+    };
+    let counts = || {
+        let stream = read_stream(&nats.url(), "blocksd");
+        let devices = stream.iter().filter(|it| {
+            let subject = it["subject"].as_str().unwrap_or_default();
+            subject.contains(".dev.")
+        });
+        let counts = devices.map(|it| it["payloads"].as_array().map_or(0, Vec::len));
+        counts.collect::<Vec<_>>()
+    };
+    let server = serve_lingering("4s");
+    send(&server);
+    wait_until("the stream has them", || !counts().is_empty());
+    assert_eq!(counts(), [5]);
+    // A stop does not wait for the others.
+    send(&server);
+    server.stop();
+    assert_eq!(counts().iter().sum::<usize>(), 10);
+    // A kill loses nothing.
+    let server = serve_lingering("60s");
+    send(&server);
+    assert_eq!(counts().iter().sum::<usize>(), 10);
+    server.process.signal("KILL");
+    drop(server);
+    let server = serve_lingering("0");
+    wait_until_forwarded(&server, &nats.url(), &record);
+    server.stop();
+    assert_eq!(counts().iter().sum::<usize>(), 15);
+    assert_same(&forwarded(&nats.url(), "blocksd"), &recorded(&record));
 }
