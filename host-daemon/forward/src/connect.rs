@@ -323,6 +323,7 @@ fn is_of_another_port(lower: &str) -> bool {
         "expected info",
         "invalid server operation",
         "attempted to connect to",
+        "unable to parse",
     ];
     texts.iter().any(|text| lower.contains(text))
 }
@@ -435,6 +436,7 @@ mod tests {
         for text in [
             "expected INFO, got nothing",
             "invalid server operation: 'SSH'",
+            "unable to parse unknown input",
         ] {
             let other = classified(&io_error(text));
             assert!(matches!(other, ConnectError::NotNats(_)), "{other}");

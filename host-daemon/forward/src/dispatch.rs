@@ -293,7 +293,7 @@ impl<S: Stream> Dispatcher<S> {
                 self.turns.end(turn.is_retry);
                 continue;
             };
-            let (step, done) = of.lane.step(self.instance, self.body_max);
+            let (step, done) = of.step(self.instance, self.body_max);
             of.is_busy = !matches!(step, Step::Wait);
             let has_recovered = !of.is_busy && of.recover();
             self.must_read_again |= of.lane.must_be_read_again();

@@ -174,7 +174,7 @@ fn no_answer(error: &(dyn std::error::Error + 'static)) -> CheckError {
 impl Stream for Nats {
     async fn publish(&self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
         let mut headers = HeaderMap::new();
-        headers.insert(name::ID, message.head.id());
+        headers.insert(name::ID, message.id());
         headers.insert(name::EXPECTED, message.expected.to_string());
         headers.insert(name::STREAM, &*self.name);
         for (name, value) in message.head.pairs() {

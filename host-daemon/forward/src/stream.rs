@@ -85,6 +85,19 @@ pub struct Outgoing {
     pub expected: u64,
     /// The body.
     pub body: Bytes,
+    /// How often it gets a new identity: after the stream has taken it for a duplicate several times, and does not have it.
+    pub identities: u32,
+}
+
+impl Outgoing {
+    /// The identity in the window of duplicates.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self.identities {
+            0 => self.head.id(),
+            count => format!("{}.{count}", self.head.id()),
+        }
+    }
 }
 
 /// The extent of a stream.

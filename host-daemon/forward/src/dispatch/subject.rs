@@ -1,12 +1,16 @@
 //! A subject: its lane, and how its calls have ended: [`Subject`].
 
 use super::call::Outcome;
-use crate::lane::{Done, Lane};
+use crate::lane::{Done, Lane, Step};
 use crate::place::Instance;
 use crate::stream::{PublishError, StreamError};
 
 /// Failures in a row, with calls of others in between that did not fail, after which a lane may be parked.
 const PARK_FAILURES: u32 = 3;
+
+/// How often the stream may take a message for a duplicate, and not have it, before the message gets a new identity. Either it was
+/// deleted, or a leader had accepted it and has lost its place: after some seconds, no earlier attempt is on its way any more.
+const DUPLICATES: u32 = 6;
 
 /// A lane, and its calls.
 #[derive(Debug, Default)]
@@ -65,6 +69,12 @@ impl Subject {
     /// Whether the last call has failed, or the last message.
     pub(super) const fn is_failing(&self) -> bool {
         self.failed_looks != 0 || self.failed_sends != 0
+    }
+
+    /// What to do next.
+    pub(super) fn step(&mut self, instance: Instance, body_max: usize) -> (Step, Done) {
+        let identities = self.duplicates.saturating_sub(DUPLICATES);
+        self.lane.step(instance, body_max, identities)
     }
 
     /// Whether the stream takes others and not this one, so that nothing but its first batch needs to be kept.

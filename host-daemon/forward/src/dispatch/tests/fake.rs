@@ -62,6 +62,8 @@ struct State {
     losses_max: u64,
     /// The identities in the window of duplicates, also those of messages that a leader has accepted and not stored.
     ids: HashSet<String>,
+    /// The window does not end.
+    keeps_ids: bool,
     /// When the stream was made.
     created: i128,
     remakes_max: u64,
@@ -80,9 +82,9 @@ impl State {
     }
 
     fn store(&mut self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
-        let id = message.head.id();
+        let id = message.id();
         if self.ids.contains(&id) {
-            if self.chance.is(3) {
+            if self.chance.is(3) && !self.keeps_ids {
                 self.ids.clear();
             }
             return Err(PublishError::Duplicate);
@@ -96,7 +98,7 @@ impl State {
         self.messages
             .push((sequence, subject.to_owned(), message.clone()));
         self.ids.insert(id);
-        if self.chance.is(20) {
+        if self.chance.is(20) && !self.keeps_ids {
             // The window has ended.
             self.ids.clear();
         }
@@ -161,6 +163,7 @@ impl FakeStream {
                 losses: 0,
                 losses_max: 5,
                 ids: HashSet::new(),
+                keeps_ids: false,
                 created: 1,
                 remakes_max: 3,
                 foreign: faults.is_foreign.then_some("device.0"),
@@ -205,6 +208,16 @@ impl FakeStream {
     /// Takes bodies up to this length only.
     pub(super) fn set_body_max(&self, body_max: usize) {
         self.with(|state| state.body_max = body_max);
+    }
+
+    /// Has a window of duplicates without an end.
+    pub(super) fn keep_ids(&self) {
+        self.with(|state| state.keeps_ids = true);
+    }
+
+    /// Somebody deletes everything.
+    pub(super) fn clear(&self) {
+        self.with(|state| state.messages.clear());
     }
 
     /// Refuses each message.
@@ -286,7 +299,7 @@ impl Stream for FakeStream {
                 Err(silence().await.into())
             }
             5 => {
-                self.with(|state| state.ids.insert(message.head.id()));
+                self.with(|state| state.ids.insert(message.id()));
                 Err(silence().await.into())
             }
             6 if self.faults.is_remade && self.with(|state| 0 < state.remakes_max) => {
