@@ -204,12 +204,12 @@ impl Lane {
 
     /// Returns what to do next. The answer to a [`Step::Look`] goes to [`found`](Self::found) or [`failed`](Self::failed), that to
     /// a [`Step::Send`] to [`acked`](Self::acked), [`refused`](Self::refused) or [`failed`](Self::failed).
-    /// The next message gets a new identity so many times.
+    /// The next message has the identity of this number.
     pub(crate) fn step(
         &mut self,
         instance: Instance,
         body_max: usize,
-        identities: u32,
+        identity: u32,
     ) -> (Step, Done) {
         let mut done = Done::default();
         match self.state {
@@ -233,7 +233,7 @@ impl Lane {
                     head,
                     expected: self.last.map_or(0, |it| it.sequence),
                     body: batch.body(),
-                    identities,
+                    identity,
                 };
                 (Step::Send(Box::new(outgoing)), done)
             }

@@ -85,15 +85,15 @@ pub struct Outgoing {
     pub expected: u64,
     /// The body.
     pub body: Bytes,
-    /// How often it gets a new identity: after the stream has taken it for a duplicate several times, and does not have it.
-    pub identities: u32,
+    /// Number of its identity; not 0 after the stream has taken it for a duplicate several times, and does not have it.
+    pub identity: u32,
 }
 
 impl Outgoing {
     /// The identity in the window of duplicates.
     #[must_use]
     pub fn id(&self) -> String {
-        match self.identities {
+        match self.identity {
             0 => self.head.id(),
             count => format!("{}.{count}", self.head.id()),
         }

@@ -23,6 +23,8 @@ pub(super) struct Subject {
     failed_sends: u32,
     /// How often the stream has taken the next message for a duplicate.
     duplicates: u32,
+    /// How often messages have got a new identity. Those after them keep it: the stream has lost the others, too.
+    identities: u32,
     /// Failures before which calls of others had not failed.
     alone: u32,
     /// How many calls had not failed at the last failure.
@@ -73,8 +75,7 @@ impl Subject {
 
     /// What to do next.
     pub(super) fn step(&mut self, instance: Instance, body_max: usize) -> (Step, Done) {
-        let identities = self.duplicates.saturating_sub(DUPLICATES);
-        self.lane.step(instance, body_max, identities)
+        self.lane.step(instance, body_max, self.identities)
     }
 
     /// Whether the stream takes others and not this one, so that nothing but its first batch needs to be kept.
@@ -114,6 +115,7 @@ impl Subject {
             Outcome::Published(Err(PublishError::Duplicate)) => {
                 // Until its window ends, the stream may answer the same again.
                 self.duplicates = self.duplicates.saturating_add(1);
+                self.identities += u32::from(DUPLICATES < self.duplicates);
                 taken.needs_pause = true;
                 self.lane.refused();
             }

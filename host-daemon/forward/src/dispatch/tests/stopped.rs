@@ -74,13 +74,13 @@ fn a_subject_that_stops_does_not_stop_the_others_and_is_read_again() {
 #[test]
 fn messages_that_were_deleted_do_not_wait_for_the_window_of_duplicates() {
     runtime().block_on(async {
-        let recording = Recording::new(1, 10, &mut Chance(1));
+        let recording = Recording::new(1, 100, &mut Chance(1));
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
         stream.keep_ids();
         // After the second start, which has lost the cursor, everything is sent again.
         for _ in 0..2 {
             stream.clear();
-            let (none, limit) = (Reached::new(), Duration::from_secs(100));
+            let (none, limit) = (Reached::new(), Duration::from_secs(30));
             let ended = run_once(&recording, &stream, &mut None, none, QUEUED_MAX, limit).await;
             assert_eq!(ended, Some(End::Finished));
             recording.check(&stream);
