@@ -52,8 +52,7 @@ pub enum CheckError {
     NoJetStream,
     /// The login lacks a permission.
     #[error(
-        "the login lacks a permission: {0}; allow it to publish to `$JS.API.>` and the subjects of the stream, and to subscribe to \
-         `_INBOX.>`"
+        "the login lacks a permission: {0}; allow it, as the section \"Permissions\" of docs/forwarding.md says"
     )]
     Denied(String),
     /// It does not exist.

@@ -182,6 +182,8 @@ impl ConnectionState {
             Event::Disconnected => {
                 self.disruptions.fetch_add(1, Ordering::Relaxed);
             }
+            // Without that right, only the name of another stream is not known.
+            Event::ServerError(ServerError::Other(error)) if error.contains("STREAM.NAMES") => {}
             Event::ServerError(ServerError::Other(error)) if is_about_permission(error) => {
                 let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
                 *denied = Some((Instant::now(), error.clone()));

@@ -157,7 +157,7 @@ impl<S: Stream> Forwarder<S> {
                     reached = known;
                     let renewed = renew_instance(folder).map_err(|error| failed(folder, error))?;
                     self.progress.note(format_args!(
-                        "another recording has forwarded as {instance}, the identity of this one: this one is a copy of it, or was \
+                        "another recording has forwarded as {instance}, the identity of this one: one of the two is a copy, or was \
                          restored; going on as {renewed}, from the last saved place; messages after it may be there twice"
                     ));
                     tokio::time::sleep(PAUSE).await;

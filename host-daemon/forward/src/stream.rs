@@ -139,7 +139,7 @@ pub enum StreamError {
     NoStream,
     /// The last message of the subject is not one of ours.
     #[error(
-        "message {sequence} of {subject} was not published by blocksd ({malformed}); remove it with `nats stream rmm`"
+        "message {sequence} of {subject} was not published by blocksd ({malformed}); remove it with `nats stream rmm STREAM {sequence}`"
     )]
     Foreign {
         /// The subject.

@@ -82,7 +82,7 @@ fn a_copy_of_a_recording_and_the_original_are_forwarded_completely() {
     send(&other, "copied");
     other
         .process
-        .wait_for_error("is a copy of it, or was restored");
+        .wait_for_error("one of the two is a copy, or was restored");
     assert_lines(&url, &["both", "original", "copied"]);
     assert_ne!(instance(&original), instance(&copied));
     send(&server, "original again");

@@ -55,7 +55,7 @@ fn each_reason_is_shown_with_what_to_do() {
         (
             NARROW,
             format!("user=plant,password={right}"),
-            "the login lacks a permission: Permissions Violation for Publish to \"$JS.API.STREAM.INFO.blocksd\"; allow it",
+            "the login lacks a permission: Permissions Violation for Publish to \"$JS.API.STREAM.INFO.blocksd\"; allow it, as",
         ),
         (
             &tls,
