@@ -96,21 +96,20 @@ impl Nats {
         connected.err().map(|error| error.to_string())
     }
 
-    /// Checks that the stream exists, and keeps what it acknowledges, which is checked again with each [`extent`](Stream::extent). Returns the longest body
-    /// of a message, in bytes.
+    /// Checks that the stream exists, and keeps what it acknowledges, which is checked again with each [`extent`](Stream::extent).
     ///
     /// # Errors
     /// [`CheckError`].
-    pub async fn check(&self, wish: &Wish) -> Result<usize, CheckError> {
+    pub async fn check(&self, wish: &Wish) -> Result<(), CheckError> {
         let info = tokio::select! {
             biased;
             info = self.info(wish) => info?,
             denied = self.state.next_denied() => return Err(CheckError::Denied(denied)),
         };
-        let body_max = self.body_max(&info.config, wish)?;
+        self.body_max(&info.config, wish)?;
         // One stream has one wish.
         let _ = self.wish.set(wish.clone());
-        Ok(body_max)
+        Ok(())
     }
 
     /// The longest body of a message of a stream that can be used, in bytes.

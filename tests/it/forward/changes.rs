@@ -5,25 +5,15 @@ use std::time::Duration;
 use blocksd_tests::nats::{
     NatsServer, change_stream, delete_stream, make_stream, purge_subject, read_stream,
 };
-use blocksd_tests::process::{Server, run, wait_at_most};
+use blocksd_tests::process::{Server, wait_at_most};
 use blocksd_tests::scrape;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{serve, wait_until_forwarded};
+use super::stream::{send_lines, serve, wait_until_forwarded};
 
 /// Time within which a daemon notices a change.
 const NOTICED: Duration = Duration::from_secs(30);
-
-/// Sends lines over a connection without a session.
-#[track_caller]
-fn send(server: &Server, lines: &str) {
-    let sent = run(
-        &["send", "--to", &server.addr().to_string()],
-        lines.as_bytes(),
-    );
-    assert_eq!(sent.code, Some(0), "{sent:?}");
-}
 
 /// Waits until `/readyz` has a text, or has it not.
 #[track_caller]
@@ -45,13 +35,13 @@ fn a_stream_that_is_changed_gets_nothing_until_it_can_be_used() {
     let record = folder.path().join("kept");
     let url = nats.url();
     let server = serve(&record, &format!("{url},durable=no,create=true"), &[]);
-    send(&server, "one\n");
+    send_lines(&server, "one\n");
     wait_until_forwarded(&server, &url, &record);
     // It would refuse messages at its limit.
     change_stream(&url, "blocksd", "discard", "new");
     wait_for_ready(&server, "discard", true);
     let before = read_stream(&url, "blocksd").len();
-    send(&server, "two\n");
+    send_lines(&server, "two\n");
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(read_stream(&url, "blocksd").len(), before);
     change_stream(&url, "blocksd", "discard", "old");
@@ -59,7 +49,7 @@ fn a_stream_that_is_changed_gets_nothing_until_it_can_be_used() {
     wait_for_ready(&server, "discard", false);
     // It takes shorter messages only.
     change_stream(&url, "blocksd", "max_msg_size", "40000");
-    send(&server, &format!("{}\n", "x".repeat(100_000)));
+    send_lines(&server, &format!("{}\n", "x".repeat(100_000)));
     wait_until_forwarded(&server, &url, &record);
 }
 
@@ -74,12 +64,12 @@ fn a_subject_that_another_stream_takes_waits_for_its_own() {
     let record = folder.path().join("kept");
     let url = nats.url();
     let server = serve(&record, &format!("{url},durable=no,create=true"), &[]);
-    send(&server, "one\n");
+    send_lines(&server, "one\n");
     wait_until_forwarded(&server, &url, &record);
     // The subjects move to another stream.
     change_stream(&url, "blocksd", "subjects", "[\"other.>\"]");
     make_stream(&url, "another", 1, 120);
-    send(&server, "two\n");
+    send_lines(&server, "two\n");
     wait_for_ready(&server, "forward to", true);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(read_stream(&url, "another").len(), 0);
@@ -100,13 +90,13 @@ fn messages_that_somebody_deletes_are_not_sent_again() {
     let url = nats.url();
     let forward = format!("{url},durable=no,create=true");
     let server = serve(&record, &forward, &[]);
-    send(&server, "one\ntwo\n");
+    send_lines(&server, "one\ntwo\n");
     wait_until_forwarded(&server, &url, &record);
     server.stop();
     let server = serve(&record, &forward, &[]);
     purge_subject(&url, "blocksd", "blocksd.main.>");
     nats.restart();
-    send(&server, "three\n");
+    send_lines(&server, "three\n");
     let stored = || {
         let stream = read_stream(&url, "blocksd");
         let devices = stream.iter().filter(|it| {
@@ -123,7 +113,7 @@ fn messages_that_somebody_deletes_are_not_sent_again() {
     // After a restart of both, too.
     nats.restart();
     let server = serve(&record, &forward, &[]);
-    send(&server, "four\n");
+    send_lines(&server, "four\n");
     wait_at_most(NOTICED, "the fourth message is there", || stored() == 2);
     server.stop();
     assert_eq!(stored(), 2);

@@ -5,21 +5,17 @@ use std::fs;
 use std::path::Path;
 
 use blocksd_tests::nats::{NatsServer, read_stream};
-use blocksd_tests::process::{Server, run, wait_until};
+use blocksd_tests::process::{Server, wait_until};
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{by_recording, serve};
+use super::stream::{by_recording, send_lines, serve};
 
-/// Sends lines over a connection without a session.
+/// Sends the lines of a name.
 #[track_caller]
 fn send(server: &Server, name: &str) {
     let lines: String = (0..20).map(|it| format!("{name} {it}\n")).collect();
-    let sent = run(
-        &["send", "--to", &server.addr().to_string()],
-        lines.as_bytes(),
-    );
-    assert_eq!(sent.code, Some(0), "{sent:?}");
+    send_lines(server, &lines);
 }
 
 /// How often each line is in the stream.

@@ -125,6 +125,14 @@ pub(super) fn serve(record: &Path, forward: &str, options: &[&str]) -> Server {
     Server::start(&[&args, options].concat())
 }
 
+/// Sends lines over a connection without a session.
+#[track_caller]
+pub(super) fn send_lines(server: &Server, lines: &str) {
+    let to = server.addr().to_string();
+    let sent = run(&["send", "--to", &to], lines.as_bytes());
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+}
+
 /// Number of outages of a test: 200 in the long form.
 pub(super) fn rounds() -> u64 {
     let rounds = std::env::var("BLOCKSD_TEST_ROUNDS");

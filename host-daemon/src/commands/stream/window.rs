@@ -76,7 +76,7 @@ struct WindowEntry {
 }
 
 impl Window {
-    /// An empty window that holds up to `max` bytes.
+    /// An empty window of at most `max` bytes.
     pub(super) fn new(max: usize) -> Self {
         Self {
             max,

@@ -25,7 +25,7 @@ impl Confirm for Reports {
 }
 
 impl Reports {
-    /// Takes the reports: each contains no number of a hole.
+    /// Takes the reports.
     fn take(&self) -> Vec<(u64, u64)> {
         std::mem::take(&mut *self.0.lock().expect("no panic"))
     }

@@ -77,7 +77,7 @@ fn messages_that_were_deleted_do_not_wait_for_the_window_of_duplicates() {
         let recording = Recording::new(1, 100, &mut Chance(1));
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
         stream.keep_ids();
-        // After the second start, which has lost the cursor, everything is sent again.
+        // The second start has no cursor, and sends everything again.
         for _ in 0..2 {
             stream.clear();
             let (none, limit) = (Reached::new(), Duration::from_secs(30));
