@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use blocksd_recording::scan::{ChunkLocation, Summary};
 use blocksd_recording::{
@@ -56,9 +57,7 @@ fn numbers(chunk: usize) -> Range<u32> {
 /// Reads everything from a position on that there is now.
 fn read_from(folder: &Path, position: TailPosition) -> Seen {
     let mut collect = Collect::default();
-    collect
-        .is_stopped
-        .store(true, std::sync::atomic::Ordering::Relaxed);
+    collect.is_stopped.store(true, Ordering::Relaxed);
     let tail = Tail::new(folder.into(), Wanted::default()).from_position(position);
     assert!(matches!(tail.visit(&mut collect), Err(Ended(None))));
     collect.seen.lock().unwrap().clone()
@@ -154,17 +153,7 @@ fn the_index_of_a_message_does_not_depend_on_damage_or_on_the_selection() {
 #[test]
 fn a_file_that_is_sealed_after_damage_was_seen_is_read_once() {
     for damaged in 0..3 {
-        let folder = TempDir::new().unwrap();
-        let mut log = Numbers::open(folder.path());
-        for chunk in 0..3 {
-            log.write(numbers(chunk));
-        }
-        let path = &files(folder.path())[0];
-        let part = chunks_of_part(path);
-        assert_eq!(part.len(), 3);
-        let mut bytes = fs::read(path).unwrap();
-        bytes[part[damaged] + 60..part[damaged] + 80].fill(0);
-        overwrite(path, &bytes);
+        let (folder, mut log) = damaged_part(damaged);
         let following = Following::of(folder.path());
         let mut expected: Vec<u32> = (0..9).collect();
         expected.retain(|it| !numbers(damaged).contains(it));
@@ -174,12 +163,89 @@ fn a_file_that_is_sealed_after_damage_was_seen_is_read_once() {
         record(folder.path(), 12..15);
         expected.extend(9..15);
         following.expect(expected);
-        let seen = following.stop();
-        // The position in the first file is the true one, also for the next run.
-        let first = seen.positions.iter().rfind(|it| it.number == 1).unwrap();
-        assert_eq!(first.messages, 12, "{:?}", seen.positions);
-        assert_eq!(read_from(folder.path(), *first).messages, [12, 13, 14]);
+        following.stop().expect_true_position(folder.path());
     }
+}
+
+#[test]
+fn a_file_that_is_sealed_while_it_is_read_after_damage_is_read_once() {
+    for damaged in 0..3 {
+        let (folder, log) = damaged_part(damaged);
+        let mut expected: Vec<u32> = (0..15).collect();
+        expected.retain(|it| !numbers(damaged).contains(it));
+        let mut sealing = Sealing {
+            log: Some(log),
+            folder: folder.path(),
+            collect: Collect::default(),
+        };
+        let tail = Tail::new(folder.path().into(), Wanted::default());
+        assert!(matches!(tail.visit(&mut sealing), Err(Ended(None))));
+        let seen = sealing.collect.seen.lock().unwrap().clone();
+        assert_eq!(seen.messages, expected);
+        seen.expect_true_position(folder.path());
+    }
+}
+
+/// Seals the file, and writes the next one, when it receives the first message: the end of the file is read before the folder is
+/// listed again. Stops after the last message.
+struct Sealing<'a> {
+    log: Option<Numbers>,
+    folder: &'a Path,
+    collect: Collect,
+}
+
+impl Visitor for Sealing<'_> {
+    type Error = Ended;
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Ended> {
+        if let Some(mut log) = self.log.take() {
+            log.write(9..12);
+            log.log.finish().unwrap();
+            record(self.folder, 12..15);
+        }
+        if message.data.starts_with(&14_u32.to_le_bytes()) {
+            self.collect.is_stopped.store(true, Ordering::Relaxed);
+        }
+        self.collect.message(message)
+    }
+
+    fn lost(&mut self, file: &Path, lost: &LostRange) -> Result<(), Ended> {
+        self.collect.lost(file, lost)
+    }
+
+    fn reached(&mut self, position: &TailPosition) -> Result<(), Ended> {
+        self.collect.reached(position)
+    }
+
+    fn idle(&mut self) -> Result<(), Ended> {
+        self.collect.idle()
+    }
+}
+
+impl Seen {
+    /// Checks the last position in the first file: it is the true one, also for the next run.
+    fn expect_true_position(&self, folder: &Path) {
+        let mut positions = self.positions.iter();
+        let first = *positions.rfind(|it| it.number == 1).unwrap();
+        assert_eq!(first.messages, 12, "{:?}", self.positions);
+        assert_eq!(read_from(folder, first).messages, [12, 13, 14]);
+    }
+}
+
+/// A file that is being written, of three chunks, one of them damaged.
+fn damaged_part(damaged: usize) -> (TempDir, Numbers) {
+    let folder = TempDir::new().unwrap();
+    let mut log = Numbers::open(folder.path());
+    for chunk in 0..3 {
+        log.write(numbers(chunk));
+    }
+    let path = &files(folder.path())[0];
+    let part = chunks_of_part(path);
+    assert_eq!(part.len(), 3);
+    let mut bytes = fs::read(path).unwrap();
+    bytes[part[damaged] + 60..part[damaged] + 80].fill(0);
+    overwrite(path, &bytes);
+    (folder, log)
 }
 
 /// The offsets of the chunks of a file that is being written.

@@ -359,8 +359,7 @@ impl<'a> Follower<'a> {
         };
         let (id, file) = (id.clone(), file.clone());
         let current = self.current.as_ref();
-        let was_current = current.is_some_and(|(current, _)| *current == id);
-        if was_current {
+        if current.is_some_and(|(current, _)| *current == id) {
             self.read_current(visitor)?;
             if self.current.is_some() {
                 return Ok(self.is_held());
@@ -396,8 +395,8 @@ impl<'a> Follower<'a> {
         };
         if !(progress.is_done && opened.was_read()) {
             opened.read(gaps, visitor)?;
-        } else if !was_current && index + 1 < self.listed.len() {
-            // Everything was read before the file was sealed, and later files were reached.
+        } else if self.is_later_reached(index) {
+            // Everything was read before the file was sealed. Its true position is not reported after that of a later file.
             let sealed = opened.progress();
             self.progress.insert(id, sealed);
             return Ok(false);
@@ -405,6 +404,12 @@ impl<'a> Follower<'a> {
         let is_held = opened.is_held();
         self.keep(id, opened, visitor)?;
         Ok(is_held)
+    }
+
+    /// Whether messages of a file after this one in the listing were read.
+    fn is_later_reached(&self, index: usize) -> bool {
+        let mut later = self.listed.iter().skip(index + 1);
+        later.any(|it| self.progress.get(&it.id).is_some_and(|it| it.messages != 0))
     }
 
     /// Reads what was added to the current file.
