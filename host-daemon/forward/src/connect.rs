@@ -1,22 +1,21 @@
 //! How to connect to a cluster, and why that fails: [`NatsOptions`] and [`ConnectError`].
 
+mod state;
+
 use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
+pub(crate) use self::state::ConnectionState;
 use crate::failure::{refusal, text};
 
 /// Longest time until a server has accepted a connection.
@@ -25,8 +24,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts to connect.
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
-/// How long a refused permission explains why requests fail. They are repeated more often.
-const DENIED: Duration = Duration::from_secs(30);
 
 /// How to connect to a cluster.
 #[derive(Clone, Debug, Default)]
@@ -144,58 +141,6 @@ impl NatsOptions {
     }
 }
 
-/// What is known of a connection. The client changes it.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectionState {
-    /// How often it was interrupted.
-    disruptions: AtomicU64,
-    has_connected: AtomicBool,
-    denied: Mutex<Option<(Instant, String)>>,
-    /// There is a new refusal of a permission.
-    is_denied: Notify,
-}
-
-impl ConnectionState {
-    pub(crate) fn disruptions(&self) -> u64 {
-        self.disruptions.load(Ordering::Relaxed)
-    }
-
-    /// The last permission that a server has refused, if that was not long ago.
-    pub(crate) fn denied(&self) -> Option<String> {
-        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        let denied = denied.as_ref().filter(|(at, _)| at.elapsed() < DENIED);
-        denied.map(|(_, text)| text.clone())
-    }
-
-    /// Waits until a server refuses a permission.
-    pub(crate) async fn next_denied(&self) -> String {
-        loop {
-            self.is_denied.notified().await;
-            if let Some(denied) = self.denied() {
-                return denied;
-            }
-        }
-    }
-
-    fn note(&self, event: &Event) {
-        match event {
-            Event::Disconnected => {
-                self.disruptions.fetch_add(1, Ordering::Relaxed);
-            }
-            // Without that right, only the name of another stream is not known.
-            Event::ServerError(ServerError::Other(error)) if error.contains("STREAM.NAMES") => {}
-            Event::ServerError(ServerError::Other(error)) if is_about_permission(error) => {
-                let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-                *denied = Some((Instant::now(), error.clone()));
-                drop(denied);
-                self.is_denied.notify_waiters();
-            }
-            _ => {}
-        }
-        tracing::debug!("nats: {event}");
-    }
-}
-
 /// Connects to the first server that accepts it. The client connects again after each interruption, to any of them.
 ///
 /// # Errors
@@ -216,7 +161,7 @@ pub(crate) async fn connect(
     while let Some((server, state, connected)) = calls.next().await {
         match connected {
             Ok(client) => {
-                state.has_connected.store(true, Ordering::Relaxed);
+                state.connected();
                 add_servers(&client, &options.servers).await;
                 return Ok((client, state));
             }
@@ -258,7 +203,7 @@ fn connect_options(
         .ping_interval(PING)
         .reconnect_delay_callback(move |attempts| {
             // The caller makes the pauses between the first attempts.
-            match paused.has_connected.load(Ordering::Relaxed) {
+            match paused.has_connected() {
                 true => Duration::from_millis(50 << attempts.min(10)).min(RECONNECT_MAX),
                 false => Duration::ZERO,
             }
@@ -402,11 +347,6 @@ fn is_seed(text: &str) -> bool {
     text.len() == 58 && text.starts_with('S') && text.bytes().all(is_base32)
 }
 
-/// Whether a server says that it does not permit something.
-fn is_about_permission(error: &str) -> bool {
-    error.to_lowercase().contains("permissions violation")
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -457,17 +397,6 @@ mod tests {
         ]);
         let text = "nats://n1: refused, nats://n2: violation".to_owned();
         assert_eq!(error, ConnectError::Login(text));
-    }
-
-    #[test]
-    fn a_refused_permission_is_known_for_some_time() {
-        let state = ConnectionState::default();
-        let event = |text: &str| Event::ServerError(ServerError::Other(text.to_owned()));
-        state.note(&event("slow"));
-        assert_eq!(state.denied(), None);
-        let denied = "Permissions Violation for Publish to \"x\"";
-        state.note(&event(denied));
-        assert_eq!(state.denied().as_deref(), Some(denied));
     }
 
     #[test]

@@ -51,6 +51,11 @@ pub enum ReadError {
     /// A request had no answer.
     #[error("the cluster does not answer: {0}; is JetStream enabled, and has the stream a leader?")]
     NoAnswer(String),
+    /// The login lacks a permission.
+    #[error(
+        "the login lacks a permission: {0}; allow it, as the section \"Permissions\" of docs/forwarding.md says"
+    )]
+    Denied(String),
     /// It does not exist.
     #[error(
         "there is no stream `{0}`; `nats stream ls` lists them, and `stream=NAME` names another"
@@ -92,9 +97,14 @@ pub enum UnreadableCause {
     },
     /// The connection breaks whenever the message is delivered: its headers cannot be parsed.
     #[error(
-        "the connection breaks at it, so its headers are malformed; remove it with `nats stream rmm`"
+        "the connection breaks at it, so its headers are malformed; remove it with `nats stream rmm {stream} {sequence}`"
     )]
-    Breaks,
+    Breaks {
+        /// The name of the stream.
+        stream: String,
+        /// Its sequence number.
+        sequence: u64,
+    },
     /// Parts of a long message do not make a whole one.
     #[error("parts are missing or wrong: {have} of {len} bytes of a message")]
     Parts {

@@ -96,6 +96,23 @@ impl Nats {
         connected.err().map(|error| error.to_string())
     }
 
+    /// Waits until a server refuses a permission, and says which.
+    ///
+    /// # Cancellation
+    /// Nothing is lost but a refusal before the next call.
+    pub async fn next_denied(&self) -> String {
+        CheckError::Denied(self.state.next_denied().await).to_string()
+    }
+
+    /// Waits for the answer to a request of a reader, or for the refusal of a permission that it lacks.
+    pub(crate) async fn asked<T>(&self, request: impl Future<Output = T>) -> Result<T, ReadError> {
+        tokio::select! {
+            biased;
+            answer = request => Ok(answer),
+            denied = self.state.next_denied() => Err(ReadError::Denied(denied)),
+        }
+    }
+
     /// Checks that the stream exists, and keeps what it acknowledges, which is checked again with each [`extent`](Stream::extent).
     ///
     /// # Errors
@@ -205,6 +222,7 @@ impl Stream for Nats {
             Ok(message) => {
                 let sequence = message.sequence;
                 let head = head(&message).map_err(|malformed| StreamError::Foreign {
+                    stream: self.name.clone(),
                     subject: subject.to_owned(),
                     sequence,
                     malformed,

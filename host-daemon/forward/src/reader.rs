@@ -116,7 +116,10 @@ impl StreamReader {
                 Pulled::Broken(sequence) => self.ready.push_back(Read::Unreadable(Unreadable {
                     sequence,
                     subject: self.selection.subjects.all(),
-                    cause: UnreadableCause::Breaks,
+                    cause: UnreadableCause::Breaks {
+                        stream: self.puller.stream().to_owned(),
+                        sequence,
+                    },
                 })),
                 Pulled::Waiting => return Ok(Some(Read::Waiting)),
                 Pulled::End => {
@@ -132,6 +135,12 @@ impl StreamReader {
     pub async fn close(&mut self) {
         self.has_ended = true;
         self.puller.close().await;
+    }
+
+    /// Whether everything was read that the stream had at some time since the beginning.
+    #[must_use]
+    pub const fn has_caught_up(&self) -> bool {
+        self.puller.has_caught_up()
     }
 
     /// After the end: long messages whose last parts were not in the stream. They may be on their way.

@@ -139,9 +139,11 @@ pub enum StreamError {
     NoStream,
     /// The last message of the subject is not one of ours.
     #[error(
-        "message {sequence} of {subject} was not published by blocksd ({malformed}); remove it with `nats stream rmm STREAM {sequence}`"
+        "message {sequence} of {subject} was not published by blocksd ({malformed}); remove it with `nats stream rmm {stream} {sequence}`"
     )]
     Foreign {
+        /// The name of the stream.
+        stream: String,
         /// The subject.
         subject: String,
         /// The sequence number.

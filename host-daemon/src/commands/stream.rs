@@ -180,7 +180,9 @@ impl RemoteStream {
                 }
                 Some(Read::Waiting) => {
                     while window.pop(&mut |it| emit(it, visitor))? {}
-                    visitor.idle()?;
+                    if reader.has_caught_up() {
+                        visitor.idle()?;
+                    }
                 }
                 None => break,
             }
@@ -259,7 +261,7 @@ impl RemoteStream {
         if devices.is_empty() {
             let name = self.name();
             print_status(format_args!(
-                "blocksd: {name} has no messages; name another with stream=NAME or site=NAME"
+                "blocksd: {name} has no messages of devices; name another with stream=NAME or site=NAME"
             ));
         }
     }

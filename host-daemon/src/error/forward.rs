@@ -29,6 +29,9 @@ pub enum ForwardError {
     /// The identity of the recording cannot be read or written.
     #[error("the identity of the recording: {0}")]
     Instance(#[source] io::Error),
+    /// The thread that forwards cannot be started.
+    #[error("cannot start the thread that forwards: {0}")]
+    Thread(#[source] io::Error),
 }
 
 impl ForwardError {
@@ -36,12 +39,13 @@ impl ForwardError {
     pub(super) const fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Stream(
-                CheckError::NoStream(_)
-                    | CheckError::Taken { .. }
-                    | CheckError::NotCreated(_)
-                    | CheckError::NotReplicated
-            )
+            Self::Thread(_)
+                | Self::Stream(
+                    CheckError::NoStream(_)
+                        | CheckError::Taken { .. }
+                        | CheckError::NotCreated(_)
+                        | CheckError::NotReplicated
+                )
         )
     }
 }

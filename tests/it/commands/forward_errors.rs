@@ -36,6 +36,7 @@ pub(super) fn forward_errors() -> Vec<ForwardError> {
             error: io::Error::from_raw_os_error(libc::ENOENT),
         },
         ForwardError::Instance(io::Error::from_raw_os_error(libc::EACCES)),
+        ForwardError::Thread(io::Error::from_raw_os_error(libc::EAGAIN)),
     ];
     let cause = || "the cause".to_owned();
     let client = [
@@ -61,6 +62,9 @@ pub(super) fn read_errors() -> Vec<ReadStreamError> {
         ReadError::Unreachable(cause()),
         ReadError::Login(cause()),
         ReadError::NoAnswer(cause()),
+        ReadError::Denied(
+            "Permissions Violation for Publish to \"$JS.API.STREAM.INFO.fleet\"".to_owned(),
+        ),
         ReadError::NoStream("fleet".to_owned()),
         ReadError::Refused(cause()),
     ];

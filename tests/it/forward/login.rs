@@ -98,11 +98,9 @@ fn certificates_prove_who_both_sides_are() {
 #[test]
 fn the_documented_permissions_are_enough() {
     let name = "the_documented_permissions_are_enough";
-    let document = include_str!("../../../docs/forwarding.md");
-    let after = document.split("\npermissions {").nth(1).expect("rights");
-    let rights = after.split("```").next().expect("an end");
     let user = format!(
-        "authorization {{ users: [{{ user: plant, password: s3cret, permissions: {{{rights} }}] }}"
+        "authorization {{ users: [{{ user: plant, password: s3cret, permissions: {{{} }} }}] }}",
+        documented_permissions(1)
     );
     let nats = match NatsServer::start_with(&user) {
         Ok(server) => server,
@@ -126,6 +124,59 @@ fn the_documented_permissions_are_enough() {
         let (ended, _) = server.stop();
         assert!(!ended.stderr.contains("forward to"), "{ended:?}");
     }
+}
+
+#[test]
+fn a_reader_names_the_documented_permission_that_it_lacks() {
+    let name = "a_reader_names_the_documented_permission_that_it_lacks";
+    let folder = TempDir::new().expect("a folder for temporary files");
+    let password = folder.path().join("password");
+    fs::write(&password, "s3cret").expect("a file");
+    let rights = documented_permissions(2);
+    let needed: Vec<_> = rights.split('"').filter(|it| it.starts_with('$')).collect();
+    assert_eq!(needed.len(), 5, "{rights}");
+    // All rights, and each time all but one.
+    let mut users = "{ user: plant, password: s3cret }".to_owned();
+    for lacks in 0..=needed.len() {
+        let rights = match needed.get(lacks) {
+            Some(one) => rights.replace(&format!("\"{one}\""), "\"nothing\""),
+            None => rights.to_owned(),
+        };
+        users += &format!(", {{ user: r{lacks}, password: s3cret, permissions: {{{rights} }} }}");
+    }
+    let nats = match NatsServer::start_with(&format!("authorization {{ users: [{users}] }}")) {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let login = |user: &str| format!("{},user={user},password={}", nats.url(), password.display());
+    let record = folder.path().join("kept");
+    forwards(&record, &login("plant"));
+    let read = |lacks: usize| run(&["read", &login(&format!("r{lacks}"))], b"");
+    let ended = read(needed.len());
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+    assert!(ended.stdout_text().contains("hello"), "{ended:?}");
+    for (lacks, right) in needed.iter().enumerate() {
+        let ended = read(lacks);
+        if right.contains("DELETE") {
+            // The server removes the consumer later.
+            assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+            continue;
+        }
+        let reason = format!(
+            "the login lacks a permission: Permissions Violation for Publish to \"{}",
+            right.trim_end_matches('>')
+        );
+        assert_ne!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stderr.contains(&reason), "{right}: {ended:?}");
+    }
+}
+
+/// The rights in a list of the documents.
+fn documented_permissions(number: usize) -> &'static str {
+    let document = include_str!("../../../docs/forwarding.md");
+    let after = document.split("\npermissions {").nth(number);
+    let rights = after.expect("rights").split("\n}\n").next();
+    rights.expect("an end")
 }
 
 /// Sends a message to a daemon that forwards, and waits until the cluster has it.

@@ -284,7 +284,7 @@ fn headers_that_no_client_can_read_are_passed_over() {
             read.stderr
         );
         let text = "cannot read message 2 of blocksd.main.>: the connection breaks at it, so its headers are malformed; \
-                    remove it with `nats stream rmm`";
+                    remove it with `nats stream rmm blocksd 2`";
         assert!(read.stderr.contains(text), "{}", read.stderr);
     }
     wait_until("the last message is printed", || {

@@ -255,7 +255,7 @@ fn what_cannot_be_read_is_said_with_what_to_do() {
     }
     let empty = read(&[&with("site=other")]);
     assert_eq!(empty.code, Some(0), "{empty:?}");
-    let what = "the stream blocksd (site other) has no messages; name another with stream=NAME or site=NAME";
+    let what = "the stream blocksd (site other) has no messages of devices; name another with stream=NAME or site=NAME";
     assert!(empty.stderr.contains(what), "{empty:?}");
     for command in ["recordings", "sessions", "devices", "verify"] {
         let what = format!(

@@ -25,7 +25,7 @@ impl Nats {
     /// # Errors
     /// [`ReadError`].
     pub async fn range(&self) -> Result<SequenceRange, ReadError> {
-        match self.context.get_stream(&self.name).await {
+        match self.asked(self.context.get_stream(&self.name)).await? {
             Ok(stream) => {
                 let state = &stream.cached_info().state;
                 Ok(SequenceRange {
@@ -43,7 +43,8 @@ impl Nats {
     /// [`ReadError`].
     pub async fn devices(&self, subjects: &Subjects) -> Result<BTreeSet<String>, ReadError> {
         let failed = |error: &dyn std::error::Error| ReadError::NoAnswer(text(error));
-        let listed = self.stream.info_with_subjects(subjects.devices()).await;
+        let listed = self.stream.info_with_subjects(subjects.devices());
+        let listed = self.asked(listed).await?;
         let mut listed = listed.map_err(|error| failed(&error))?;
         let mut devices = BTreeSet::new();
         while let Some((subject, _)) = listed.try_next().await.map_err(|error| failed(&error))? {

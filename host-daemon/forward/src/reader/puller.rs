@@ -79,6 +79,8 @@ pub(super) struct Puller {
     breaks: u32,
     /// How often the connection was interrupted when the consumer was made. What it delivers meanwhile is lost.
     disruptions: u64,
+    /// Everything was read that the stream had at some time since the beginning.
+    has_caught_up: bool,
     /// A message that was on its way alone when the connection broke, and how often it was.
     suspect: Option<(u64, u32)>,
 }
@@ -117,6 +119,7 @@ impl Puller {
             failures: 0,
             breaks: 0,
             disruptions: 0,
+            has_caught_up: false,
             suspect: None,
         }
     }
@@ -143,6 +146,7 @@ impl Puller {
                 }
                 Received::Empty => {
                     self.failures = 0;
+                    self.has_caught_up = self.has_caught_up || self.is_at_end().await;
                     return Ok(Pulled::Waiting);
                 }
                 Received::Interrupted => {
@@ -178,7 +182,10 @@ impl Puller {
     async fn fail(&mut self, error: ReadError) -> Result<(), ReadError> {
         self.restart();
         self.failures += 1;
-        let is_final = matches!(error, ReadError::NoStream(_) | ReadError::Refused(_));
+        let is_final = matches!(
+            error,
+            ReadError::NoStream(_) | ReadError::Refused(_) | ReadError::Denied(_)
+        );
         let gives_up = is_final || FAILURES_MAX <= self.failures;
         if gives_up && self.end.is_some() {
             return Err(error);
@@ -221,7 +228,7 @@ impl Puller {
         self.batch = None;
         if let Some(consumer) = self.consumer.take() {
             let name = &consumer.cached_info().name;
-            let removed = self.nats.stream.delete_consumer(name);
+            let removed = self.nats.asked(self.nats.stream.delete_consumer(name));
             let _ = tokio::time::timeout(ANSWER, removed).await;
         }
     }
@@ -231,12 +238,31 @@ impl Puller {
         self.consumer = None;
     }
 
+    pub(super) const fn has_caught_up(&self) -> bool {
+        self.has_caught_up
+    }
+
+    /// The name of the stream.
+    pub(super) fn stream(&self) -> &str {
+        &self.nats.name
+    }
+
+    /// Whether the server has delivered all that there is, and nothing is on its way.
+    async fn is_at_end(&self) -> bool {
+        let Some(consumer) = &self.consumer else {
+            return false;
+        };
+        let info = tokio::time::timeout(ANSWER, consumer.get_info()).await;
+        matches!(info, Ok(Ok(info)) if info.num_pending == 0
+            && info.delivered.consumer_sequence == self.delivered)
+    }
+
     /// Whether nothing that the server has delivered was lost on the way.
     async fn has_all(&self) -> Result<bool, ReadError> {
         let Some(consumer) = &self.consumer else {
             return Ok(false);
         };
-        let info = consumer.get_info().await;
+        let info = self.nats.asked(consumer.get_info()).await?;
         let info = info.map_err(|error| ReadError::NoAnswer(text(&error)))?;
         Ok(info.delivered.consumer_sequence == self.delivered)
     }
@@ -252,8 +278,11 @@ impl Puller {
             let until = Instant::now() + if self.end.is_some() { ANSWER } else { IDLE };
             let next = loop {
                 // What was received before the connection broke comes first.
-                if let Ok(next) = tokio::time::timeout(IDLE, batch.next()).await {
-                    break next;
+                let next = tokio::time::timeout(IDLE, batch.next());
+                match self.nats.asked(next).await {
+                    Ok(Ok(next)) => break next,
+                    Ok(Err(_)) => {}
+                    Err(denied) => return Received::Failed(denied),
                 }
                 if self.disruptions != self.nats.disruptions() {
                     return Received::Interrupted;
@@ -326,16 +355,19 @@ impl Puller {
             true => (1, 0),
             false => (BATCH, BATCH_BYTES),
         };
-        let requested = match self.end {
-            Some(_) => {
-                let fetch = consumer.fetch().max_messages(count).max_bytes(bytes);
-                tokio::time::timeout(ANSWER, fetch.messages()).await
+        let asked = self.nats.asked(async {
+            match self.end {
+                Some(_) => {
+                    let fetch = consumer.fetch().max_messages(count).max_bytes(bytes);
+                    tokio::time::timeout(ANSWER, fetch.messages()).await
+                }
+                None => {
+                    let batch = consumer.batch().max_messages(count).max_bytes(bytes);
+                    tokio::time::timeout(ANSWER, batch.expires(EXPIRES).messages()).await
+                }
             }
-            None => {
-                let batch = consumer.batch().max_messages(count).max_bytes(bytes);
-                tokio::time::timeout(ANSWER, batch.expires(EXPIRES).messages()).await
-            }
-        };
+        });
+        let requested = asked.await?;
         self.consumer = Some(consumer);
         match requested {
             Ok(Ok(batch)) => {
@@ -378,11 +410,13 @@ impl Puller {
             memory_storage: true,
             ..Config::default()
         };
-        let error = match self.nats.stream.create_consumer(config).await {
+        let created = self.nats.stream.create_consumer(config);
+        let error = match self.nats.asked(created).await? {
             Ok(consumer) => return Ok(consumer),
             Err(error) => error,
         };
-        match self.nats.context.get_stream(&self.nats.name).await {
+        let found = self.nats.context.get_stream(&self.nats.name);
+        match self.nats.asked(found).await? {
             Err(missing) => Err(stream_error(
                 &missing.kind(),
                 text(&missing),

@@ -51,7 +51,14 @@ impl ForwardState {
     /// Finds out why a cluster takes nothing, while that is so.
     pub(super) async fn watch(&self, nats: &Nats) {
         loop {
-            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                // The requests that it concerns take longer to fail.
+                denied = nats.next_denied() => {
+                    self.failed(denied);
+                    continue;
+                }
+            }
             let trouble = match self.progress.read().problem {
                 Some(_) => nats.trouble().await,
                 None => None,

@@ -318,6 +318,7 @@ impl Stream for FakeStream {
         let foreign = self.with(|state| state.foreign);
         if foreign.is_some_and(|foreign| subject.starts_with(foreign)) {
             return Err(StreamError::Foreign {
+                stream: "fake".to_owned(),
                 subject: subject.to_owned(),
                 sequence: 7,
                 malformed: Malformed::Header("Blocksd-Kind"),
