@@ -4,6 +4,7 @@ mod acknowledging;
 mod collector;
 mod kept_files;
 mod login;
+mod low_task;
 mod state;
 
 use std::fmt;
@@ -19,7 +20,6 @@ use blocksd_forward::{
 };
 use blocksd_recording::Durability;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -28,6 +28,7 @@ pub(crate) use self::collector::ForwardCollector;
 use self::kept_files::Keep;
 pub(crate) use self::kept_files::KeptFiles;
 pub(crate) use self::login::{check, options};
+use self::low_task::LowTask;
 use self::state::ForwardState;
 use crate::config::{DEFAULT_STREAM, ForwardConfig, ForwardKeep};
 use crate::error::{CommandError, ForwardError};
@@ -51,7 +52,8 @@ struct Running {
     stream: String,
     state: Arc<ForwardState>,
     forwarder: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>,
-    task: JoinHandle<()>,
+    /// The recorder does not wait for it: it gives way.
+    task: LowTask,
 }
 
 impl Running {
@@ -150,7 +152,8 @@ impl Forwards {
                 Arc::new(Acknowledging(sessions)) as Arc<dyn Confirm>
             }),
         };
-        let task = tokio::spawn(beginning.run(Arc::clone(&forwarder)));
+        let run = beginning.run(Arc::clone(&forwarder));
+        let task = LowTask::spawn("forward", run).map_err(ForwardError::Thread)?;
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Running {
             to,
@@ -164,27 +167,25 @@ impl Forwards {
 
     /// Ends all tasks.
     fn abort(&self) {
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        for running in &*all {
-            running.task.abort();
-        }
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clear();
     }
 
     /// Waits until everything that is recorded is forwarded, at most for this time. What is left is forwarded after the next
     /// start.
     pub(crate) async fn finish(&self, at_most: Duration) {
         let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
-        for running in &all {
+        let mut tasks = Vec::new();
+        for running in all {
             let forwarder = running.forwarder.lock();
-            match &*forwarder.unwrap_or_else(PoisonError::into_inner) {
-                Some(forwarder) => forwarder.finish(),
-                None => running.task.abort(),
+            if let Some(forwarder) = &*forwarder.unwrap_or_else(PoisonError::into_inner) {
+                forwarder.finish();
+                tasks.push(running.task);
             }
         }
         let ended = async {
-            for running in all {
-                // It does not panic; if it did, the recording still has everything.
-                let _ = running.task.await;
+            for task in tasks {
+                task.join().await;
             }
         };
         if tokio::time::timeout(at_most, ended).await.is_err() {
