@@ -58,6 +58,8 @@ pub struct NatsServer {
     version: NatsVersion,
     program: PathBuf,
     port: u16,
+    /// The port in its configuration: -1 for one that the system chooses.
+    listen: i32,
     /// Further lines of its configuration.
     config: String,
 }
@@ -95,6 +97,7 @@ impl NatsServer {
             program: version.program()?,
             // The system chooses.
             port: u16::MAX,
+            listen: -1,
             config: config.to_owned(),
         };
         server.run();
@@ -135,24 +138,43 @@ impl NatsServer {
         self.run();
     }
 
+    /// Lets it read other further lines of its configuration, without a restart.
+    pub fn reload(&mut self, config: &str) {
+        config.clone_into(&mut self.config);
+        self.configure();
+        let log = "Reloaded server configuration";
+        let reloads = self.log().matches(log).count();
+        self.signal("HUP");
+        wait_until("the configuration is read", || {
+            reloads < self.log().matches(log).count()
+        });
+    }
+
+    /// Writes the configuration.
+    fn configure(&self) {
+        let path = |name: &str| self.folder.path().join(name);
+        let config = format!(
+            "listen: \"127.0.0.1:{}\"\nports_file_dir: \"{}\"\njetstream {{ store_dir: \"{}\"{} }}\n{}\n",
+            self.listen,
+            path("ports").display(),
+            path("data").display(),
+            self.version.durable(),
+            self.config
+        );
+        fs::write(path("nats.conf"), config).expect("a file");
+    }
+
     fn run(&mut self) {
         let path = |name: &str| self.folder.path().join(name);
         let ports = path("ports");
         // Those of the process before.
         fs::remove_dir_all(&ports).ok();
         fs::create_dir(&ports).expect("a folder");
-        let port = match self.port {
+        self.listen = match self.port {
             u16::MAX => -1,
             port => i32::from(port),
         };
-        let config = format!(
-            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{}\"\njetstream {{ store_dir: \"{}\"{} }}\n{}\n",
-            ports.display(),
-            path("data").display(),
-            self.version.durable(),
-            self.config
-        );
-        fs::write(path("nats.conf"), config).expect("a file");
+        self.configure();
         let mut command = Command::new(&self.program);
         command.arg("-c").arg(path("nats.conf"));
         self.process = Some(Process::start(command));

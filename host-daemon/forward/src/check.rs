@@ -89,14 +89,41 @@ pub enum CheckError {
         found: String,
     },
     /// It may lose what it has acknowledged.
-    #[error("the stream is not durable: {0}; change it, or accept that (`durable=false`)")]
-    NotDurable(String),
+    #[error("the stream is not durable: {reasons}; {remedy}, or accept that (`durable=false`)")]
+    NotDurable {
+        /// Why, in words.
+        reasons: String,
+        /// What to do.
+        remedy: String,
+    },
     /// It cannot be used, whatever is accepted.
-    #[error("the stream cannot be used: {0}")]
-    Unusable(&'static str),
+    #[error("the stream cannot be used: {reasons}; {remedy}")]
+    Unusable {
+        /// Why, in words.
+        reasons: String,
+        /// What to do.
+        remedy: String,
+    },
     /// Its messages are too short.
-    #[error("the stream takes messages of {0} bytes, which is too short for the headers")]
-    TooShort(usize),
+    #[error(
+        "the stream takes messages of at most {max} bytes: set its `max_msg_size` to {min} or more, or to -1 (`nats stream edit`)"
+    )]
+    TooShort {
+        /// Longest message, in bytes.
+        max: usize,
+        /// What is needed, in bytes.
+        min: usize,
+    },
+    /// The messages of the server are too short.
+    #[error(
+        "the server takes messages of at most {max} bytes: set its `max_payload` to {min} or more; the default is 1 MiB"
+    )]
+    ServerTooShort {
+        /// Longest message, in bytes.
+        max: usize,
+        /// What is needed, in bytes.
+        min: usize,
+    },
 }
 
 impl CheckError {
@@ -147,6 +174,9 @@ impl Wish {
 /// # Errors
 /// [`CheckError`].
 pub(crate) fn check(config: &Config, wish: &Wish) -> Result<(), CheckError> {
+    if let Some((reasons, remedy)) = refusal(&unusable(config), wish) {
+        return Err(CheckError::Unusable { reasons, remedy });
+    }
     let wanted = wish.subjects.all();
     if !config
         .subjects
@@ -156,80 +186,117 @@ pub(crate) fn check(config: &Config, wish: &Wish) -> Result<(), CheckError> {
         let found = config.subjects.join(", ");
         return Err(CheckError::Subjects { wanted, found });
     }
-    if let Some((_, reason)) = unusable(config).into_iter().find(|(is_so, _)| *is_so) {
-        return Err(CheckError::Unusable(reason));
-    }
-    if !wish.durable {
-        return Ok(());
-    }
-    let weak = [
-        (
-            config.storage == StorageType::Memory,
-            "it is kept in memory".to_owned(),
-        ),
-        (
-            config.num_replicas < REPLICAS,
-            format!("it has {} of {REPLICAS} replicas", config.num_replicas),
-        ),
-        (
-            config.persist_mode == Some(PersistenceMode::Async),
-            "it acknowledges messages before they are stored".to_owned(),
-        ),
-    ];
-    match weak.into_iter().find(|(is_so, _)| *is_so) {
-        Some((_, reason)) => Err(CheckError::NotDurable(reason)),
+    match refusal(&weak(config), wish).filter(|_| wish.durable) {
+        Some((reasons, remedy)) => Err(CheckError::NotDurable { reasons, remedy }),
         None => Ok(()),
     }
 }
 
-/// What makes a stream unusable: whether it is so, and the reason.
-fn unusable(config: &Config) -> [(bool, &'static str); 13] {
+/// A setting of a stream: whether it is wrong, why, and the options of `nats stream edit` that mend it, if any do.
+type Setting = (bool, &'static str, Option<&'static str>);
+
+/// All reasons that apply, and what to do.
+fn refusal(settings: &[Setting], wish: &Wish) -> Option<(String, String)> {
+    let wrong = settings.iter().filter(|(is_wrong, ..)| *is_wrong);
+    let reasons: Vec<_> = wrong.clone().map(|(_, reason, _)| *reason).collect();
+    if reasons.is_empty() {
+        return None;
+    }
+    let options: Option<Vec<_>> = wrong.map(|(.., options)| *options).collect();
+    let remedy = match options {
+        Some(options) => format!(
+            "change it with `nats stream edit {} {}`",
+            wish.stream,
+            options.join(" ")
+        ),
+        None => format!("make another one with `{}`", wish.command()),
+    };
+    Some((reasons.join(", "), remedy))
+}
+
+/// What lets a stream lose what it has acknowledged.
+fn weak(config: &Config) -> [Setting; 3] {
+    [
+        (
+            config.storage == StorageType::Memory,
+            "it is kept in memory",
+            None,
+        ),
+        (
+            config.num_replicas < REPLICAS,
+            "it has less than three replicas",
+            Some("--replicas 3"),
+        ),
+        (
+            config.persist_mode == Some(PersistenceMode::Async),
+            "it acknowledges messages before they are stored",
+            None,
+        ),
+    ]
+}
+
+/// What makes a stream unusable.
+fn unusable(config: &Config) -> [Setting; 13] {
     let is_below = |limit: i64, min: i64| 0 < limit && limit < min;
     [
-        (config.no_ack, "it does not acknowledge messages (`no_ack`)"),
-        (config.sealed, "it is sealed"),
-        (config.mirror.is_some(), "it is a mirror"),
+        (
+            config.no_ack,
+            "it does not acknowledge messages (`no_ack`)",
+            Some("--ack"),
+        ),
+        (config.sealed, "it is sealed", None),
+        (config.mirror.is_some(), "it is a mirror", None),
         (
             config.sources.as_ref().is_some_and(|it| !it.is_empty()),
             "it copies messages of other streams among those of the daemons (`sources`)",
+            None,
         ),
         (
             config.subject_transform.is_some(),
             "it changes subjects (`subject_transform`)",
+            None,
         ),
         (
             config.retention != RetentionPolicy::Limits,
-            "it deletes messages that were consumed; its retention must be `limits`",
+            "it deletes messages that were consumed (its `retention` is not `limits`)",
+            None,
         ),
         (
             config.discard == DiscardPolicy::New,
-            "it refuses messages at its limit; its discard policy must be `old`",
+            "it refuses messages at its limit (its `discard` is `new`)",
+            Some("--discard old"),
         ),
         (
             0 < config.max_messages_per_subject,
-            "it deletes messages of a device beyond a number, and the daemon would send them again; set `max_msgs_per_subject` to -1",
+            "it deletes messages of a device beyond a number, and the daemon would send them again (`max_msgs_per_subject`)",
+            Some("--max-msgs-per-subject=-1"),
         ),
         (
             is_below(config.max_bytes, BYTES_MIN),
-            "it deletes messages while others are on their way; set `max_bytes` to 64 MiB or more, or to -1",
+            "it deletes messages while others are on their way (its `max_bytes` is less than 64 MiB)",
+            Some("--max-bytes=-1"),
         ),
         (
             is_below(config.max_messages, MESSAGES_MIN),
-            "it deletes messages while others are on their way; set `max_msgs` to 10,000 or more, or to -1",
+            "it deletes messages while others are on their way (its `max_msgs` is less than 10,000)",
+            Some("--max-msgs=-1"),
         ),
         (
             config.max_age != Duration::ZERO && config.max_age < AGE_MIN,
-            "it deletes messages before an outage has ended; set `max_age` to 10 minutes or more, or to 0",
+            "it deletes messages before an outage has ended (its `max_age` is less than 10 minutes)",
+            Some("--max-age=10m"),
         ),
         (
             config
                 .subject_delete_marker_ttl
                 .is_some_and(|it| it != Duration::ZERO),
-            "it puts marks into the subject of a device when messages expire; remove `subject_delete_marker_ttl`",
+            "it puts marks into the subject of a device when messages expire (`subject_delete_marker_ttl`)",
+            None,
         ),
         (
             config.allow_message_counter,
             "it takes counters only (`allow_msg_counter`)",
+            None,
         ),
     ]
 }
@@ -297,7 +364,8 @@ mod tests {
         let refused = check(&weak.config(), &wish()).unwrap_err().to_string();
         assert_eq!(
             refused,
-            "the stream is not durable: it has 1 of 3 replicas; change it, or accept that (`durable=false`)"
+            "the stream is not durable: it has less than three replicas; change it with `nats stream edit blocksd --replicas 3`, or \
+             accept that (`durable=false`)"
         );
     }
 
@@ -320,6 +388,25 @@ mod tests {
         ] {
             assert!(!covers(subject, "blocksd.main.>"), "{subject}");
         }
+    }
+
+    #[test]
+    fn all_reasons_are_given_with_one_command() {
+        let mut config = wish().config();
+        (config.discard, config.max_bytes) = (DiscardPolicy::New, 1);
+        let refused = check(&config, &wish()).unwrap_err().to_string();
+        let command = "`nats stream edit blocksd --discard old --max-bytes=-1`";
+        assert!(
+            refused.contains("refuses messages") && refused.ends_with(command),
+            "{refused}"
+        );
+        // Nothing changes this one.
+        config.retention = RetentionPolicy::Interest;
+        let refused = check(&config, &wish()).unwrap_err().to_string();
+        assert!(
+            refused.contains("make another one with `nats stream add blocksd"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -1,25 +1,26 @@
 //! How to connect to a cluster, and why that fails: [`NatsOptions`] and [`ConnectError`].
 
+mod files;
 mod state;
 
 use std::error::Error;
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::rustls::pki_types::pem::PemObject;
-use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
 
 pub(crate) use self::state::ConnectionState;
 use crate::failure::{refusal, text};
 
 /// Longest time until a server has accepted a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time until it has sent what it is, too.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often a server is asked whether it is there. One that does not answer three times is left.
 const PING: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts to connect.
@@ -101,46 +102,6 @@ pub enum ConnectError {
     Unreachable(String),
 }
 
-impl NatsOptions {
-    /// Checks the addresses and the files without connecting.
-    ///
-    /// # Errors
-    /// [`ConnectError::Options`], if an address is malformed, or a file cannot be read or has not what it is for.
-    pub fn check(&self) -> Result<(), ConnectError> {
-        for server in &self.servers {
-            let parsed = server.parse::<ServerAddr>();
-            parsed.map_err(|error| ConnectError::Options(format!("{server}: {error}")))?;
-        }
-        let certificates = |key: &str, path: &Path| {
-            let of = |error: &dyn fmt::Display| refused(key, path, error);
-            let read = read_file(key, path)?;
-            let mut found = CertificateDer::pem_slice_iter(&read);
-            match found.next() {
-                Some(Ok(_)) => Ok(()),
-                Some(Err(error)) => Err(of(&error)),
-                None => Err(of(&"it has no certificate in PEM")),
-            }
-        };
-        if let Some(ca) = &self.ca {
-            certificates("ca", ca)?;
-        }
-        if let Some((cert, key)) = &self.identity {
-            certificates("cert", cert)?;
-            let read = read_file("key", key)?;
-            let parsed = PrivateKeyDer::from_pem_slice(&read);
-            parsed.map_err(|_| refused("key", key, &"it has no private key in PEM"))?;
-        }
-        match &self.credentials {
-            Credentials::Nkey(seed) if !is_seed(seed) => Err(ConnectError::Options(
-                "nkey: the file has no seed, which begins with `S` and has 58 letters and digits"
-                    .to_owned(),
-            )),
-            Credentials::Jwt(file) => with_jwt(ConnectOptions::new(), file).map(drop),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Connects to the first server that accepts it. The client connects again after each interruption, to any of them.
 ///
 /// # Errors
@@ -153,19 +114,21 @@ pub(crate) async fn connect(
         let state = Arc::<ConnectionState>::default();
         let connect = connect_options(options, &state)?;
         calls.push(async move {
-            let connected = connect.connect(server).await;
+            // The time limit of the client does not include the first line of a server.
+            let connected = timeout(GREETING_TIMEOUT, connect.connect(server)).await;
             (server, state, connected)
         });
     }
     let mut failures = Vec::new();
     while let Some((server, state, connected)) = calls.next().await {
         match connected {
-            Ok(client) => {
+            Ok(Ok(client)) => {
                 state.connected();
                 add_servers(&client, &options.servers).await;
                 return Ok((client, state));
             }
-            Err(error) => failures.push((server.as_str(), classified(&error))),
+            Ok(Err(error)) => failures.push((server.as_str(), classified(&error))),
+            Err(_) => failures.push((server.as_str(), silent())),
         }
     }
     failures.sort_by_key(|(server, _)| options.servers.iter().position(|it| it == server));
@@ -221,8 +184,11 @@ fn connect_options(
         Credentials::Nkey(seed) => connect.nkey(seed.clone()),
         Credentials::Jwt(file) => with_jwt(connect, file)?,
     };
+    // Of the servers that others advertise, too.
+    let is_tls = options.servers.iter().all(|it| it.starts_with("tls://"));
+    connect = connect.require_tls(is_tls || options.ca.is_some());
     if let Some(ca) = &options.ca {
-        connect = connect.add_root_certificates(ca.clone()).require_tls(true);
+        connect = connect.add_root_certificates(ca.clone());
     }
     if let Some((cert, key)) = &options.identity {
         connect = connect.add_client_certificate(cert.clone(), key.clone());
@@ -250,9 +216,7 @@ fn classified(error: &async_nats::ConnectError) -> ConnectError {
             ConnectError::Login(reason)
         }
         ConnectErrorKind::Tls => ConnectError::Tls(reason),
-        ConnectErrorKind::TimedOut => {
-            ConnectError::Silent(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))
-        }
+        ConnectErrorKind::TimedOut => silent(),
         _ if lower.contains("tls handshake") => ConnectError::Tls(format!(
             "{reason}; has the server TLS, and does it trust the certificate of this client?"
         )),
@@ -262,6 +226,10 @@ fn classified(error: &async_nats::ConnectError) -> ConnectError {
         _ if is_of_another_port(&lower) => ConnectError::NotNats(reason),
         _ => ConnectError::Unreachable(reason),
     }
+}
+
+fn silent() -> ConnectError {
+    ConnectError::Silent(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))
 }
 
 /// Whether a text says that another protocol answers.
@@ -331,22 +299,6 @@ impl ConnectError {
     }
 }
 
-fn read_file(key: &str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    fs::read(path).map_err(|error| {
-        ConnectError::Options(format!("{key}: cannot read {}: {error}", path.display()))
-    })
-}
-
-fn refused(key: &str, path: &Path, reason: &dyn fmt::Display) -> ConnectError {
-    ConnectError::Options(format!("{key}: {}: {reason}", path.display()))
-}
-
-/// Whether a text is the seed of an nkey, as far as its form shows.
-fn is_seed(text: &str) -> bool {
-    let is_base32 = |it: u8| it.is_ascii_uppercase() || (b'2'..=b'7').contains(&it);
-    text.len() == 58 && text.starts_with('S') && text.bytes().all(is_base32)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -397,31 +349,5 @@ mod tests {
         ]);
         let text = "nats://n1: refused, nats://n2: violation".to_owned();
         assert_eq!(error, ConnectError::Login(text));
-    }
-
-    #[test]
-    fn files_that_cannot_be_used_are_named_with_their_option() {
-        let folder = tempfile::tempdir().unwrap();
-        let empty = folder.path().join("empty");
-        fs::write(&empty, "nothing").unwrap();
-        let of = |ca: &Path| NatsOptions {
-            ca: Some(ca.to_owned()),
-            ..NatsOptions::default()
-        };
-        let missing = of(Path::new("/nonexistent"))
-            .check()
-            .unwrap_err()
-            .to_string();
-        assert!(
-            missing.starts_with("ca: cannot read /nonexistent: "),
-            "{missing}"
-        );
-        let wrong = of(&empty).check().unwrap_err().to_string();
-        assert!(wrong.ends_with("it has no certificate in PEM"), "{wrong}");
-        let seed = NatsOptions {
-            credentials: Credentials::Nkey("guess".to_owned()),
-            ..NatsOptions::default()
-        };
-        assert!(seed.check().is_err());
     }
 }

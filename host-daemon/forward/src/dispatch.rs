@@ -2,6 +2,7 @@
 
 mod call;
 mod checks;
+mod input;
 mod subject;
 mod turns;
 
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use self::call::{Answer, Call, Known, Outcome};
 use self::checks::Checks;
+pub(crate) use self::input::{End, Input, Reached, Start};
 use self::subject::{Reply, Subject};
 use self::turns::{PAUSE_MAX, Turns};
 use crate::batch::Batch;
@@ -24,8 +26,8 @@ use crate::cursor::{Cursor, Newest};
 use crate::files::KnownFiles;
 use crate::lane::{Done, Lane, Step};
 use crate::place::{Instance, Place};
-use crate::progress::Progress;
-use crate::stream::{Extent, Stream, StreamError};
+use crate::progress::{Progress, Unread};
+use crate::stream::{Stream, StreamError};
 
 /// Largest number of bytes that wait in lanes.
 const QUEUED_MAX: usize = 64 << 20;
@@ -35,50 +37,6 @@ const FLYING_MAX: usize = 16 << 20;
 const CALLS_MAX: usize = 512;
 /// Number of lanes from which on the idle ones are forgotten.
 const LANES_MAX: usize = 1 << 17;
-
-/// What was read of the recording.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// Batches, in their order.
-    Batches(Vec<Batch>),
-    /// Everything before this place was read.
-    Reached(Place),
-    /// Everything that was recorded before the start was read.
-    CaughtUp {
-        /// Except for a part that could not be read.
-        is_damaged: bool,
-    },
-}
-
-/// Where a recording has got to in subjects, and the messages that say so.
-pub(crate) type Reached = HashMap<Arc<str>, (Place, Newest)>;
-
-/// Why a dispatcher has ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The input has ended, and everything is stored.
-    Finished,
-    /// The stream has lost messages that it had acknowledged: begin again at the beginning.
-    Lost,
-    /// Another recording has the same identity: begin again at the last cursor, with a new one.
-    Copied(Reached),
-    /// What was read was not kept, or is too long for the stream as it is now: begin again at the last cursor.
-    Again(Reached),
-}
-
-/// What is known before anything is published.
-pub(crate) struct Start {
-    /// The identity of the recording.
-    pub instance: Instance,
-    /// Its files.
-    pub files: KnownFiles,
-    /// The stream.
-    pub extent: Extent,
-    /// The newest message that the stream has acknowledged.
-    pub newest: Option<Newest>,
-    /// What an earlier dispatcher knew.
-    pub reached: Reached,
-}
 
 /// Publishes batches.
 pub(crate) struct Dispatcher<S> {
@@ -192,7 +150,7 @@ impl<S: Stream> Dispatcher<S> {
                 Some(answer) = self.calls.next(), if !self.calls.is_empty() => answer,
                 read = input.recv(), if can_read => {
                     match read {
-                        Some(Input::Batches(batches)) => self.add(batches),
+                        Some(Input::Batches(batches, unread)) => self.add(batches, unread),
                         Some(Input::Reached(place)) => self.reached = Some(place),
                         Some(Input::CaughtUp { is_damaged }) => self.caught_up(is_damaged),
                         None => has_ended = true,
@@ -218,13 +176,13 @@ impl<S: Stream> Dispatcher<S> {
             };
             match checked {
                 Ok(None) => return End::Lost,
-                Ok(Some(extent)) if extent.body_max < self.body_max => {
+                Ok(Some(extent)) if extent.body_max != self.body_max => {
                     return End::Again(self.known());
                 }
                 Ok(Some(_)) => {
                     self.is_unfit = false;
-                    self.works();
                     self.checks.passed(&checks);
+                    self.works();
                     if let (Some(place), Some(newest)) = (before, checks.last().copied()) {
                         let created = self.created;
                         save(&Cursor {
@@ -247,7 +205,8 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
-    fn add(&mut self, batches: Vec<Batch>) {
+    fn add(&mut self, batches: Vec<Batch>, unread: Option<Unread>) {
+        self.progress.unread(unread);
         for batch in batches {
             self.queued += batch.len();
             self.waiting
@@ -304,7 +263,7 @@ impl<S: Stream> Dispatcher<S> {
             };
             // Nothing is known of the subject: what is before its first batch is stored if the stream is whole.
             let checks = match (&step, reached) {
-                (Step::Look, None) => self.checks.list(),
+                (Step::Look { .. }, None) => self.checks.list(),
                 _ => Vec::new(),
             };
             self.note(reached);
@@ -327,7 +286,7 @@ impl<S: Stream> Dispatcher<S> {
                     self.turns.end(turn.is_retry);
                     continue;
                 }
-                Step::Look => Box::pin(call.look(known)),
+                Step::Look { is_in_doubt } => Box::pin(call.look(known, is_in_doubt)),
                 Step::Send(outgoing) => {
                     self.flying += outgoing.body.len();
                     Box::pin(call.send(*outgoing))
@@ -451,8 +410,11 @@ impl<S: Stream> Dispatcher<S> {
     }
 
     /// The last call has not failed.
-    fn works(&self) {
-        if self.failing == 0 && !self.is_unfit {
+    fn works(&mut self) {
+        if self.checks.has_failed() {
+            // Until the stream is checked again, no place is saved.
+            self.checks.soon();
+        } else if self.failing == 0 && !self.is_unfit {
             self.progress.works();
         }
     }

@@ -106,11 +106,12 @@ fn certificates(error: &rustls::Error) -> String {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 "the certificate of the server has other names: use one of them in the address"
             }
+            // Their texts have the time in them, and are new each time.
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the certificate of the server has expired: renew it, or set the clock of this machine"
+                return "the certificate of the server has expired: renew it, or set the clock of this machine".to_owned();
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "the certificate of the server is not valid yet: set the clock of this machine"
+                return "the certificate of the server is not valid yet: set the clock of this machine".to_owned();
             }
             CertificateError::Other(_) if error.to_string().contains("CaUsedAsEndEntity") => {
                 "the certificate of the server is that of an authority: let the authority issue one for the server"

@@ -61,6 +61,9 @@ pub enum ReadError {
         "there is no stream `{0}`; `nats stream ls` lists them, and `stream=NAME` names another"
     )]
     NoStream(String),
+    /// It was deleted and made again while it was read.
+    #[error("the stream `{0}` was deleted and made again while it was read; read it again")]
+    Replaced(String),
     /// The cluster refuses a consumer.
     #[error("the cluster refuses to read the stream: {0}")]
     Refused(String),

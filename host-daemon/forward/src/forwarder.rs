@@ -20,7 +20,7 @@ use crate::files::KnownFiles;
 use crate::gather::Gatherer;
 use crate::linger::Linger;
 use crate::place::{Instance, Place};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unread};
 use crate::stream::{Extent, Stream, StreamError};
 use crate::subject::Subjects;
 
@@ -133,6 +133,10 @@ impl<S: Stream> Forwarder<S> {
                 reached: std::mem::take(&mut reached),
             };
             let reading = self.reading(instance, extent.body_max, to);
+            self.progress.unread(Some(Unread {
+                number: from.map_or(0, |place| place.number),
+                offset: 0,
+            }));
             let follower = Follower::start(&self.forwarding, from, reading)?;
             let (stream, progress) = (Arc::clone(&self.stream), Arc::clone(&self.progress));
             let dispatcher =
@@ -178,6 +182,8 @@ impl<S: Stream> Forwarder<S> {
             gatherer: Gatherer::new(subjects.clone(), events, body_max),
             linger: Linger::new(self.forwarding.linger),
             reached: None,
+            unread: Unread::default(),
+            is_all: false,
             has_caught_up: false,
             is_damaged: false,
             progress: Arc::clone(&self.progress),
@@ -274,6 +280,10 @@ struct Reading {
     gatherer: Gatherer,
     linger: Linger,
     reached: Option<TailPosition>,
+    /// Where the chunk of the last message begins.
+    unread: Unread,
+    /// Everything that was read was handed over.
+    is_all: bool,
     has_caught_up: bool,
     /// A part of the recording could not be read.
     is_damaged: bool,
@@ -300,11 +310,15 @@ impl Reading {
         // A file without the name of a file of a recording is not of the log.
         if let Some(after) = message.position() {
             let file = (after.number, after.nonce);
+            self.unread = Unread {
+                number: after.number,
+                offset: message.offset,
+            };
             self.gatherer.add(file, message.index, message);
             self.linger.gathered(now);
         }
         match self.gatherer.is_full() {
-            true => self.hand_over(),
+            true => self.hand_over(Some(self.unread)),
             false => Ok(()),
         }
     }
@@ -315,7 +329,7 @@ impl Reading {
         if self.has_caught_up && !finishes && !self.linger.is_over(now) {
             return self.check();
         }
-        self.hand_over()?;
+        self.hand_over(None)?;
         if !std::mem::replace(&mut self.has_caught_up, true) {
             let is_damaged = self.is_damaged;
             self.send(Input::CaughtUp { is_damaged })?;
@@ -326,12 +340,13 @@ impl Reading {
         }
     }
 
-    /// Hands over what was gathered, and then the place that was reached.
-    fn hand_over(&mut self) -> Result<(), Ended> {
+    /// Hands over what was gathered, and where what is not read begins, and then the place that was reached.
+    fn hand_over(&mut self, unread: Option<Unread>) -> Result<(), Ended> {
         self.linger.handed_over();
         let batches = self.gatherer.take();
-        if !batches.is_empty() {
-            self.send(Input::Batches(batches))?;
+        let was_all = std::mem::replace(&mut self.is_all, unread.is_none());
+        if !batches.is_empty() || was_all != self.is_all {
+            self.send(Input::Batches(batches, unread))?;
         }
         if let Some(reached) = self.reached.take() {
             self.send(Input::Reached(Place {
@@ -385,6 +400,7 @@ impl Visitor for Reading {
     }
 
     fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), Ended> {
+        self.progress.missed(missed.messages);
         self.note(format_args!("{}: {missed}", path.display()));
         Ok(())
     }

@@ -23,7 +23,10 @@ use crate::stream::{Last, Outgoing};
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Find the last message of the subject.
-    Look,
+    Look {
+        /// A message may be on its way to the stream, of this daemon or of the one before it.
+        is_in_doubt: bool,
+    },
     /// Publish a message.
     Send(Box<Outgoing>),
     /// Nothing: an answer is missing, or there are no messages.
@@ -50,6 +53,8 @@ pub(crate) struct Lane {
     state: LaneState,
     /// The way to the stream was interrupted since the last look began.
     must_look: bool,
+    /// A message may be on its way, whose answer was lost.
+    is_in_doubt: bool,
     /// Where this recording has got to in the stream.
     place: Option<Place>,
     /// The message of the stream that says so.
@@ -87,6 +92,7 @@ impl Default for Lane {
             queue: VecDeque::new(),
             state: LaneState::Unknown,
             must_look: false,
+            is_in_doubt: true,
             place: None,
             proof: None,
             last: None,
@@ -202,7 +208,7 @@ impl Lane {
         })
     }
 
-    /// Returns what to do next. The answer to a [`Step::Look`] goes to [`found`](Self::found) or [`failed`](Self::failed), that to
+    /// Returns what to do next. The answer to a [`Look`](Step::Look) goes to [`found`](Self::found) or [`failed`](Self::failed), that to
     /// a [`Step::Send`] to [`acked`](Self::acked), [`refused`](Self::refused) or [`failed`](Self::failed).
     /// The next message has the identity of this number.
     pub(crate) fn step(
@@ -216,7 +222,8 @@ impl Lane {
             LaneState::Unknown if !self.queue.is_empty() => {
                 self.must_look = false;
                 self.state = LaneState::Looking;
-                (Step::Look, done)
+                let is_in_doubt = self.is_in_doubt;
+                (Step::Look { is_in_doubt }, done)
             }
             LaneState::Idle => {
                 self.skip_stored(&mut done);
@@ -231,7 +238,7 @@ impl Lane {
                 self.nonce = head.nonce;
                 let outgoing = Outgoing {
                     head,
-                    expected: self.last.map_or(0, |it| it.sequence),
+                    expected: self.expected(),
                     body: batch.body(),
                     identity,
                 };
@@ -239,6 +246,11 @@ impl Lane {
             }
             _ => (Step::Wait, done),
         }
+    }
+
+    /// The sequence number of the last message of the subject, which the next one names; 0 if there is none.
+    pub(crate) fn expected(&self) -> u64 {
+        self.last.map_or(0, |it| it.sequence)
     }
 
     /// The message that says what is known of the subject.
@@ -276,6 +288,7 @@ impl Lane {
             }
         }
         self.state = self.next_state();
+        self.is_in_doubt = self.must_look;
         self.trim()
     }
 
@@ -312,7 +325,7 @@ impl Lane {
     /// The way to the stream was interrupted, so the last message may be another one even if it has the same number: look before
     /// the next message.
     pub(crate) fn interrupted(&mut self) {
-        self.must_look = true;
+        (self.must_look, self.is_in_doubt) = (true, true);
         if self.state == LaneState::Idle {
             self.state = LaneState::Unknown;
         }
@@ -320,7 +333,7 @@ impl Lane {
 
     /// There was no answer. Whether the stream has stored the message is not known: look.
     pub(crate) const fn failed(&mut self) {
-        self.state = LaneState::Unknown;
+        (self.state, self.is_in_doubt) = (LaneState::Unknown, true);
     }
 
     /// The state after an answer.

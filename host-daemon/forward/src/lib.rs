@@ -32,4 +32,4 @@ pub use self::connect::{ConnectError, Credentials, NatsOptions};
 pub use self::cursor::instance_of;
 pub use self::forwarder::{Forwarder, Forwarding};
 pub use self::nats::{BODY_MAX, Nats};
-pub use self::progress::{Progress, ProgressSnapshot, REASONS};
+pub use self::progress::{Progress, ProgressSnapshot, REASONS, Unread};

@@ -1,6 +1,7 @@
 //! A JetStream stream: [`Nats`].
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::HeaderMap;
@@ -11,7 +12,7 @@ use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::{
     Config, Info, LastRawMessageErrorKind, RawMessageErrorKind, Stream as StreamHandle,
 };
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::{self, Context, ErrorCode};
 
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
@@ -26,6 +27,12 @@ use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamErro
 const IN_FLIGHT_MAX: usize = 4096;
 /// What the headers of a message take at most, in bytes.
 const HEAD_MAX: usize = 16 << 10;
+/// From this version on, a leader has applied what the one before it had accepted before it answers.
+const LEADERS_SETTLE: (u64, u64) = (2, 11);
+/// Time within which an earlier one has.
+const SETTLING: Duration = Duration::from_secs(1);
+/// The shortest limit of a message, in bytes: with less, the headers would be most of the stream.
+const MESSAGE_MIN: usize = 32 << 10;
 /// Longest body of a message, in bytes: the size that a cluster stores fastest.
 pub const BODY_MAX: usize = 256 << 10;
 
@@ -96,6 +103,16 @@ impl Nats {
         connected.err().map(|error| error.to_string())
     }
 
+    /// Connects again, perhaps to another server. Use it if a server that is connected answers nothing: it may be cut off from the
+    /// others, or may have dropped the subscription for answers.
+    ///
+    /// # Cancellation
+    /// Nothing is lost. Requests without an answer are repeated.
+    pub async fn reconnect(&self) {
+        // It fails only if the client has ended, and then nothing is left to connect.
+        let _ = self.client.force_reconnect().await;
+    }
+
     /// Waits until a server refuses a permission, and says which.
     ///
     /// # Cancellation
@@ -137,10 +154,17 @@ impl Nats {
             Ok(max) if 0 < max => max,
             _ => usize::MAX,
         };
-        let body_max = server.min(stream).saturating_sub(HEAD_MAX).min(BODY_MAX);
-        match body_max {
-            0 => Err(CheckError::TooShort(server.min(stream))),
-            _ => Ok(body_max),
+        let max = server.min(stream);
+        match max < MESSAGE_MIN {
+            true if server < stream => Err(CheckError::ServerTooShort {
+                max,
+                min: MESSAGE_MIN,
+            }),
+            true => Err(CheckError::TooShort {
+                max,
+                min: MESSAGE_MIN,
+            }),
+            false => Ok((max - HEAD_MAX).min(BODY_MAX)),
         }
     }
 
@@ -210,6 +234,7 @@ impl Stream for Nats {
         };
         Err(match error.kind() {
             PublishErrorKind::WrongLastSequence => PublishError::WrongLast,
+            PublishErrorKind::Other if is_wrong_last(&error) => PublishError::WrongLast,
             PublishErrorKind::StreamNotFound => StreamError::NoStream.into(),
             PublishErrorKind::TimedOut => timeout().into(),
             PublishErrorKind::MaxPayloadExceeded => StreamError::Refused(text(&error)).into(),
@@ -261,8 +286,33 @@ impl Stream for Nats {
         })
     }
 
+    fn settling(&self) -> Duration {
+        let version = self.client.server_info().version;
+        match is_before(&version, LEADERS_SETTLE) {
+            true => SETTLING,
+            false => Duration::ZERO,
+        }
+    }
+
     fn disruptions(&self) -> u64 {
         self.state.disruptions()
+    }
+}
+
+/// Whether a server says that the last message is another one, without its number.
+fn is_wrong_last(error: &(dyn std::error::Error + 'static)) -> bool {
+    let found = error
+        .source()
+        .and_then(|it| it.downcast_ref::<jetstream::Error>());
+    found.is_some_and(|it| it.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
+}
+
+/// Whether a version, such as `2.9.10`, is an earlier one. One that cannot be read is.
+fn is_before(version: &str, (major, minor): (u64, u64)) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u64>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(its_major)), Some(Ok(its_minor))) => (its_major, its_minor) < (major, minor),
+        _ => true,
     }
 }
 
@@ -282,6 +332,16 @@ fn head(message: &StreamMessage) -> Result<Head, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_compared_by_numbers() {
+        for before in ["2.9.10", "2.10.29", "1.4.0", "2", "", "beta"] {
+            assert!(is_before(before, (2, 11)), "{before}");
+        }
+        for later in ["2.11.0", "2.15.1", "2.12.0-beta.1", "3.0.0"] {
+            assert!(!is_before(later, (2, 11)), "{later}");
+        }
+    }
 
     #[test]
     fn only_what_is_stored_by_this_call_is_believed() {

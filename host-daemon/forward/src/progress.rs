@@ -25,6 +25,7 @@ pub struct Progress {
     messages: AtomicU64,
     bytes: AtomicU64,
     published: AtomicU64,
+    missed: AtomicU64,
     failures: [AtomicU64; REASONS.len()],
     queued_bytes: AtomicU64,
     oldest_ns: AtomicU64,
@@ -35,6 +36,16 @@ pub struct Progress {
 struct Shown {
     place: Option<Place>,
     problem: Option<String>,
+    unread: Option<Unread>,
+}
+
+/// Where the part of a recording begins that is not read yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Number of the file.
+    pub number: u64,
+    /// Offset in the file, in bytes.
+    pub offset: u64,
 }
 
 /// A copy of [`Progress`].
@@ -46,6 +57,8 @@ pub struct ProgressSnapshot {
     pub bytes: u64,
     /// Messages of the stream that hold them.
     pub published: u64,
+    /// Messages of the recording that were deleted before they were read.
+    pub missed: u64,
     /// Failures by [reason](REASONS).
     pub failures: [u64; REASONS.len()],
     /// Bytes that are read and not stored yet.
@@ -56,6 +69,8 @@ pub struct ProgressSnapshot {
     pub place: Option<Place>,
     /// What keeps the forwarder from its work, if something does.
     pub problem: Option<String>,
+    /// What is not read yet; `None` if that is nothing.
+    pub unread: Option<Unread>,
 }
 
 impl Progress {
@@ -64,6 +79,10 @@ impl Progress {
     pub fn to(label: impl Into<String>) -> Self {
         Self {
             to: label.into(),
+            state: Mutex::new(Shown {
+                unread: Some(Unread::default()),
+                ..Shown::default()
+            }),
             ..Self::default()
         }
     }
@@ -77,11 +96,13 @@ impl Progress {
             messages: of(&self.messages),
             bytes: of(&self.bytes),
             published: of(&self.published),
+            missed: of(&self.missed),
             failures: self.failures.each_ref().map(of),
             queued_bytes: of(&self.queued_bytes),
             oldest_ns: of(&self.oldest_ns),
             place: shown.place,
             problem: shown.problem.clone(),
+            unread: shown.unread,
         }
     }
 
@@ -119,6 +140,11 @@ impl Progress {
         self.count("moved");
     }
 
+    /// Counts messages that were deleted before they were read.
+    pub(crate) fn missed(&self, messages: u64) {
+        self.missed.fetch_add(messages, Ordering::Relaxed);
+    }
+
     pub(crate) fn queued(&self, bytes: usize, oldest_ns: u64) {
         self.queued_bytes.store(bytes as u64, Ordering::Relaxed);
         self.oldest_ns.store(oldest_ns, Ordering::Relaxed);
@@ -126,6 +152,10 @@ impl Progress {
 
     pub(crate) fn reached(&self, place: Place) {
         self.shown(|it| it.place = Some(place));
+    }
+
+    pub(crate) fn unread(&self, unread: Option<Unread>) {
+        self.shown(|it| it.unread = unread);
     }
 
     fn count(&self, reason: &str) {

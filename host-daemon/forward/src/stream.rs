@@ -1,6 +1,7 @@
 //! What a forwarder needs of a stream: the trait [`Stream`], which [`Nats`](crate::Nats) implements.
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -35,6 +36,9 @@ pub trait Stream: Send + Sync + 'static {
     /// # Errors
     /// [`StreamError`], but not [`StreamError::Foreign`].
     fn at(&self, sequence: u64) -> impl Future<Output = Result<At, StreamError>> + Send;
+
+    /// How long a new leader may answer without what the one before it had accepted. Zero if it has that before it answers.
+    fn settling(&self) -> Duration;
 
     /// How often the way to the stream was interrupted so far. It grows before messages can be stored after an interruption.
     fn disruptions(&self) -> u64;

@@ -26,6 +26,17 @@ pub enum ForwardError {
         #[source]
         error: io::Error,
     },
+    /// The value of an option is not the path of a file. It is not shown, since it may be the secret itself.
+    #[error(
+        "{key}: its value must be the path of a file with the secret, and there is no such file: {error}"
+    )]
+    NotAFile {
+        /// The option.
+        key: &'static str,
+        /// The error of the system.
+        #[source]
+        error: io::Error,
+    },
     /// The identity of the recording cannot be read or written.
     #[error("the identity of the recording: {0}")]
     Instance(#[source] io::Error),

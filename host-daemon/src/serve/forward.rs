@@ -37,6 +37,8 @@ use crate::view::{Cluster, ForwardSource};
 
 /// Pause between two attempts to begin.
 const PAUSE: Duration = Duration::from_secs(2);
+/// After this number of attempts, another server may answer.
+const RECONNECT_EVERY: u64 = 3;
 /// Longest time that a start waits for the first answer of the clusters: one whose stream cannot be used ends it.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
@@ -134,7 +136,10 @@ impl Forwards {
             folder: recorded.folder.clone(),
             durability: Some(Arc::clone(&recorded.durability)),
             subjects: wish.subjects.clone(),
-            cursor: format!("blocksd.forward-{:08x}", digest(&to, &stream)),
+            cursor: format!(
+                "blocksd.forward-{:08x}",
+                digest(&[&to, &stream, config.site()])
+            ),
             linger: config.linger(),
         };
         let forwarder = Arc::<Mutex<Option<_>>>::default();
@@ -306,7 +311,7 @@ impl Beginning {
 
     /// Checks the stream until it can be used. Returns false if the stream has ended the start.
     async fn check(&mut self, nats: &Nats) -> bool {
-        loop {
+        for attempt in 1_u64.. {
             let Err(error) = nats.check(&self.wish).await else {
                 self.verdict = None;
                 return true;
@@ -319,8 +324,12 @@ impl Beginning {
             } else if let Some(trouble) = nats.trouble().await {
                 reason = trouble;
             }
+            if attempt % RECONNECT_EVERY == 0 {
+                nats.reconnect().await;
+            }
             self.retry(reason).await;
         }
+        false
     }
 
     /// Ends the start, unless it has ended. Returns whether that is so.
@@ -345,7 +354,7 @@ fn age(progress: &ProgressSnapshot, now: u64) -> Option<Duration> {
     }
 }
 
-/// Tells clusters and streams apart in the name of a file.
-fn digest(to: &str, stream: &str) -> u32 {
-    crc32fast::hash(format!("{to} {stream}").as_bytes())
+/// Tells clusters, streams and sites apart in the name of a file.
+fn digest(parts: &[&str]) -> u32 {
+    crc32fast::hash(parts.join(" ").as_bytes())
 }

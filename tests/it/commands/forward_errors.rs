@@ -25,14 +25,31 @@ pub(super) fn forward_errors() -> Vec<ForwardError> {
             wanted: "blocksd.main.>".to_owned(),
             found: "orders.*".to_owned(),
         },
-        CheckError::NotDurable("it has 1 of 3 replicas".to_owned()),
-        CheckError::Unusable("it does not acknowledge messages (`no_ack`)"),
-        CheckError::TooShort(512),
+        CheckError::NotDurable {
+            reasons: "it has less than three replicas".to_owned(),
+            remedy: "change it with `nats stream edit blocksd --replicas 3`".to_owned(),
+        },
+        CheckError::Unusable {
+            reasons: "it is sealed, it is a mirror".to_owned(),
+            remedy: "make another one with `nats stream add blocksd`".to_owned(),
+        },
+        CheckError::TooShort {
+            max: 512,
+            min: 32_768,
+        },
+        CheckError::ServerTooShort {
+            max: 1024,
+            min: 32_768,
+        },
     ];
     let files = [
         ForwardError::File {
             key: "token",
             path: "nats.token".into(),
+            error: io::Error::from_raw_os_error(libc::ENOENT),
+        },
+        ForwardError::NotAFile {
+            key: "token",
             error: io::Error::from_raw_os_error(libc::ENOENT),
         },
         ForwardError::Instance(io::Error::from_raw_os_error(libc::EACCES)),
@@ -66,6 +83,7 @@ pub(super) fn read_errors() -> Vec<ReadStreamError> {
             "Permissions Violation for Publish to \"$JS.API.STREAM.INFO.fleet\"".to_owned(),
         ),
         ReadError::NoStream("fleet".to_owned()),
+        ReadError::Replaced("fleet".to_owned()),
         ReadError::Refused(cause()),
     ];
     let cluster = cluster.map(|error| ReadStreamError::Cluster {

@@ -279,10 +279,15 @@ fn the_rights_for_forwarding_and_reading_are_those_of_the_documentation() {
             Process::start(blocksd(&["read", &to]))
         })
         .collect();
-    for mut reader in readers {
+    for (mut reader, lacks) in readers.into_iter().zip(READING) {
         wait_at_most(NOTICED, "it gives up", || !reader.runs());
         let ended = reader.end();
         assert_ne!(ended.code, Some(0), "{ended:?}");
+        let lacks = lacks.trim_end_matches('*').replace(".STREAM", ".fleet");
+        let lacks = lacks.replace("API.fleet", "API.STREAM");
+        let reason =
+            format!("the login lacks a permission: Permissions Violation for Publish to \"{lacks}");
+        assert!(ended.stderr.contains(&reason), "{lacks}: {ended:?}");
     }
     let user = limited(&without(&READING, 4), ANSWERS);
     let ended = read(&with("reading-4", user), &[]);

@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use blocksd_tests::nats::NatsServer;
 use blocksd_tests::pki::Fleet;
-use blocksd_tests::process::run;
+use blocksd_tests::process::{run, wait_at_most};
+use blocksd_tests::scrape;
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-use super::stream::{serve, wait_until_stored};
+use super::stream::{send_lines, serve, wait_until_stored};
 
+/// Time within which a daemon shows a problem, or that it has ended.
+const NOTICED: Duration = Duration::from_secs(60);
 /// A seed and its public key, from the documents of NATS.
 const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
 const PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
@@ -93,14 +97,54 @@ fn certificates_prove_who_both_sides_are() {
         let ended = read(&options);
         assert_ne!(ended.code, Some(0), "{ended:?}");
     }
+    // With the key of another certificate.
+    let mismatched = format!(
+        "ca={ca},cert={},key={}",
+        path("plant.pem"),
+        path("server.key")
+    );
+    let record = record.path().join("kept");
+    let forward = format!("{url},{mismatched}");
+    let config = format!(
+        "record = \"{}\"\n[[forward]]\nto = \"{url}\"\nca = \"{ca}\"\ncert = \"{}\"\nkey = \"{}\"\n",
+        record.display(),
+        path("plant.pem"),
+        path("server.key")
+    );
+    let file = record.with_file_name("blocksd.toml");
+    fs::write(&file, config).expect("a file");
+    let record = record.display().to_string();
+    for args in [
+        &["read", &forward][..],
+        &["check-config", file.to_str().expect("UTF-8")],
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--record",
+            &record,
+            "--forward",
+            &forward,
+        ],
+    ] {
+        let ended = run(args, b"");
+        let reason = format!(
+            "the certificate does not belong to the key in {}",
+            path("server.key")
+        );
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(&reason), "{ended:?}");
+    }
 }
 
 #[test]
 fn the_documented_permissions_are_enough() {
     let name = "the_documented_permissions_are_enough";
+    let document = include_str!("../../../docs/forwarding.md");
+    let after = document.split("\npermissions {").nth(1).expect("rights");
+    let rights = after.split("```").next().expect("an end");
     let user = format!(
-        "authorization {{ users: [{{ user: plant, password: s3cret, permissions: {{{} }} }}] }}",
-        documented_permissions(1)
+        "authorization {{ users: [{{ user: plant, password: s3cret, permissions: {{{rights} }}] }}"
     );
     let nats = match NatsServer::start_with(&user) {
         Ok(server) => server,
@@ -127,56 +171,49 @@ fn the_documented_permissions_are_enough() {
 }
 
 #[test]
-fn a_reader_names_the_documented_permission_that_it_lacks() {
-    let name = "a_reader_names_the_documented_permission_that_it_lacks";
-    let folder = TempDir::new().expect("a folder for temporary files");
-    let password = folder.path().join("password");
-    fs::write(&password, "s3cret").expect("a file");
-    let rights = documented_permissions(2);
-    let needed: Vec<_> = rights.split('"').filter(|it| it.starts_with('$')).collect();
-    assert_eq!(needed.len(), 5, "{rights}");
-    // All rights, and each time all but one.
-    let mut users = "{ user: plant, password: s3cret }".to_owned();
-    for lacks in 0..=needed.len() {
-        let rights = match needed.get(lacks) {
-            Some(one) => rights.replace(&format!("\"{one}\""), "\"nothing\""),
-            None => rights.to_owned(),
-        };
-        users += &format!(", {{ user: r{lacks}, password: s3cret, permissions: {{{rights} }} }}");
-    }
-    let nats = match NatsServer::start_with(&format!("authorization {{ users: [{users}] }}")) {
+fn rights_that_are_taken_and_given_back_stop_forwarding_only_meanwhile() {
+    let name = "rights_that_are_taken_and_given_back_stop_forwarding_only_meanwhile";
+    let with = |rights: &str| {
+        format!(
+            "authorization {{ users: [{{ user: plant, password: s3cret, permissions: {{ {rights} }} }}] }}"
+        )
+    };
+    let all = with("publish: \">\", subscribe: \">\"");
+    let mut nats = match NatsServer::start_with(&all) {
         Ok(server) => server,
         Err(reason) => return skipped(name, &reason),
     };
-    let login = |user: &str| format!("{},user={user},password={}", nats.url(), password.display());
-    let record = folder.path().join("kept");
-    forwards(&record, &login("plant"));
-    let read = |lacks: usize| run(&["read", &login(&format!("r{lacks}"))], b"");
-    let ended = read(needed.len());
-    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
-    assert!(ended.stdout_text().contains("hello"), "{ended:?}");
-    for (lacks, right) in needed.iter().enumerate() {
-        let ended = read(lacks);
-        if right.contains("DELETE") {
-            // The server removes the consumer later.
-            assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
-            continue;
-        }
-        let reason = format!(
-            "the login lacks a permission: Permissions Violation for Publish to \"{}",
-            right.trim_end_matches('>')
-        );
-        assert_ne!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.stderr.contains(&reason), "{right}: {ended:?}");
+    let folder = TempDir::new().expect("a folder for temporary files");
+    let password = folder.path().join("password");
+    fs::write(&password, "s3cret").expect("a file");
+    let to = format!("{},user=plant,password={}", nats.url(), password.display());
+    let server = serve(
+        &folder.path().join("kept"),
+        &format!("{to},durable=no,create=true"),
+        &[],
+    );
+    let stored = format!("blocksd_forward_messages_total{{to=\"{}\"}}", nats.url());
+    // Messages, the configuration of the stream, and answers.
+    for lacks in [
+        "publish: \"$JS.>\", subscribe: \">\"",
+        "publish: { allow: \">\", deny: \"$JS.API.STREAM.INFO.>\" }, subscribe: \">\"",
+        "publish: \">\", subscribe: \"nothing\"",
+    ] {
+        let before = scrape::sample(&server, &stored);
+        nats.reload(&with(lacks));
+        send_lines(&server, "hello\n");
+        wait_at_most(NOTICED, "the reason is shown", || {
+            let ready = scrape::get(scrape::addr(&server), "/readyz").body;
+            ready.contains("the login lacks a permission: ")
+        });
+        nats.reload(&all);
+        send_lines(&server, "hello again\n");
+        wait_at_most(NOTICED, "forwarding goes on", || {
+            let ready = scrape::get(scrape::addr(&server), "/readyz").body;
+            before + 2.0 <= scrape::sample(&server, &stored) && !ready.contains("forward")
+        });
     }
-}
-
-/// The rights in a list of the documents.
-fn documented_permissions(number: usize) -> &'static str {
-    let document = include_str!("../../../docs/forwarding.md");
-    let after = document.split("\npermissions {").nth(number);
-    let rights = after.expect("rights").split("\n}\n").next();
-    rights.expect("an end")
+    server.stop();
 }
 
 /// Sends a message to a daemon that forwards, and waits until the cluster has it.

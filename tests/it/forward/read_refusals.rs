@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use blocksd_tests::nats::NatsServer;
+use blocksd_tests::nats::{NatsServer, delete_stream};
 use blocksd_tests::nats_wire::NatsWire;
-use blocksd_tests::process::run;
+use blocksd_tests::process::{Process, blocksd, run, wait_until};
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
@@ -34,10 +34,15 @@ fn headers<'a>(
 fn start() -> Result<(NatsServer, NatsWire), String> {
     let nats = NatsServer::start()?;
     let mut wire = NatsWire::connect(&nats.url());
+    create(&mut wire);
+    Ok((nats, wire))
+}
+
+/// Makes the stream.
+fn create(wire: &mut NatsWire) {
     let config = r#"{"name":"blocksd","subjects":["blocksd.main.>"],"storage":"file"}"#;
     let made = wire.request("$JS.API.STREAM.CREATE.blocksd", config);
     assert!(made["error"].is_null(), "{made}");
-    Ok((nats, wire))
 }
 
 #[test]
@@ -265,4 +270,30 @@ fn what_cannot_be_read_is_said_with_what_to_do() {
     }
     run(&["replay", &url, "--to", "127.0.0.1:1"], b"")
         .assert_refused(2, "`replay` takes recordings");
+}
+
+#[test]
+fn a_stream_that_is_made_again_is_followed_from_its_beginning() {
+    let name = "a_stream_that_is_made_again_is_followed_from_its_beginning";
+    let (nats, mut wire) = match start() {
+        Ok(started) => started,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let (url, subject) = (nats.url(), "blocksd.main.dev.imu");
+    let head = headers("messages", "1", "0", "");
+    for body in [b"\0\0\0\x03one", b"\0\0\0\x03two"] {
+        wire.publish(subject, &head, body);
+    }
+    let follow = Process::start(blocksd(&["read", &url, "--follow", "--output", "raw"]));
+    wait_until("the messages are printed", || {
+        follow.printed_text() == "onetwo"
+    });
+    delete_stream(&url, "blocksd");
+    create(&mut wire);
+    // Its number is lower than that of the last one.
+    wire.publish(subject, &head, b"\0\0\0\x03new");
+    wait_until("the new one is printed", || {
+        follow.printed_text() == "onetwonew"
+    });
+    follow.wait_for_error("was deleted and made again");
 }

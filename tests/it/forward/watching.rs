@@ -61,6 +61,38 @@ fn the_api_shows_each_cluster_and_no_secret() {
 }
 
 #[test]
+fn all_that_an_outage_leaves_is_in_the_backlog() {
+    const LINES: usize = 150;
+    let name = "all_that_an_outage_leaves_is_in_the_backlog";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let folder = TempDir::new().unwrap();
+    let record = folder.path().join("kept");
+    let forward = format!("{},durable=no,create=true", nats.url());
+    let server = super::stream::serve(&record, &forward, &["--record-compression", "none"]);
+    let to = server.addr().to_string();
+    let first = run(&["send", "--to", &to], b"first\n");
+    assert_eq!(first.code, Some(0), "{first:?}");
+    super::stream::wait_until_stored(&server, &forward);
+    nats.signal("STOP");
+    // More than the daemon reads before it waits, in one file.
+    let lines = format!("{}\n", "x".repeat(1_000_000)).repeat(LINES);
+    let sent = run(&["send", "--to", &to], lines.as_bytes());
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    let backlog = format!("blocksd_forward_backlog_bytes{{to=\"{}\"}}", nats.url());
+    let most = LINES as f64 * 1_010_000.0;
+    // The chunk that is being read counts twice.
+    scrape::wait_for(&server, &backlog, |it| {
+        LINES as f64 * 1e6 <= it && it < most + 2e7
+    });
+    nats.signal("CONT");
+    scrape::wait_for(&server, &backlog, |it| it == 0.0);
+    server.stop();
+}
+
+#[test]
 fn a_daemon_that_forwards_nothing_shows_nothing() {
     let server = Server::start(&["--http", "127.0.0.1:0"]);
     let daemon = api(http_addr(&server), "daemon");

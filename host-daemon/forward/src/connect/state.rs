@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Event, ServerError};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long a refused permission explains why requests fail. They are repeated more often.
@@ -18,8 +18,8 @@ pub(crate) struct ConnectionState {
     disruptions: AtomicU64,
     has_connected: AtomicBool,
     denied: Mutex<Option<(Instant, String)>>,
-    /// There is a new refusal of a permission.
-    is_denied: Notify,
+    /// How often a permission was refused.
+    denials: watch::Sender<u64>,
 }
 
 impl ConnectionState {
@@ -43,12 +43,16 @@ impl ConnectionState {
         denied.map(|(_, text)| text.clone())
     }
 
-    /// Waits until a server refuses a permission.
-    pub(crate) async fn next_denied(&self) -> String {
-        loop {
-            self.is_denied.notified().await;
-            if let Some(denied) = self.denied() {
-                return denied;
+    /// Waits until a server refuses a permission, from this call on: the future need not be polled before.
+    pub(crate) fn next_denied(&self) -> impl Future<Output = String> {
+        let mut denials = self.denials.subscribe();
+        async move {
+            loop {
+                // The sender is not dropped before the receiver.
+                let _ = denials.changed().await;
+                if let Some(denied) = self.denied() {
+                    return denied;
+                }
             }
         }
     }
@@ -65,7 +69,7 @@ impl ConnectionState {
                 let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
                 *denied = Some((Instant::now(), error.clone()));
                 drop(denied);
-                self.is_denied.notify_waiters();
+                self.denials.send_modify(|it| *it += 1);
             }
             _ => {}
         }
@@ -91,5 +95,14 @@ mod tests {
         let denied = "Permissions Violation for Publish to \"x\"";
         state.note(&event(denied));
         assert_eq!(state.denied().as_deref(), Some(denied));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_noticed_although_nobody_waits_yet() {
+        let state = ConnectionState::default();
+        let denied = state.next_denied();
+        let text = "Permissions Violation for Publish to \"x\"";
+        state.note(&Event::ServerError(ServerError::Other(text.to_owned())));
+        assert_eq!(denied.await, text);
     }
 }

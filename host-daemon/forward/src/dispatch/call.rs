@@ -56,14 +56,20 @@ pub(super) struct Known {
 }
 
 impl<S: Stream> Call<S> {
-    pub(super) async fn look(self, known: Known) -> Answer {
-        let found = self.find(known).await;
+    /// Finds the last message of the subject. With a message in doubt, it looks again after the leader has settled.
+    pub(super) async fn look(self, known: Known, is_in_doubt: bool) -> Answer {
+        let found = self.find(known, is_in_doubt).await;
         self.answer(0, Outcome::Found(found))
     }
 
-    async fn find(&self, known: Known) -> Result<Found, StreamError> {
+    async fn find(&self, known: Known, is_in_doubt: bool) -> Result<Found, StreamError> {
         let subject = self.subject.as_deref().unwrap_or_default();
-        let last = self.stream.last(subject).await?;
+        let mut last = self.stream.last(subject).await?;
+        let settling = self.stream.settling();
+        if is_in_doubt && !settling.is_zero() {
+            tokio::time::sleep(settling).await;
+            last = self.stream.last(subject).await?;
+        }
         let found = last.as_ref().and_then(|last| last.own(self.instance));
         let is_intact = match known.reached {
             Some((place, proof)) if found < Some(place) => self.is_intact(&[proof]).await?,

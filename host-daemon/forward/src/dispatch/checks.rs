@@ -9,6 +9,8 @@ use crate::cursor::Newest;
 
 /// How often the newest message is checked.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is checked while messages are stored: files that the stream has can be deleted then.
+const BUSY_INTERVAL: Duration = Duration::from_secs(2);
 /// Time until it is checked after a failure.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -25,6 +27,8 @@ pub(super) struct Checks {
     checking: Option<u64>,
     /// When the next check begins.
     at: Instant,
+    /// When it begins if messages are stored.
+    busy_at: Instant,
     /// The last one had no answer.
     has_failed: bool,
 }
@@ -37,6 +41,7 @@ impl Checks {
             pins: 0,
             checking: None,
             at: Instant::now() + INTERVAL,
+            busy_at: Instant::now() + BUSY_INTERVAL,
             has_failed: false,
         }
     }
@@ -55,18 +60,29 @@ impl Checks {
     pub(super) fn note(&mut self, message: Newest) {
         if self.newest.is_none_or(|it| it.sequence < message.sequence) {
             self.newest = Some(message);
+            self.at = self.at.min(self.busy_at);
         }
     }
 
     /// Something went wrong, so the newest message is checked soon: the stream may be another one, too.
     pub(super) fn pin(&mut self) {
         self.pins += 1;
-        self.at = self.at.min(Instant::now() + SOON);
+        self.soon();
         if let Some(newest) = self.newest
             && !self.pinned.contains(&newest)
         {
             self.pinned.push(newest);
         }
+    }
+
+    /// The next check begins soon.
+    pub(super) fn soon(&mut self) {
+        self.at = self.at.min(Instant::now() + SOON);
+    }
+
+    /// Whether the last one had no answer.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// Begins a check if one is due, or at once unless the last one had no answer, and none is in progress. Returns whether it begins.
@@ -91,6 +107,7 @@ impl Checks {
             self.pinned.retain(|it| !checked.contains(it));
         }
         self.at = Instant::now() + INTERVAL;
+        self.busy_at = Instant::now() + BUSY_INTERVAL;
         self.has_failed = false;
     }
 
@@ -98,6 +115,7 @@ impl Checks {
     pub(super) fn failed(&mut self) {
         self.checking = None;
         self.at = Instant::now() + PAUSE_MAX;
+        self.busy_at = self.at;
         self.has_failed = true;
     }
 }

@@ -12,6 +12,10 @@ const PARK_FAILURES: u32 = 3;
 /// deleted, or a leader had accepted it and has lost its place: after some seconds, no earlier attempt is on its way any more.
 const DUPLICATES: u32 = 6;
 
+/// How often the stream may say that another message is the last of a subject, and show none: an interrupted call is taken for such
+/// an answer, too.
+const REFUSALS: u32 = 3;
+
 /// A lane, and its calls.
 #[derive(Debug, Default)]
 pub(super) struct Subject {
@@ -21,6 +25,9 @@ pub(super) struct Subject {
     /// Failures in a row, of looks and of messages.
     failed_looks: u32,
     failed_sends: u32,
+    /// How often in a row the stream has said that the last message is not this one, although it is.
+    refusals: u32,
+    refused_after: Option<u64>,
     /// How often the stream has taken the next message for a duplicate.
     duplicates: u32,
     /// How often messages have got a new identity. Those after them keep it: the stream has lost the others, too.
@@ -65,12 +72,17 @@ impl Subject {
     /// Failures in a row.
     pub(super) fn failures(&self) -> u32 {
         let failures = self.failed_looks.max(self.failed_sends);
-        failures.max(self.duplicates)
+        failures.max(self.duplicates).max(self.needless_refusals())
+    }
+
+    /// How often the stream has refused the next message without a reason.
+    const fn needless_refusals(&self) -> u32 {
+        self.refusals.saturating_sub(REFUSALS)
     }
 
     /// Whether the last call has failed, or the last message.
     pub(super) const fn is_failing(&self) -> bool {
-        self.failed_looks != 0 || self.failed_sends != 0
+        self.failed_looks != 0 || self.failed_sends != 0 || self.needless_refusals() != 0
     }
 
     /// What to do next.
@@ -87,6 +99,7 @@ impl Subject {
     pub(super) fn recover(&mut self) -> bool {
         let was_failing = self.is_failing();
         (self.failed_looks, self.failed_sends, self.alone) = (0, 0, 0);
+        (self.refusals, self.refused_after) = (0, None);
         was_failing
     }
 
@@ -110,7 +123,22 @@ impl Subject {
             }
             Outcome::Published(Err(PublishError::WrongLast)) => {
                 taken.reply = Reply::Moved;
-                self.lane.refused();
+                let after = self.lane.expected();
+                self.refusals = match self.refused_after.replace(after) == Some(after) {
+                    true => self.refusals.saturating_add(1),
+                    false => 0,
+                };
+                match self.needless_refusals() {
+                    0 => self.lane.refused(),
+                    _ => {
+                        let reason = "it says that another message is the last of the subject, and shows none";
+                        self.fail(
+                            &mut taken,
+                            StreamError::Refused(reason.to_owned()),
+                            successes,
+                        );
+                    }
+                }
             }
             Outcome::Published(Err(PublishError::Duplicate)) => {
                 // Until its window ends, the stream may answer the same again.
@@ -138,5 +166,37 @@ impl Subject {
         self.lane.failed();
         taken.needs_pause = true;
         taken.reply = Reply::Failed(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_without_a_reason_become_a_failure_with_pauses() {
+        let (mut subject, instance) = (Subject::default(), Instance::random());
+        let mut take = |outcome| subject.take(Outcome::Published(outcome), instance, 0);
+        for _ in 0..=REFUSALS {
+            let taken = take(Err(PublishError::WrongLast));
+            assert!(matches!(taken.reply, Reply::Moved) && !taken.needs_pause);
+        }
+        for _ in 0..2 {
+            let taken = take(Err(PublishError::WrongLast));
+            let Reply::Failed(StreamError::Refused(reason)) = taken.reply else {
+                panic!("no failure");
+            };
+            assert!(reason.contains("shows none") && taken.needs_pause);
+        }
+        assert!(matches!(take(Ok(8)).reply, Reply::Stored));
+        assert!(!subject.is_failing());
+        assert_eq!(subject.failures(), 0);
+        // After another message, it is a new beginning.
+        let taken = subject.take(
+            Outcome::Published(Err(PublishError::WrongLast)),
+            instance,
+            0,
+        );
+        assert!(matches!(taken.reply, Reply::Moved));
     }
 }

@@ -203,7 +203,7 @@ impl Recording {
                     if delays {
                         tokio::time::sleep(Duration::from_millis(700)).await;
                     }
-                    if to.send(Input::Batches(vec![batch])).await.is_err() {
+                    if to.send(Input::Batches(vec![batch], None)).await.is_err() {
                         return;
                     }
                 }
@@ -359,7 +359,7 @@ fn a_subject_that_stops_stays_a_problem_while_the_others_work() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 problems.push(watched.read().problem.is_some());
                 // The dispatcher runs until its time has passed.
-                let _ = to.send(Input::Batches(vec![batch])).await;
+                let _ = to.send(Input::Batches(vec![batch], None)).await;
             }
             to.closed().await;
             problems
@@ -396,6 +396,27 @@ fn answers_that_are_lost_or_late_lose_and_double_nothing() {
                 ..Faults::default()
             },
         );
+    }
+}
+
+#[test]
+fn a_leader_that_answers_before_it_has_settled_doubles_nothing() {
+    let faults = Faults {
+        is_faulty: true,
+        is_behind: true,
+        ..Faults::default()
+    };
+    for seed in 0..seeds() {
+        runtime().block_on(async {
+            // Of one daemon: such a leader takes messages of two of them as if both were the next.
+            let recording = Recording::new(1, 40, &mut Chance(seed));
+            let stream = Arc::new(FakeStream::new(seed, faults));
+            recording
+                .forward(&stream, Chance(seed), &mut None, None)
+                .await;
+            eprintln!("seed {seed}");
+            recording.check(&stream);
+        });
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Puller {
     end: Option<u64>,
     only_heads: bool,
     consumer: Option<Consumer<Config>>,
+    /// When the stream was created that the last consumer was of, in nanoseconds since 1970.
+    created: Option<i128>,
     batch: Option<Batch>,
     /// Messages that the consumer has delivered.
     delivered: u64,
@@ -112,6 +114,7 @@ impl Puller {
             end: selection.end,
             only_heads: selection.only_heads,
             consumer: None,
+            created: None,
             batch: None,
             delivered: 0,
             in_batch: 0,
@@ -133,7 +136,10 @@ impl Puller {
             let mut received = self.receive().await;
             if matches!(received, Received::Empty) && self.end.is_some() {
                 received = match self.has_all().await {
-                    Ok(true) => return Ok(Pulled::End),
+                    Ok(true) => {
+                        self.note_deleted().await;
+                        return Ok(Pulled::End);
+                    }
                     Ok(false) => Received::Interrupted,
                     Err(error) => Received::Failed(error),
                 };
@@ -184,7 +190,10 @@ impl Puller {
         self.failures += 1;
         let is_final = matches!(
             error,
-            ReadError::NoStream(_) | ReadError::Refused(_) | ReadError::Denied(_)
+            ReadError::NoStream(_)
+                | ReadError::Replaced(_)
+                | ReadError::Refused(_)
+                | ReadError::Denied(_)
         );
         let gives_up = is_final || FAILURES_MAX <= self.failures;
         if gives_up && self.end.is_some() {
@@ -380,7 +389,56 @@ impl Puller {
         }
     }
 
-    async fn consumer(&self) -> Result<Consumer<Config>, ReadError> {
+    /// Finds out whether the stream is still the one that was read.
+    async fn compare(&mut self) -> Result<(), ReadError> {
+        let name = &self.nats.name;
+        let found = self.nats.asked(self.nats.context.get_stream(name)).await?;
+        let found = found.map_err(|error| stream_error(&error.kind(), text(&error), name))?;
+        let info = found.cached_info();
+        let created = info.created.unix_timestamp_nanos();
+        let before = self.created.replace(created);
+        if before.is_some_and(|it| it != created) {
+            if self.end.is_some() {
+                return Err(ReadError::Replaced(name.clone()));
+            }
+            tracing::warn!(
+                "the stream {name} was deleted and made again: reading the new one from its beginning"
+            );
+            self.begin = Begin::First;
+        }
+        if let Begin::Sequence(next) = self.begin
+            && before.is_some()
+            && info.state.last_sequence < next.saturating_sub(1)
+        {
+            tracing::warn!(
+                "the stream {name} has lost messages: reading what comes after message {}",
+                info.state.last_sequence
+            );
+            self.begin = Begin::Sequence(info.state.last_sequence + 1);
+        }
+        Ok(())
+    }
+
+    /// Warns if messages were deleted that might have been read.
+    async fn note_deleted(&self) {
+        let name = &self.nats.name;
+        let Begin::Sequence(next) = self.begin else {
+            return;
+        };
+        let info = self.nats.asked(self.nats.context.get_stream(name)).await;
+        let first = info.map(|it| it.map(|it| it.cached_info().state.first_sequence));
+        if let Ok(Ok(first)) = first
+            && next < first
+            && self.end.is_some_and(|end| next <= end)
+        {
+            tracing::warn!(
+                "messages of the stream {name} before {first} were deleted while it was read: those from {next} on may be missing here"
+            );
+        }
+    }
+
+    async fn consumer(&mut self) -> Result<Consumer<Config>, ReadError> {
+        self.compare().await?;
         let (one, several) = match &self.filters[..] {
             // Servers before 2.10 know one filter only.
             [one] => (one.clone(), Vec::new()),
@@ -411,19 +469,8 @@ impl Puller {
             ..Config::default()
         };
         let created = self.nats.stream.create_consumer(config);
-        let error = match self.nats.asked(created).await? {
-            Ok(consumer) => return Ok(consumer),
-            Err(error) => error,
-        };
-        let found = self.nats.context.get_stream(&self.nats.name);
-        match self.nats.asked(found).await? {
-            Err(missing) => Err(stream_error(
-                &missing.kind(),
-                text(&missing),
-                &self.nats.name,
-            )),
-            Ok(_) => Err(ReadError::NoAnswer(text(&error))),
-        }
+        let created = self.nats.asked(created).await?;
+        created.map_err(|error| ReadError::NoAnswer(text(&error)))
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Message<'a> {
     /// Number of the messages before it in its file, those that are not selected included. Those of lost chunks are included if
     /// the file has a summary that states them.
     pub index: u64,
+    /// Offset in its file of the chunk that it is in, in bytes.
+    pub offset: u64,
     /// Number and nonce of its file.
     pub(super) file: Option<&'a (u64, FileNonce)>,
 }
@@ -130,6 +132,7 @@ impl<'a> Message<'a> {
             time,
             data,
             index: 0,
+            offset: 0,
             file: None,
         }
     }

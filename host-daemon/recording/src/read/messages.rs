@@ -284,12 +284,14 @@ impl<'a> FileReader<'a> {
                     self.origins.begin_chunk(chunk.records);
                     let is_confirmed = chunk.offset < self.confirmed_len;
                     for (_, raw) in chunk.records() {
-                        self.take(&raw, is_confirmed, gaps, visitor)?;
+                        self.take((chunk.offset, &raw), is_confirmed, gaps, visitor)?;
                     }
                 }
                 // This library writes messages and their channels in chunks only.
                 Found::Record { .. } if is_ours => {}
-                Found::Record { raw, .. } => self.take(&raw, true, gaps, visitor)?,
+                Found::Record { offset, raw } => {
+                    self.take((offset, &raw), true, gaps, visitor)?;
+                }
                 Found::Lost(lost) => {
                     let counts = self.counts.as_ref().filter(|_| self.skip != 0);
                     let end = lost.offset + lost.len;
@@ -309,7 +311,7 @@ impl<'a> FileReader<'a> {
 
     fn take<V: Visitor + ?Sized>(
         &mut self,
-        raw: &Raw<'_>,
+        (offset, raw): (u64, &Raw<'_>),
         is_confirmed: bool,
         gaps: &mut Gaps,
         visitor: &mut V,
@@ -361,6 +363,7 @@ impl<'a> FileReader<'a> {
             time: header.log_time,
             data,
             index: self.messages - 1,
+            offset,
             file: self.place.as_ref(),
         })
     }

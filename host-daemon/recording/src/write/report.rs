@@ -170,11 +170,17 @@ impl fmt::Display for LogReport<'_> {
                 max,
                 bytes,
                 kept_from,
-            } => write!(
-                f,
-                "the files exceed the limit of {max} bytes by {bytes}, because those from number {kept_from} on are kept; \
-                 recording continues"
-            ),
+            } => {
+                write!(
+                    f,
+                    "the files exceed the limit of {max} bytes by {bytes}, because "
+                )?;
+                match kept_from {
+                    0 => f.write_str("all are kept")?,
+                    _ => write!(f, "those from number {kept_from} on are kept")?,
+                }
+                f.write_str("; recording continues")
+            }
             Self::PackingFailed { error, .. } => {
                 write!(
                     f,

@@ -35,6 +35,9 @@ const VALUES_MAX: usize = 500_000;
 const LOG_SCHEMA: &str = r#"{"title":"foxglove.Log","type":"object","properties":{"timestamp":{"type":"object","title":"time","properties":{"sec":{"type":"integer","minimum":0},"nsec":{"type":"integer","minimum":0,"maximum":999999999}}},"level":{"title":"foxglove.LogLevel","oneOf":[{"title":"UNKNOWN","const":0},{"title":"DEBUG","const":1},{"title":"INFO","const":2},{"title":"WARNING","const":3},{"title":"ERROR","const":4},{"title":"FATAL","const":5}]},"message":{"type":"string"},"name":{"type":"string"},"file":{"type":"string"},"line":{"type":"integer","minimum":0},"device_time":{"type":"string"},"_conn":{"type":"integer"},"_seq":{"type":"integer"}},"required":["timestamp","level","message","name","file","line"]}"#;
 const LOG_SCHEMA_NAME: &str = "foxglove.Log";
 
+/// Most channels of a file: their numbers have 16 bits.
+const CHANNELS_MAX: usize = u16::MAX as usize - 1;
+
 /// An MCAP file that is written beside its path, and renamed to it at the end.
 pub(super) struct McapTarget {
     path: PathBuf,
@@ -79,6 +82,14 @@ impl McapTarget {
     }
 
     fn channels(&mut self, writer: &mut Writer<BufWriter<NamedTempFile>>) -> Result<(), McapError> {
+        let count = self.topics.len();
+        if CHANNELS_MAX < count {
+            let too_many = format!(
+                "an MCAP file has at most {CHANNELS_MAX} channels, and this one needs {count}; export fewer devices (`--device`), or to \
+                 CSV or Parquet"
+            );
+            return Err(McapError::Io(io::Error::other(too_many)));
+        }
         let mut topics: Vec<_> = self.topics.iter_mut().collect();
         topics.sort_unstable_by_key(|(key, _)| (key.0, Arc::clone(&key.1)));
         for ((kind, device), topic) in topics {

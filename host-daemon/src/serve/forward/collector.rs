@@ -49,6 +49,12 @@ impl Collector for ForwardCollector {
             "to",
             counts(|it| it.published),
         )?;
+        page.counters(
+            "blocksd_forward_missed_messages",
+            "Messages that the recording had deleted before they were read",
+            "to",
+            counts(|it| it.missed),
+        )?;
         let failures = read.iter().flat_map(|(to, it, _)| {
             let counts = REASONS.into_iter().zip(it.failures);
             counts.map(move |(reason, count)| ([&**to, reason], count))
@@ -71,7 +77,7 @@ impl Collector for ForwardCollector {
         )?;
         page.gauges(
             "blocksd_forward_backlog_bytes",
-            "Bytes that wait: those that are read, and the files after them",
+            "Bytes that wait: those that are read and not stored, and those that are not read",
             "to",
             read.iter()
                 .map(|(to, _, state)| (&**to, state.backlog_bytes())),

@@ -44,10 +44,13 @@ pub(crate) fn check(config: &ForwardConfig) -> Result<(), CommandError> {
 
 /// The content of the file of an option.
 fn secret(key: &'static str, path: &Path) -> Result<String, ForwardError> {
-    let text = fs::read_to_string(path).map_err(|error| ForwardError::File {
-        key,
-        path: path.to_owned(),
-        error,
+    let text = fs::read_to_string(path).map_err(|error| match may_be_a_path(path) {
+        true => ForwardError::File {
+            key,
+            path: path.to_owned(),
+            error,
+        },
+        false => ForwardError::NotAFile { key, error },
     })?;
     match text.trim_end() {
         "" => {
@@ -55,5 +58,28 @@ fn secret(key: &'static str, path: &Path) -> Result<String, ForwardError> {
             Err(ForwardError::Client(ConnectError::Options(empty)))
         }
         text => Ok(text.to_owned()),
+    }
+}
+
+/// Whether a value that names no file is meant as the path of one. Otherwise it may be the secret, which no message shows.
+fn may_be_a_path(value: &Path) -> bool {
+    value.is_absolute() || value.exists() || value.parent().is_some_and(Path::is_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_in_the_place_of_a_file_is_not_shown() {
+        for value in [
+            "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY",
+            "s3/cret",
+        ] {
+            let error = secret("nkey", Path::new(value)).unwrap_err();
+            assert!(!error.to_string().contains(value), "{error}");
+        }
+        let missing = secret("nkey", Path::new("/nowhere/seed")).unwrap_err();
+        assert!(missing.to_string().contains("/nowhere/seed"), "{missing}");
     }
 }

@@ -1,15 +1,20 @@
 //! How the forwarding to one cluster goes: [`ForwardState`].
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use blocksd_forward::{Nats, Progress};
+use blocksd_forward::{Nats, Progress, ProgressSnapshot, REASONS, Unread};
 use blocksd_recording::catalog::{list_directory, number};
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::PAUSE;
+
+/// How long a server may answer nothing, while others may, until the daemon connects again.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// How the forwarding to one cluster goes.
 #[derive(Debug)]
@@ -48,8 +53,9 @@ impl ForwardState {
         }
     }
 
-    /// Finds out why a cluster takes nothing, while that is so.
+    /// Finds out why a cluster takes nothing, while that is so. Connects to another server if this one answers nothing.
     pub(super) async fn watch(&self, nats: &Nats) {
+        let mut silence = Silence::new();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
@@ -59,7 +65,12 @@ impl ForwardState {
                     continue;
                 }
             }
-            let trouble = match self.progress.read().problem {
+            let progress = self.progress.read();
+            if silence.is_too_long(&progress) {
+                info!("forward to {}: no answer; connecting again", self.label);
+                nats.reconnect().await;
+            }
+            let trouble = match progress.problem {
                 Some(_) => nats.trouble().await,
                 None => None,
             };
@@ -82,14 +93,13 @@ impl ForwardState {
         trouble.clone().or(problem)
     }
 
-    /// Bytes that are not stored in the cluster: those that are read, and the files that are not.
+    /// Bytes that are not stored in the cluster: those that are read, and the part of the files that is not.
     pub(super) fn backlog_bytes(&self) -> u64 {
         let progress = self.progress.read();
-        let place = progress.place.map_or(0, |place| place.number);
-        let files = list_directory(&self.folder).unwrap_or_default();
-        let later = files.iter().filter(|file| place < number(&file.path));
-        let later = later.filter_map(|file| fs::metadata(&file.path).ok());
-        progress.queued_bytes + later.map(|file| file.len()).sum::<u64>()
+        let unread = progress
+            .unread
+            .map_or(0, |from| unread_bytes(&self.folder, from));
+        progress.queued_bytes + unread
     }
 
     /// Notes why the cluster takes nothing. Returns whether that is new.
@@ -98,5 +108,108 @@ impl ForwardState {
         let is_new = trouble.as_ref() != reason;
         *trouble = reason.cloned();
         is_new
+    }
+}
+
+/// How long a server has answered nothing.
+#[derive(Debug)]
+struct Silence {
+    since: Instant,
+    published: u64,
+    unanswered: u64,
+}
+
+impl Silence {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            published: 0,
+            unanswered: 0,
+        }
+    }
+
+    /// Takes what is known now. Returns whether requests have had no answers for a long time, and begins anew then.
+    fn is_too_long(&mut self, now: &ProgressSnapshot) -> bool {
+        let failures = REASONS.iter().zip(now.failures);
+        let unanswered = failures.filter(|(reason, _)| ["timeout", "other"].contains(reason));
+        let unanswered = unanswered.map(|(_, count)| count).sum();
+        let has_answered = self.published != now.published || now.problem.is_none();
+        let is_asked = std::mem::replace(&mut self.unanswered, unanswered) != unanswered;
+        self.published = now.published;
+        let is_too_long = !has_answered && is_asked && SILENCE_MAX <= self.since.elapsed();
+        if has_answered || is_too_long {
+            self.since = Instant::now();
+        }
+        is_too_long
+    }
+}
+
+/// Bytes of the files of a folder from a place on.
+fn unread_bytes(folder: &Path, from: Unread) -> u64 {
+    let files = list_directory(folder).unwrap_or_default();
+    let files = files.iter().map(|it| (number(&it.path), &it.path));
+    let unread = files.filter(|(number, _)| from.number <= *number);
+    let lens = unread.filter_map(|(number, path)| {
+        let len = fs::metadata(path).ok()?.len();
+        let is_begun = number == from.number;
+        Some(len.saturating_sub(if is_begun { from.offset } else { 0 }))
+    });
+    lens.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_server_that_answers_nothing_is_left() {
+        let mut silence = Silence::new();
+        let mut now = ProgressSnapshot {
+            problem: Some("no answer".to_owned()),
+            ..ProgressSnapshot::default()
+        };
+        // Timeouts; timeouts of some and stored messages of others; one subject that is refused.
+        assert_eq!(
+            rounds(&mut silence, &mut now, |it| it.failures[0] += 1).await,
+            3
+        );
+        let mixed: fn(&mut ProgressSnapshot) = |it| {
+            it.failures[0] += 1;
+            it.published += 1;
+        };
+        assert_eq!(rounds(&mut silence, &mut now, mixed).await, 0);
+        assert_eq!(
+            rounds(&mut silence, &mut now, |it| it.failures[2] += 1).await,
+            0
+        );
+    }
+
+    /// How often the server is left within 30 s, with a change a second.
+    async fn rounds(
+        silence: &mut Silence,
+        now: &mut ProgressSnapshot,
+        change: fn(&mut ProgressSnapshot),
+    ) -> u32 {
+        let mut left = 0;
+        for _ in 0..30 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            change(now);
+            left += u32::from(silence.is_too_long(now));
+        }
+        left
+    }
+
+    #[test]
+    fn what_waits_is_the_rest_of_a_file_and_those_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (number, len) in [(1, 100), (2, 1_000), (3, 10_000)] {
+            let name = format!("{number:08}-20261129T160050Z-45a1d5e37ef1e513.mcap");
+            fs::write(folder.path().join(name), vec![0; len]).unwrap();
+        }
+        fs::write(folder.path().join("blocksd.instance"), [0; 16]).unwrap();
+        let from = |number, offset| unread_bytes(folder.path(), Unread { number, offset });
+        assert_eq!(from(0, 0), 11_100);
+        assert_eq!(from(2, 300), 10_700);
+        assert_eq!(from(3, 20_000), 0);
     }
 }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::BODY_MAX;
 use crate::check::CheckError;
 use crate::message::Malformed;
@@ -42,7 +44,12 @@ pub(super) struct Faults {
     pub(super) is_remade: bool,
     /// Somebody deletes messages now and then: the newest one of a subject, or all of a subject.
     pub(super) is_purged: bool,
+    /// A new leader answers before it has stored what the one before it had accepted.
+    pub(super) is_behind: bool,
 }
+
+/// How long such a leader may do so.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// A stream in memory.
 pub(super) struct FakeStream {
@@ -58,6 +65,10 @@ struct State {
     /// Those that somebody has deleted.
     purged: Vec<(u64, String, Outgoing)>,
     next: u64,
+    /// Until then, there is no leader.
+    elected_at: Instant,
+    /// What the leader before it had accepted, and when the new one stores it.
+    accepted: Vec<(Instant, String, Outgoing)>,
     losses: u64,
     losses_max: u64,
     /// The identities in the window of duplicates, also those of messages that a leader has accepted and not stored.
@@ -112,6 +123,32 @@ impl State {
         }
     }
 
+    /// The leader has accepted a message, and is lost. It is in the log of the next one, which stores it soon after it answers again.
+    fn lose_leader(&mut self, subject: &str, message: &Outgoing) {
+        let last = self.last(subject).map_or(0, |(sequence, ..)| *sequence);
+        self.elected_at = Instant::now() + Duration::from_millis(self.chance.below(9000));
+        if last == message.expected && !self.ids.contains(&message.id()) {
+            let at = self.elected_at + Duration::from_millis(self.chance.below(600));
+            self.accepted
+                .push((at, subject.to_owned(), message.clone()));
+        }
+    }
+
+    /// Stores what the leader before this one had accepted, without another check.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self
+            .accepted
+            .extract_if(.., |(at, ..)| *at <= now)
+            .collect();
+        for (_, subject, message) in due {
+            self.ids.insert(message.id());
+            self.unanswered.insert(self.next);
+            self.messages.push((self.next, subject, message));
+            self.next += 1;
+        }
+    }
+
     /// Deletes the stream, and makes it again.
     fn remake(&mut self) {
         self.remakes_max -= 1;
@@ -160,6 +197,8 @@ impl FakeStream {
                 unanswered: HashSet::new(),
                 purged: Vec::new(),
                 next: 1,
+                elected_at: Instant::now(),
+                accepted: Vec::new(),
                 losses: 0,
                 losses_max: 5,
                 ids: HashSet::new(),
@@ -231,13 +270,24 @@ impl FakeStream {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        work(&mut self.state.lock().expect("no panic"))
+        let mut state = self.state.lock().expect("no panic");
+        state.settle();
+        work(&mut state)
     }
 }
 
 impl FakeStream {
+    /// Without a leader, nobody answers.
+    async fn leader(&self) -> Result<(), StreamError> {
+        match self.with(|state| Instant::now() < state.elected_at) {
+            true => Err(silence().await),
+            false => Ok(()),
+        }
+    }
+
     /// A request that changes nothing, and may get no answer.
     async fn pass(&self) -> Result<(), StreamError> {
+        self.leader().await?;
         let fate = self.with(|state| state.chance.below(6));
         tokio::time::sleep(Duration::from_millis(5)).await;
         match self.faults.is_faulty && fate == 0 {
@@ -262,6 +312,7 @@ impl Stream for FakeStream {
             // The servers have restarted.
             return Err(silence().await.into());
         }
+        self.leader().await?;
         if self.with(|state| state.refuses || state.body_max < message.body.len()) {
             return Err(StreamError::Refused("too long".to_owned()).into());
         }
@@ -281,7 +332,7 @@ impl Stream for FakeStream {
                 Err(silence().await.into())
             }
             // The request is late: perhaps after the next try. After that one was deleted, it could be stored again.
-            2 if !self.faults.is_purged => {
+            2 if !self.faults.is_purged && !self.faults.is_behind => {
                 let (state, subject) = (Arc::clone(&self.state), subject.to_owned());
                 let message = message.clone();
                 tokio::spawn(async move {
@@ -300,6 +351,10 @@ impl Stream for FakeStream {
             }
             5 => {
                 self.with(|state| state.ids.insert(message.id()));
+                Err(silence().await.into())
+            }
+            7 if self.faults.is_behind => {
+                self.with(|state| state.lose_leader(subject, message));
                 Err(silence().await.into())
             }
             6 if self.faults.is_remade && self.with(|state| 0 < state.remakes_max) => {
@@ -338,6 +393,13 @@ impl Stream for FakeStream {
         })
     }
 
+    fn settling(&self) -> Duration {
+        match self.faults.is_behind {
+            true => SETTLING,
+            false => Duration::ZERO,
+        }
+    }
+
     fn disruptions(&self) -> u64 {
         self.with(|state| state.losses)
     }
@@ -346,8 +408,10 @@ impl Stream for FakeStream {
         self.pass().await?;
         self.with(|state| {
             if state.is_unfit {
-                let weak = "it has 1 of 3 replicas".to_owned();
-                return Err(StreamError::Unfit(CheckError::NotDurable(weak)));
+                return Err(StreamError::Unfit(CheckError::NotDurable {
+                    reasons: "it has less than three replicas".to_owned(),
+                    remedy: "change it".to_owned(),
+                }));
             }
             let first = state.messages.first();
             Ok(Extent {

@@ -283,10 +283,10 @@ fn what_a_removed_message_has_said_of_sessions_is_still_true() {
         lane.push(batch(2, 6));
         let head = Head::of(&batch(0, 4), other, Seen::default(), Stored::default());
         let last = Last { sequence: 9, head };
-        assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look));
+        assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
         lane.found(Some(last), own, false);
         lane.interrupted();
-        assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look));
+        assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
         lane.found(None, own, was_removed);
         let (Step::Send(sent), _) = lane.step(own, BODY_MAX, 0) else {
             panic!("nothing to send");

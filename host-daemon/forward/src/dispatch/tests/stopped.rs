@@ -19,7 +19,7 @@ async fn run_once(
     let end = recording.end();
     let feed = tokio::spawn(async move {
         for batch in batches {
-            if to.send(Input::Batches(vec![batch])).await.is_err() {
+            if to.send(Input::Batches(vec![batch], None)).await.is_err() {
                 return;
             }
         }
@@ -131,11 +131,15 @@ fn many_subjects_without_answers_do_not_slow_the_others() {
         let feed = async {
             let mut batches = silent.batches(None, &mut Chance(1));
             batches.iter_mut().for_each(|it| it.order += 1_000_000);
-            to.send(Input::Batches(batches)).await.expect("it runs");
+            to.send(Input::Batches(batches, None))
+                .await
+                .expect("it runs");
             // All have failed by then.
             tokio::time::sleep(Duration::from_secs(60)).await;
             let batches = recording.batches(None, &mut Chance(1));
-            to.send(Input::Batches(batches)).await.expect("it runs");
+            to.send(Input::Batches(batches, None))
+                .await
+                .expect("it runs");
             tokio::time::sleep(Duration::from_secs(6)).await;
         };
         let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::<Progress>::default(), start);
@@ -158,7 +162,9 @@ fn a_message_that_is_refused_is_not_tried_without_pauses() {
         let progress = Arc::<Progress>::default();
         let (to, input) = mpsc::channel(100);
         for batch in recording.batches(None, &mut Chance(1)) {
-            to.send(Input::Batches(vec![batch])).await.expect("room");
+            to.send(Input::Batches(vec![batch], None))
+                .await
+                .expect("room");
         }
         let start = recording.start(extent, None);
         let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::clone(&progress), start);
@@ -191,7 +197,9 @@ fn nothing_is_published_while_the_stream_is_not_fit() {
             // It is checked every ten seconds.
             tokio::time::sleep(Duration::from_secs(12)).await;
             for batch in batches {
-                to.send(Input::Batches(vec![batch])).await.expect("it runs");
+                to.send(Input::Batches(vec![batch], None))
+                    .await
+                    .expect("it runs");
             }
             tokio::time::sleep(Duration::from_secs(60)).await;
             let stored: usize = (0..DEVICES)
@@ -199,7 +207,7 @@ fn nothing_is_published_while_the_stream_is_not_fit() {
                 .sum();
             assert_eq!(stored, 0);
             let problem = shown.read().problem.expect("a problem");
-            assert!(problem.contains("1 of 3 replicas"), "{problem}");
+            assert!(problem.contains("less than three replicas"), "{problem}");
             watched.set_unfit(false);
         });
         let ran = dispatcher.run(input, |_: &Cursor| {});
@@ -220,7 +228,9 @@ fn shorter_limits_of_a_stream_are_noticed() {
         stream.set_body_max(BODY_MAX / 2);
         let (to, input) = mpsc::channel(100);
         for batch in recording.batches(None, &mut Chance(1)) {
-            to.send(Input::Batches(vec![batch])).await.expect("room");
+            to.send(Input::Batches(vec![batch], None))
+                .await
+                .expect("room");
         }
         let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::<Progress>::default(), start);
         let ran = dispatcher.run(input, |_: &Cursor| {});

@@ -1,0 +1,55 @@
+//! What a dispatcher takes, and why it ends: [`Input`], [`Start`] and [`End`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::cursor::Newest;
+use crate::files::KnownFiles;
+use crate::place::{Instance, Place};
+use crate::progress::Unread;
+use crate::stream::Extent;
+
+/// What was read of the recording.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Batches, in their order, and where the part of the recording begins that is not read; `None` if that is nothing.
+    Batches(Vec<Batch>, Option<Unread>),
+    /// Everything before this place was read.
+    Reached(Place),
+    /// Everything that was recorded before the start was read.
+    CaughtUp {
+        /// Except for a part that could not be read.
+        is_damaged: bool,
+    },
+}
+
+/// Where a recording has got to in subjects, and the messages that say so.
+pub(crate) type Reached = HashMap<Arc<str>, (Place, Newest)>;
+
+/// Why a dispatcher has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The input has ended, and everything is stored.
+    Finished,
+    /// The stream has lost messages that it had acknowledged: begin again at the beginning.
+    Lost,
+    /// Another recording has the same identity: begin again at the last cursor, with a new one.
+    Copied(Reached),
+    /// What was read was not kept, or is too long for the stream as it is now: begin again at the last cursor.
+    Again(Reached),
+}
+
+/// What is known before anything is published.
+pub(crate) struct Start {
+    /// The identity of the recording.
+    pub instance: Instance,
+    /// Its files.
+    pub files: KnownFiles,
+    /// The stream.
+    pub extent: Extent,
+    /// The newest message that the stream has acknowledged.
+    pub newest: Option<Newest>,
+    /// What an earlier dispatcher knew.
+    pub reached: Reached,
+}
