@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::check::NO_JETSTREAM;
 use crate::message::{Head, Malformed, Messages};
 
 /// What a subject is for.
@@ -51,6 +52,9 @@ pub enum ReadError {
     /// A request had no answer.
     #[error("the cluster does not answer: {0}; is JetStream enabled, and has the stream a leader?")]
     NoAnswer(String),
+    /// The servers have no JetStream.
+    #[error("{NO_JETSTREAM}")]
+    NoJetStream,
     /// The login lacks a permission.
     #[error(
         "the login lacks a permission: {0}; allow it, as the section \"Permissions\" of docs/forwarding.md says"

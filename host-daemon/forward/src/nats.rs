@@ -214,7 +214,9 @@ fn no_answer(error: &(dyn std::error::Error + 'static)) -> CheckError {
 impl Stream for Nats {
     async fn publish(&self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
         let mut headers = HeaderMap::new();
-        headers.insert(name::ID, message.id());
+        // Two sites of one stream may get the same recording.
+        let site = subject.split('.').nth(1).unwrap_or_default();
+        headers.insert(name::ID, format!("{}.{site}", message.id()));
         headers.insert(name::EXPECTED, message.expected.to_string());
         headers.insert(name::STREAM, &*self.name);
         for (name, value) in message.head.pairs() {

@@ -79,6 +79,7 @@ pub(super) fn read_errors() -> Vec<ReadStreamError> {
         ReadError::Unreachable(cause()),
         ReadError::Login(cause()),
         ReadError::NoAnswer(cause()),
+        ReadError::NoJetStream,
         ReadError::Denied(
             "Permissions Violation for Publish to \"$JS.API.STREAM.INFO.fleet\"".to_owned(),
         ),

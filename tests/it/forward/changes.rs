@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use blocksd_tests::nats::{
-    NatsServer, change_stream, delete_stream, make_stream, purge_subject, read_stream,
-};
+use blocksd_tests::nats::{change_stream, delete_stream, make_stream, purge_subject, read_stream};
 use blocksd_tests::process::{Server, wait_at_most};
 use blocksd_tests::scrape;
-use blocksd_tests::skip::skipped;
-use tempfile::TempDir;
 
-use super::stream::{send_lines, serve, wait_until_forwarded};
+use super::stream::{OneServer, send_lines};
 
 /// Time within which a daemon notices a change.
 const NOTICED: Duration = Duration::from_secs(30);
@@ -27,16 +23,13 @@ fn wait_for_ready(server: &Server, text: &str, has: bool) {
 #[test]
 fn a_stream_that_is_changed_gets_nothing_until_it_can_be_used() {
     let name = "a_stream_that_is_changed_gets_nothing_until_it_can_be_used";
-    let nats = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let record = folder.path().join("kept");
-    let url = nats.url();
-    let server = serve(&record, &format!("{url},durable=no,create=true"), &[]);
+    let url = one.url();
+    let server = one.serve();
     send_lines(&server, "one\n");
-    wait_until_forwarded(&server, &url, &record);
+    one.wait_until_forwarded(&server);
     // It would refuse messages at its limit.
     change_stream(&url, "blocksd", "discard", "new");
     wait_for_ready(&server, "discard", true);
@@ -45,27 +38,24 @@ fn a_stream_that_is_changed_gets_nothing_until_it_can_be_used() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(read_stream(&url, "blocksd").len(), before);
     change_stream(&url, "blocksd", "discard", "old");
-    wait_until_forwarded(&server, &url, &record);
+    one.wait_until_forwarded(&server);
     wait_for_ready(&server, "discard", false);
     // It takes shorter messages only.
     change_stream(&url, "blocksd", "max_msg_size", "40000");
     send_lines(&server, &format!("{}\n", "x".repeat(100_000)));
-    wait_until_forwarded(&server, &url, &record);
+    one.wait_until_forwarded(&server);
 }
 
 #[test]
 fn a_subject_that_another_stream_takes_waits_for_its_own() {
     let name = "a_subject_that_another_stream_takes_waits_for_its_own";
-    let nats = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let record = folder.path().join("kept");
-    let url = nats.url();
-    let server = serve(&record, &format!("{url},durable=no,create=true"), &[]);
+    let url = one.url();
+    let server = one.serve();
     send_lines(&server, "one\n");
-    wait_until_forwarded(&server, &url, &record);
+    one.wait_until_forwarded(&server);
     // The subjects move to another stream.
     change_stream(&url, "blocksd", "subjects", "[\"other.>\"]");
     make_stream(&url, "another", 1, 120);
@@ -75,46 +65,33 @@ fn a_subject_that_another_stream_takes_waits_for_its_own() {
     assert_eq!(read_stream(&url, "another").len(), 0);
     delete_stream(&url, "another");
     change_stream(&url, "blocksd", "subjects", "[\"blocksd.>\"]");
-    wait_until_forwarded(&server, &url, &record);
+    one.wait_until_forwarded(&server);
 }
 
 #[test]
 fn messages_that_somebody_deletes_are_not_sent_again() {
     let name = "messages_that_somebody_deletes_are_not_sent_again";
-    let mut nats = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(mut one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let record = folder.path().join("kept");
-    let url = nats.url();
-    let forward = format!("{url},durable=no,create=true");
-    let server = serve(&record, &forward, &[]);
+    let url = one.url();
+    let server = one.serve();
     send_lines(&server, "one\ntwo\n");
-    wait_until_forwarded(&server, &url, &record);
+    one.wait_until_forwarded(&server);
     server.stop();
-    let server = serve(&record, &forward, &[]);
+    let server = one.serve();
     purge_subject(&url, "blocksd", "blocksd.main.>");
-    nats.restart();
+    one.nats.restart();
     send_lines(&server, "three\n");
-    let stored = || {
-        let stream = read_stream(&url, "blocksd");
-        let devices = stream.iter().filter(|it| {
-            let subject = it["subject"].as_str().unwrap_or_default();
-            subject.contains(".dev.")
-        });
-        devices
-            .map(|it| it["payloads"].as_array().map_or(0, Vec::len))
-            .sum::<usize>()
-    };
-    wait_at_most(NOTICED, "the third message is there", || stored() != 0);
+    let stored = |one: &OneServer| one.counts().iter().sum::<usize>();
+    wait_at_most(NOTICED, "the third message is there", || stored(&one) != 0);
     server.stop();
-    assert_eq!(stored(), 1);
+    assert_eq!(stored(&one), 1);
     // After a restart of both, too.
-    nats.restart();
-    let server = serve(&record, &forward, &[]);
+    one.nats.restart();
+    let server = one.serve();
     send_lines(&server, "four\n");
-    wait_at_most(NOTICED, "the fourth message is there", || stored() == 2);
+    wait_at_most(NOTICED, "the fourth message is there", || stored(&one) == 2);
     server.stop();
-    assert_eq!(stored(), 2);
+    assert_eq!(stored(&one), 2);
 }

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use blocksd_tests::nats::{NatsServer, read_stream};
+use blocksd_tests::nats::{make_stream, read_stream};
 use blocksd_tests::process::{Server, wait_until};
-use blocksd_tests::skip::skipped;
-use tempfile::TempDir;
 
-use super::stream::{by_recording, send_lines, serve};
+use super::stream::{OneServer, by_recording, send_lines, serve};
 
 /// Sends the lines of a name.
 #[track_caller]
@@ -57,14 +55,11 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn a_copy_of_a_recording_and_the_original_are_forwarded_completely() {
     let name = "a_copy_of_a_recording_and_the_original_are_forwarded_completely";
-    let nats = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let [original, copied] = ["original", "copied"].map(|it| folder.path().join(it));
-    let url = nats.url();
-    let forward = format!("{url},durable=no,create=true");
+    let [original, copied] = ["original", "copied"].map(|it| one.folder(it));
+    let (url, forward) = (one.url(), one.forward());
     let server = serve(&original, &forward, &[]);
     send(&server, "both");
     assert_lines(&url, &["both"]);
@@ -104,15 +99,11 @@ fn a_copy_of_a_recording_and_the_original_are_forwarded_completely() {
 #[test]
 fn a_recording_whose_files_were_removed_is_forwarded_from_then_on() {
     let name = "a_recording_whose_files_were_removed_is_forwarded_from_then_on";
-    let nats = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let record = folder.path().join("kept");
-    let url = nats.url();
-    let forward = format!("{url},durable=no,create=true");
-    let server = serve(&record, &forward, &[]);
+    let (url, record) = (one.url(), one.record());
+    let server = one.serve();
     send(&server, "before");
     assert_lines(&url, &["before"]);
     server.stop();
@@ -121,7 +112,39 @@ fn a_recording_whose_files_were_removed_is_forwarded_from_then_on() {
             fs::remove_file(file.path()).expect("a file");
         }
     }
-    let server = serve(&record, &forward, &[]);
+    let server = one.serve();
     send(&server, "after");
     assert_lines(&url, &["before", "after"]);
+}
+
+#[test]
+fn another_site_gets_everything() {
+    let name = "another_site_gets_everything";
+    let Some(one) = OneServer::start(name) else {
+        return;
+    };
+    let url = one.url();
+    make_stream(&url, "blocksd", 1, 120);
+    let server = one.serve();
+    send(&server, "before");
+    assert_lines(&url, &["before"]);
+    server.stop();
+    let forward = format!("{},site=other", one.forward());
+    let server = serve(&one.record(), &forward, &[]);
+    send(&server, "after");
+    let of_site = |site: &str| {
+        let stream = read_stream(&url, "blocksd");
+        let prefix = format!("blocksd.{site}.dev.");
+        let of = stream.iter().filter(|it| {
+            it["subject"]
+                .as_str()
+                .unwrap_or_default()
+                .starts_with(&prefix)
+        });
+        of.map(|it| it["payloads"].as_array().map_or(0, Vec::len))
+            .sum::<usize>()
+    };
+    wait_until("the other site has all lines", || 40 <= of_site("other"));
+    server.stop();
+    assert_eq!((of_site("main"), of_site("other")), (20, 40));
 }

@@ -4,33 +4,27 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use blocksd_tests::nats::{NatsServer, read_stream};
 use blocksd_tests::process::{Server, run, wait_until};
-use blocksd_tests::skip::skipped;
-use tempfile::TempDir;
 
-use super::stream::{assert_same, forwarded, recorded, serve, wait_until_forwarded};
+use super::stream::{OneServer, recorded, serve};
 
 #[test]
 fn a_missing_stream_is_named_with_the_command_that_makes_it() {
     let name = "a_missing_stream_is_named_with_the_command_that_makes_it";
-    let server = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let record = folder.path().join("kept");
-    let record = record.to_str().unwrap();
+    let record = one.record().display().to_string();
     let serve = |forward: &str| {
-        let listen = ["serve", "--listen", "127.0.0.1:0", "--record", record];
+        let listen = ["serve", "--listen", "127.0.0.1:0", "--record", &record];
         run(&[&listen[..], &["--forward", forward]].concat(), b"")
     };
-    let refused = serve(&server.url());
+    let refused = serve(&one.url());
     assert_eq!(refused.code, Some(75), "{refused:?}");
     let command = "nats stream add blocksd --subjects 'blocksd.main.>' --storage file --replicas 3";
     assert!(refused.stderr.contains(command), "{refused:?}");
     // It cannot have three replicas.
-    let refused = serve(&format!("{},create=true", server.url()));
+    let refused = serve(&format!("{},create=true", one.url()));
     assert_eq!(refused.code, Some(75), "{refused:?}");
     assert!(refused.stderr.contains("could not be made"), "{refused:?}");
 }
@@ -38,14 +32,10 @@ fn a_missing_stream_is_named_with_the_command_that_makes_it() {
 #[test]
 fn messages_of_any_length_are_forwarded_and_counted() {
     let name = "messages_of_any_length_are_forwarded_and_counted";
-    let nats = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let record = folder.path().join("kept");
-    let forward = format!("{},durable=no,create=true", nats.url());
-    let server = serve(&record, &forward, &[]);
+    let server = one.serve();
     let to = server.addr().to_string();
     let long = "x".repeat(700_000);
     let lines = format!("first\n\u{1F980}\n{long}\nlast\n");
@@ -56,25 +46,22 @@ fn messages_of_any_length_are_forwarded_and_counted() {
     assert_eq!(sent.code, Some(0), "{sent:?}");
     let sent = run(&["send", "--to", &to], b"plain\n");
     assert_eq!(sent.code, Some(0), "{sent:?}");
-    wait_until_forwarded(&server, &nats.url(), &record);
+    one.wait_until_forwarded(&server);
     server.stop();
-    let wanted = recorded(&record);
+    let wanted = recorded(&one.record());
     assert_eq!(wanted.values().map(Vec::len).sum::<usize>(), 5);
-    assert_same(&forwarded(&nats.url(), "blocksd"), &wanted);
+    one.assert_same();
 }
 
 #[test]
 fn messages_that_linger_are_sent_together_and_survive_a_kill() {
     let name = "messages_that_linger_are_sent_together_and_survive_a_kill";
-    let nats = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let record = folder.path().join("kept");
     let serve_lingering = |linger: &str| {
-        let forward = format!("{},durable=no,create=true,linger={linger}", nats.url());
-        serve(&record, &forward, &[])
+        let forward = format!("{},linger={linger}", one.forward());
+        serve(&one.record(), &forward, &[])
     };
     // Messages of one connection, each recorded before the next one is sent.
     let send = |server: &Server| {
@@ -84,32 +71,23 @@ fn messages_that_linger_are_sent_together_and_survive_a_kill() {
             thread::sleep(Duration::from_millis(300));
         }
     };
-    let counts = || {
-        let stream = read_stream(&nats.url(), "blocksd");
-        let devices = stream.iter().filter(|it| {
-            let subject = it["subject"].as_str().unwrap_or_default();
-            subject.contains(".dev.")
-        });
-        let counts = devices.map(|it| it["payloads"].as_array().map_or(0, Vec::len));
-        counts.collect::<Vec<_>>()
-    };
     let server = serve_lingering("4s");
     send(&server);
-    wait_until("the stream has them", || !counts().is_empty());
-    assert_eq!(counts(), [5]);
+    wait_until("the stream has them", || !one.counts().is_empty());
+    assert_eq!(one.counts(), [5]);
     // A stop does not wait for the others.
     send(&server);
     server.stop();
-    assert_eq!(counts().iter().sum::<usize>(), 10);
+    assert_eq!(one.counts().iter().sum::<usize>(), 10);
     // A kill loses nothing.
     let server = serve_lingering("60s");
     send(&server);
-    assert_eq!(counts().iter().sum::<usize>(), 10);
+    assert_eq!(one.counts().iter().sum::<usize>(), 10);
     server.process.signal("KILL");
     drop(server);
     let server = serve_lingering("0");
-    wait_until_forwarded(&server, &nats.url(), &record);
+    one.wait_until_forwarded(&server);
     server.stop();
-    assert_eq!(counts().iter().sum::<usize>(), 15);
-    assert_same(&forwarded(&nats.url(), "blocksd"), &recorded(&record));
+    assert_eq!(one.counts().iter().sum::<usize>(), 15);
+    one.assert_same();
 }

@@ -1,14 +1,12 @@
 //! A subject that the stream does not take, since a message of another program is the last one: the others go on, and it is
 //! forwarded completely later.
 
-use blocksd_tests::nats::{NatsServer, purge_subject};
+use blocksd_tests::nats::purge_subject;
 use blocksd_tests::nats_wire::NatsWire;
 use blocksd_tests::process::{Server, run};
 use blocksd_tests::scrape;
-use blocksd_tests::skip::skipped;
-use tempfile::TempDir;
 
-use super::stream::{assert_same, forwarded, recorded, serve, wait_until_forwarded};
+use super::stream::OneServer;
 
 /// More than the daemon holds in memory: 90 MiB.
 const LINES: usize = 90;
@@ -27,17 +25,13 @@ fn send(server: &Server, device: &str, lines: &[u8]) {
 #[test]
 fn a_subject_with_a_foreign_message_stops_alone() {
     let name = "a_subject_with_a_foreign_message_stops_alone";
-    let nats = match NatsServer::start() {
-        Ok(server) => server,
-        Err(reason) => return skipped(name, &reason),
+    let Some(one) = OneServer::start(name) else {
+        return;
     };
-    let folder = TempDir::new().unwrap();
-    let record = folder.path().join("kept");
-    let url = nats.url();
-    let forward = format!("{url},durable=no,create=true");
-    let server = serve(&record, &forward, &[]);
+    let url = one.url();
+    let server = one.serve();
     send(&server, "other", b"first\n");
-    wait_until_forwarded(&server, &url, &record);
+    one.wait_until_forwarded(&server);
     let subject = "blocksd.main.dev.stopped";
     NatsWire::connect(&url).publish(subject, &[], b"hello");
     let mut lines = Vec::new();
@@ -57,12 +51,12 @@ fn a_subject_with_a_foreign_message_stops_alone() {
     let ready = scrape::get(scrape::addr(&server), "/readyz").body;
     assert!(ready.contains(subject), "{ready}");
     purge_subject(&url, "blocksd", subject);
-    wait_until_forwarded(&server, &url, &record);
+    one.wait_until_forwarded(&server);
     let error_text = server.process.error_text();
     server.stop();
     assert!(
         error_text.contains("reading again from the last saved place"),
         "{error_text}"
     );
-    assert_same(&forwarded(&url, "blocksd"), &recorded(&record));
+    one.assert_same();
 }

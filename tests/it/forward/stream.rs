@@ -1,14 +1,16 @@
 //! The oracle: what is in a stream against what is in a recording.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use blocksd_tests::nats::read_stream;
+use blocksd_tests::nats::{NatsServer, read_stream};
 use blocksd_tests::process::{Server, run, wait_until};
 use blocksd_tests::scrape;
+use blocksd_tests::skip::skipped;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// A message: session, number, and payload.
 type Recorded = (String, u64, Vec<u8>);
@@ -108,6 +110,80 @@ fn joined(stream: &[Value]) -> Vec<(String, String, Recorded)> {
     }
     assert!(joined.is_empty(), "a message is not complete");
     messages
+}
+
+/// A server, and a folder for the recording of a daemon that forwards to it.
+pub(super) struct OneServer {
+    pub(super) nats: NatsServer,
+    folder: TempDir,
+}
+
+impl OneServer {
+    /// Starts a server for this test, which is skipped if that is not possible.
+    pub(super) fn start(test: &str) -> Option<Self> {
+        match NatsServer::start() {
+            Ok(nats) => Some(Self {
+                nats,
+                folder: TempDir::new().expect("a folder for temporary files"),
+            }),
+            Err(reason) => {
+                skipped(test, &reason);
+                None
+            }
+        }
+    }
+
+    /// The folder of a recording.
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The recording of [`serve`](Self::serve).
+    pub(super) fn record(&self) -> PathBuf {
+        self.folder("kept")
+    }
+
+    pub(super) fn url(&self) -> String {
+        self.nats.url()
+    }
+
+    /// The value of `--forward` to it.
+    pub(super) fn forward(&self) -> String {
+        format!("{},durable=no,create=true", self.url())
+    }
+
+    /// Starts a daemon that forwards to it.
+    #[track_caller]
+    pub(super) fn serve(&self) -> Server {
+        serve(&self.record(), &self.forward(), &[])
+    }
+
+    /// Waits until everything that is recorded is in the stream.
+    #[track_caller]
+    pub(super) fn wait_until_forwarded(&self, server: &Server) {
+        wait_until_forwarded(server, &self.url(), &self.record());
+    }
+
+    /// Number of messages of devices in the messages of the stream.
+    #[track_caller]
+    pub(super) fn counts(&self) -> Vec<usize> {
+        let stream = read_stream(&self.url(), "blocksd");
+        let devices = stream.iter().filter(|it| {
+            let subject = it["subject"].as_str().unwrap_or_default();
+            subject.contains(".dev.")
+        });
+        let counts = devices.map(|it| it["payloads"].as_array().map_or(0, Vec::len));
+        counts.collect()
+    }
+
+    /// Checks that the stream has each recorded message once, and no other.
+    #[track_caller]
+    pub(super) fn assert_same(&self) {
+        assert_same(
+            &forwarded(&self.url(), "blocksd"),
+            &recorded(&self.record()),
+        );
+    }
 }
 
 /// Starts a daemon that forwards its recording, with further options.

@@ -33,7 +33,7 @@ impl Nats {
                     last: state.last_sequence,
                 })
             }
-            Err(error) => Err(stream_error(&error.kind(), text(&error), &self.name)),
+            Err(error) => Err(stream_error(&error, &self.name)),
         }
     }
 

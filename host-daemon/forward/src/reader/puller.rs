@@ -5,10 +5,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::consumer::pull::{Batch, Config};
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
-use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use futures_util::StreamExt as _;
 
-use crate::failure::{is_missing, text};
+use crate::check::is_not_enabled;
+use crate::failure::{Unanswered, is_missing, text, unanswered};
 use crate::nats::Nats;
 use crate::reader::{Begin, ReadError, ReadSelection};
 use crate::stream::Stream as _;
@@ -393,7 +394,7 @@ impl Puller {
     async fn compare(&mut self) -> Result<(), ReadError> {
         let name = &self.nats.name;
         let found = self.nats.asked(self.nats.context.get_stream(name)).await?;
-        let found = found.map_err(|error| stream_error(&error.kind(), text(&error), name))?;
+        let found = found.map_err(|error| stream_error(&error, name))?;
         let info = found.cached_info();
         let created = info.created.unix_timestamp_nanos();
         let before = self.created.replace(created);
@@ -475,11 +476,13 @@ impl Puller {
 }
 
 /// Why a stream is not found.
-pub(super) fn stream_error(kind: &GetStreamErrorKind, text: String, name: &str) -> ReadError {
-    match kind {
-        _ if is_missing(kind) => ReadError::NoStream(name.to_owned()),
-        GetStreamErrorKind::JetStream(_) => ReadError::Refused(text),
-        _ => ReadError::NoAnswer(text),
+pub(super) fn stream_error(error: &GetStreamError, name: &str) -> ReadError {
+    match error.kind() {
+        kind if is_missing(&kind) => ReadError::NoStream(name.to_owned()),
+        GetStreamErrorKind::JetStream(error) if is_not_enabled(&error) => ReadError::NoJetStream,
+        GetStreamErrorKind::JetStream(_) => ReadError::Refused(text(error)),
+        _ if unanswered(error) == Some(Unanswered::NoResponders) => ReadError::NoJetStream,
+        _ => ReadError::NoAnswer(text(error)),
     }
 }
 
