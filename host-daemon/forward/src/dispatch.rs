@@ -390,6 +390,7 @@ impl<S: Stream> Dispatcher<S> {
         let disruptions = self.stream.disruptions();
         if std::mem::replace(&mut self.disruptions, disruptions) != disruptions {
             self.checks.pin();
+            self.turns.end_pauses();
             for of in self.lanes.values_mut() {
                 of.lane.interrupted();
             }

@@ -14,7 +14,7 @@ const DENIED: Duration = Duration::from_secs(30);
 /// What is known of a connection. The client changes it.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionState {
-    /// How often it was interrupted.
+    /// How often it was interrupted, or made.
     disruptions: AtomicU64,
     has_connected: AtomicBool,
     denied: Mutex<Option<(Instant, String)>>,
@@ -60,7 +60,8 @@ impl ConnectionState {
     /// Notes what the client reports.
     pub(super) fn note(&self, event: &Event) {
         match event {
-            Event::Disconnected => {
+            // The second one, since what has failed may work now.
+            Event::Disconnected | Event::Connected => {
                 self.disruptions.fetch_add(1, Ordering::Relaxed);
             }
             // Without that right, only the name of another stream is not known.

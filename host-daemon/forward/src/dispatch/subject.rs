@@ -34,6 +34,8 @@ pub(super) struct Subject {
     identities: u32,
     /// Failures before which calls of others had not failed.
     alone: u32,
+    /// The last failure says that it is this subject, or its next message, that the stream does not take.
+    is_refused: bool,
     /// How many calls had not failed at the last failure.
     successes: u64,
 }
@@ -92,13 +94,14 @@ impl Subject {
 
     /// Whether the stream takes others and not this one, so that nothing but its first batch needs to be kept.
     pub(super) const fn can_be_parked(&self) -> bool {
-        PARK_FAILURES <= self.alone && !self.lane.is_parked()
+        (self.is_refused || PARK_FAILURES <= self.alone) && !self.lane.is_parked()
     }
 
     /// Nothing waits any more: what had failed was stored, or need not be. Returns whether something had.
     pub(super) fn recover(&mut self) -> bool {
         let was_failing = self.is_failing();
         (self.failed_looks, self.failed_sends, self.alone) = (0, 0, 0);
+        self.is_refused = false;
         (self.refusals, self.refused_after) = (0, None);
         was_failing
     }
@@ -163,6 +166,7 @@ impl Subject {
     fn fail(&mut self, taken: &mut Taken, error: StreamError, successes: u64) {
         let is_alone = std::mem::replace(&mut self.successes, successes) < successes;
         self.alone = self.alone.saturating_add(u32::from(is_alone));
+        self.is_refused = matches!(error, StreamError::Foreign { .. } | StreamError::Refused(_));
         self.lane.failed();
         taken.needs_pause = true;
         taken.reply = Reply::Failed(error);

@@ -50,6 +50,12 @@ impl Turns {
         self.paused.insert((at, self.pauses), subject);
     }
 
+    /// Ends all pauses: what had failed may work now.
+    pub(super) fn end_pauses(&mut self) {
+        let paused = std::mem::take(&mut self.paused);
+        self.retries.extend(paused.into_values());
+    }
+
     /// The next turn. It must be [ended](Self::end).
     pub(super) fn next(&mut self) -> Option<Turn> {
         let now = Instant::now();

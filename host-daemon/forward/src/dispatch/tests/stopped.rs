@@ -72,6 +72,27 @@ fn a_subject_that_stops_does_not_stop_the_others_and_is_read_again() {
 }
 
 #[test]
+fn a_subject_that_stops_first_does_not_take_the_place_of_the_others() {
+    runtime().block_on(async {
+        let mut recording = Recording::new(1, 400, &mut Chance(1));
+        // All of the stopped subject come before the others, and more than may wait.
+        let file = recording.messages[0].file;
+        recording.messages.sort_by_key(|it| it.subject.clone());
+        for (before, message) in recording.messages.iter_mut().enumerate() {
+            (message.file, message.before) = (file, before as u64);
+        }
+        let stream = Arc::new(FakeStream::new(1, Faults::default()));
+        stream.set_foreign(Some("device.0"));
+        let (none, limit) = (Reached::new(), Duration::from_secs(60));
+        let ended = run_once(&recording, &stream, &mut None, none, 4000, limit).await;
+        assert_eq!(ended, None);
+        let others = std::mem::take(&mut recording.messages).into_iter();
+        recording.messages = others.filter(|it| &*it.subject != "device.0").collect();
+        recording.check(&stream);
+    });
+}
+
+#[test]
 fn messages_that_were_deleted_do_not_wait_for_the_window_of_duplicates() {
     runtime().block_on(async {
         let recording = Recording::new(1, 100, &mut Chance(1));
