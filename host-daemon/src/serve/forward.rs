@@ -4,8 +4,8 @@ mod acknowledging;
 mod collector;
 mod kept_files;
 mod login;
-mod low_task;
 mod state;
+mod thread_task;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,8 +28,8 @@ pub(crate) use self::collector::ForwardCollector;
 use self::kept_files::Keep;
 pub(crate) use self::kept_files::KeptFiles;
 pub(crate) use self::login::{check, options};
-use self::low_task::LowTask;
 use self::state::ForwardState;
+use self::thread_task::ThreadTask;
 use crate::config::{DEFAULT_STREAM, ForwardConfig, ForwardKeep};
 use crate::error::{CommandError, ForwardError};
 use crate::recorded::time::nanoseconds;
@@ -54,8 +54,7 @@ struct Running {
     stream: String,
     state: Arc<ForwardState>,
     forwarder: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>,
-    /// The recorder does not wait for it: it gives way.
-    task: LowTask,
+    task: ThreadTask,
 }
 
 impl Running {
@@ -158,7 +157,9 @@ impl Forwards {
             }),
         };
         let run = beginning.run(Arc::clone(&forwarder));
-        let task = LowTask::spawn("forward", run).map_err(ForwardError::Thread)?;
+        // The recorder goes first, unless devices wait for the cluster.
+        let gives_way = !config.acknowledges();
+        let task = ThreadTask::spawn("forward", gives_way, run).map_err(ForwardError::Thread)?;
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Running {
             to,

@@ -1,4 +1,4 @@
-//! Runs a future that gives way to everything else of the daemon: a [`LowTask`].
+//! Runs a future on a thread of its own, which may give way to everything else of the daemon: a [`ThreadTask`].
 
 use std::io;
 
@@ -7,29 +7,32 @@ use tokio::sync::oneshot;
 
 use crate::service::priority::lower;
 
-/// A future that runs on a thread of its own, with a runtime of its own: what it spawns gives way, too, and so do threads that it
-/// starts. Dropping the task drops the future soon.
+/// A future that runs on a thread of its own, with a runtime of its own. If it gives way, so does what it spawns, and so do threads
+/// that it starts. Dropping the task drops the future soon.
 #[derive(Debug)]
-pub(crate) struct LowTask {
+pub(crate) struct ThreadTask {
     ended: oneshot::Receiver<()>,
     /// Dropped with the task.
     _alive: oneshot::Sender<()>,
 }
 
-impl LowTask {
+impl ThreadTask {
     /// Starts a future.
     ///
     /// # Errors
     /// The error of the system, if there is no thread or no runtime.
     pub(crate) fn spawn(
         name: &str,
+        gives_way: bool,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel();
         let (alive, dropped) = oneshot::channel::<()>();
         let run = move || {
-            lower();
+            if gives_way {
+                lower();
+            }
             runtime.block_on(async {
                 tokio::select! {
                     () = work => {}
@@ -74,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_low_task_starts_gives_way_too() {
+    async fn what_a_thread_task_starts_gives_way_too() {
         let own = nice();
         let (send, received) = oneshot::channel();
         let work = async move {
@@ -83,7 +86,7 @@ mod tests {
             let thread = std::thread::spawn(nice).join().unwrap();
             send.send([nice(), spawned, blocking, thread]).unwrap();
         };
-        LowTask::spawn("low", work).unwrap().join().await;
+        ThreadTask::spawn("task", true, work).unwrap().join().await;
         let [task, others @ ..] = received.await.unwrap();
         // The tests may have a low priority already.
         assert!(own < task || 15 <= own, "{own} {task}");
@@ -92,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_low_task_that_is_dropped_drops_its_future() {
+    async fn a_thread_task_that_is_dropped_drops_its_future() {
         let (begun, has_begun) = oneshot::channel();
         let guard = Arc::new(());
         let of_task = Arc::clone(&guard);
@@ -101,7 +104,7 @@ mod tests {
             future::pending::<()>().await;
             drop(of_task);
         };
-        let task = LowTask::spawn("low", work).unwrap();
+        let task = ThreadTask::spawn("task", true, work).unwrap();
         has_begun.await.unwrap();
         assert_eq!(Arc::strong_count(&guard), 2);
         drop(task);
@@ -114,8 +117,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_low_task_that_panics_has_ended() {
-        let task = LowTask::spawn("low", async { panic!("on purpose") }).unwrap();
+    async fn a_thread_task_that_panics_has_ended() {
+        let task = ThreadTask::spawn("task", true, async { panic!("on purpose") }).unwrap();
         timeout(Duration::from_secs(60), task.join()).await.unwrap();
     }
 }
