@@ -36,7 +36,7 @@ pub(crate) enum End {
     Lost,
     /// Another recording has the same identity: begin again at the last cursor, with a new one.
     Copied(Reached),
-    /// What was read was not kept, or is too long for the stream as it is now: begin again at the last cursor.
+    /// What was read was not kept, or the longest message of the stream is another one now: begin again at the last cursor.
     Again(Reached),
 }
 
