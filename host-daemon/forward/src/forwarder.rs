@@ -340,7 +340,7 @@ impl Reading {
         }
     }
 
-    /// Hands over what was gathered, and where what is not read begins, and then the place that was reached.
+    /// Hands over the gathered batches with the beginning of the unread part, and then the place that was reached.
     fn hand_over(&mut self, unread: Option<Unread>) -> Result<(), Ended> {
         self.linger.handed_over();
         let batches = self.gatherer.take();

@@ -248,7 +248,7 @@ impl Lane {
         }
     }
 
-    /// The sequence number of the last message of the subject, which the next one names; 0 if there is none.
+    /// The sequence number that the next message expects: that of the last message of the subject, or 0.
     pub(crate) fn expected(&self) -> u64 {
         self.last.map_or(0, |it| it.sequence)
     }

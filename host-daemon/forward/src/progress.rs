@@ -69,7 +69,7 @@ pub struct ProgressSnapshot {
     pub place: Option<Place>,
     /// What keeps the forwarder from its work, if something does.
     pub problem: Option<String>,
-    /// What is not read yet; `None` if that is nothing.
+    /// The beginning of the unread part; `None` if everything is read.
     pub unread: Option<Unread>,
 }
 

@@ -65,10 +65,12 @@ impl<S: Stream> Call<S> {
     async fn find(&self, known: Known, is_in_doubt: bool) -> Result<Found, StreamError> {
         let subject = self.subject.as_deref().unwrap_or_default();
         let mut last = self.stream.last(subject).await?;
-        let settling = self.stream.settling();
-        if is_in_doubt && !settling.is_zero() {
-            tokio::time::sleep(settling).await;
-            last = self.stream.last(subject).await?;
+        if is_in_doubt {
+            let settling = self.stream.settling();
+            if !settling.is_zero() {
+                tokio::time::sleep(settling).await;
+                last = self.stream.last(subject).await?;
+            }
         }
         let found = last.as_ref().and_then(|last| last.own(self.instance));
         let is_intact = match known.reached {
