@@ -133,16 +133,8 @@ fn another_site_gets_everything() {
     let server = serve(&one.record(), &forward, &[]);
     send(&server, "after");
     let of_site = |site: &str| {
-        let stream = read_stream(&url, "blocksd");
-        let prefix = format!("blocksd.{site}.dev.");
-        let of = stream.iter().filter(|it| {
-            it["subject"]
-                .as_str()
-                .unwrap_or_default()
-                .starts_with(&prefix)
-        });
-        of.map(|it| it["payloads"].as_array().map_or(0, Vec::len))
-            .sum::<usize>()
+        let counts = one.counts_in(&format!("blocksd.{site}.dev."));
+        counts.iter().sum::<usize>()
     };
     wait_until("the other site has all lines", || 40 <= of_site("other"));
     server.stop();

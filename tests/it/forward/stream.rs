@@ -167,10 +167,16 @@ impl OneServer {
     /// Number of messages of devices in the messages of the stream.
     #[track_caller]
     pub(super) fn counts(&self) -> Vec<usize> {
+        self.counts_in(".dev.")
+    }
+
+    /// The same of the subjects that contain a text.
+    #[track_caller]
+    pub(super) fn counts_in(&self, subjects: &str) -> Vec<usize> {
         let stream = read_stream(&self.url(), "blocksd");
         let devices = stream.iter().filter(|it| {
             let subject = it["subject"].as_str().unwrap_or_default();
-            subject.contains(".dev.")
+            subject.contains(subjects)
         });
         let counts = devices.map(|it| it["payloads"].as_array().map_or(0, Vec::len));
         counts.collect()
