@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::check::NO_JETSTREAM;
+use crate::check::{ALLOW_IT, NO_JETSTREAM};
 use crate::message::{Head, Malformed, Messages};
 
 /// What a subject is for.
@@ -56,9 +56,7 @@ pub enum ReadError {
     #[error("{NO_JETSTREAM}")]
     NoJetStream,
     /// The login lacks a permission.
-    #[error(
-        "the login lacks a permission: {0}; allow it, as the section \"Permissions\" of docs/forwarding.md says"
-    )]
+    #[error("the login lacks a permission: {0}; {ALLOW_IT}")]
     Denied(String),
     /// It does not exist.
     #[error(
