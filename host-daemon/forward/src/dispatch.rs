@@ -86,7 +86,10 @@ impl<S: Stream> Dispatcher<S> {
             newest,
             reached,
         } = start;
-        let known = reached.into_iter();
+        // Another stream has none of it.
+        let is_same = reached.created == extent.created;
+        let reached = if is_same { reached } else { Reached::default() };
+        let known = reached.subjects.into_iter();
         let lanes = known.map(|(subject, reached)| (subject, Subject::from(Lane::from(reached))));
         Self {
             disruptions: stream.disruptions(),
@@ -112,7 +115,7 @@ impl<S: Stream> Dispatcher<S> {
             queued_max: QUEUED_MAX,
             flying: 0,
             created: extent.created,
-            checks: Checks::new(newest),
+            checks: Checks::new(newest, reached.proofs),
         }
     }
 
@@ -368,7 +371,11 @@ impl<S: Stream> Dispatcher<S> {
             let (place, proof) = of.lane.reached()?;
             Some((subject, (Place { bytes: 0, ..place }, proof)))
         });
-        known.collect()
+        Reached {
+            subjects: known.collect(),
+            proofs: self.checks.list(),
+            created: self.created,
+        }
     }
 
     /// Whether a place that the identity of this recording has reached in the stream is one of this recording.

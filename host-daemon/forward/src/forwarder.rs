@@ -108,7 +108,7 @@ impl<S: Stream> Forwarder<S> {
     pub async fn run(&self) -> Result<(), Error> {
         let folder = &self.forwarding.folder;
         let file = CursorFile(folder.join(&self.forwarding.cursor));
-        let mut reached = Reached::new();
+        let mut reached = Reached::default();
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
             let (extent, cursor) = match self.begin(&file).await {

@@ -34,13 +34,16 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    pub(super) fn new(newest: Option<Newest>) -> Self {
+    /// The stream had `newest` a moment ago. Whether it still has `pinned` is checked soon.
+    pub(super) fn new(newest: Option<Newest>, pinned: Vec<Newest>) -> Self {
+        let wait = if pinned.is_empty() { INTERVAL } else { SOON };
+        let all = newest.iter().chain(&pinned);
         Self {
-            newest,
-            pinned: Vec::new(),
+            newest: all.max_by_key(|it| it.sequence).copied(),
+            pinned,
             pins: 0,
             checking: None,
-            at: Instant::now() + INTERVAL,
+            at: Instant::now() + wait,
             busy_at: Instant::now() + BUSY_INTERVAL,
             has_failed: false,
         }
@@ -127,7 +130,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_goes_wrong_during_a_check_is_checked_again() {
         let [first, second] = [1, 2].map(|sequence| Newest { sequence, nonce: 7 });
-        let mut checks = Checks::new(Some(first));
+        let mut checks = Checks::new(Some(first), Vec::new());
         checks.pin();
         assert!(checks.begin(true));
         let checked = checks.list();

@@ -24,8 +24,16 @@ pub(crate) enum Input {
     },
 }
 
-/// Where a recording has got to in subjects, and the messages that say so.
-pub(crate) type Reached = HashMap<Arc<str>, (Place, Newest)>;
+/// Where a recording has got to in a stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// For each subject, the place, and the message that says so.
+    pub subjects: HashMap<Arc<str>, (Place, Newest)>,
+    /// A stream that has these messages has everything that was reached. The stream may have lost them since.
+    pub proofs: Vec<Newest>,
+    /// When the stream was created.
+    pub created: i128,
+}
 
 /// Why a dispatcher has ended.
 #[derive(Debug, PartialEq, Eq)]

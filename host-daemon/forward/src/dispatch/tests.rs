@@ -152,7 +152,7 @@ impl Recording {
             files: KnownFiles::new(move || Some(files.clone())),
             extent,
             newest,
-            reached: Reached::new(),
+            reached: Reached::default(),
         }
     }
 
@@ -164,7 +164,7 @@ impl Recording {
         cursor: &mut Option<Cursor>,
         confirm: Option<Arc<dyn Confirm>>,
     ) {
-        let known = Reached::new();
+        let known = Reached::default();
         let ended = self
             .forward_as(stream, chance, cursor, confirm, known)
             .await;

@@ -29,7 +29,7 @@ async fn forward(
     mut chance: Chance,
     cursor: &mut Option<Cursor>,
 ) -> u64 {
-    let (mut copies, mut known) = (0, Reached::new());
+    let (mut copies, mut known) = (0, Reached::default());
     while let End::Copied(reached) = recording
         .forward_as(stream, chance.clone(), cursor, None, known)
         .await

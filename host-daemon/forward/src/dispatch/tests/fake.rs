@@ -92,6 +92,11 @@ impl State {
         self.messages.iter().rfind(|(_, of, _)| of == subject)
     }
 
+    /// Whether the last message of a subject is of another program.
+    fn has_foreign(&self, subject: &str) -> bool {
+        self.foreign.is_some_and(|it| subject.starts_with(it))
+    }
+
     fn store(&mut self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
         let id = message.id();
         if self.ids.contains(&id) {
@@ -101,7 +106,7 @@ impl State {
             return Err(PublishError::Duplicate);
         }
         let last = self.last(subject).map_or(0, |(sequence, ..)| *sequence);
-        if last != message.expected {
+        if last != message.expected || self.has_foreign(subject) {
             return Err(PublishError::WrongLast);
         }
         let sequence = self.next;
@@ -172,10 +177,15 @@ impl State {
         self.purged.extend(purged);
     }
 
-    /// Loses the newest messages, after a restart.
+    /// Loses some of the newest messages, after a restart.
     fn lose(&mut self) {
-        self.losses += 1;
         let lost = self.chance.below(4) as usize;
+        self.lose_newest(lost);
+    }
+
+    /// Loses so many of the newest messages, after a restart.
+    fn lose_newest(&mut self, lost: usize) {
+        self.losses += 1;
         // The limit of the stream has not removed the others.
         let keep = self.messages.len().saturating_sub(lost).max(1);
         self.messages.truncate(keep);
@@ -262,6 +272,11 @@ impl FakeStream {
     /// Refuses each message.
     pub(super) fn set_refuses(&self, refuses: bool) {
         self.with(|state| state.refuses = refuses);
+    }
+
+    /// Loses so many of the newest messages, after a restart.
+    pub(super) fn lose_newest(&self, lost: usize) {
+        self.with(|state| state.lose_newest(lost));
     }
 
     /// Is not fit any more, or again.
@@ -370,8 +385,7 @@ impl Stream for FakeStream {
             return Err(silence().await);
         }
         self.pass().await?;
-        let foreign = self.with(|state| state.foreign);
-        if foreign.is_some_and(|foreign| subject.starts_with(foreign)) {
+        if self.with(|state| state.has_foreign(subject)) {
             return Err(StreamError::Foreign {
                 stream: "fake".to_owned(),
                 subject: subject.to_owned(),

@@ -18,7 +18,10 @@ async fn run_once(
     let batches = recording.batches(from, &mut Chance(1));
     let end = recording.end();
     let feed = tokio::spawn(async move {
-        for batch in batches {
+        for (index, batch) in batches.into_iter().enumerate() {
+            if index < 50 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             if to.send(Input::Batches(vec![batch], None)).await.is_err() {
                 return;
             }
@@ -54,7 +57,7 @@ fn a_subject_that_stops_does_not_stop_the_others_and_is_read_again() {
         let mut cursor = None;
         // Less than the stopped subject has.
         let limit = Duration::from_secs(1000);
-        let none = Reached::new();
+        let none = Reached::default();
         let ended = run_once(&recording, &stream, &mut cursor, none, 4000, limit).await;
         let Some(End::Again(reached)) = ended else {
             panic!("not read again: {ended:?}");
@@ -72,6 +75,44 @@ fn a_subject_that_stops_does_not_stop_the_others_and_is_read_again() {
 }
 
 #[test]
+fn what_is_lost_when_a_subject_is_taken_again_is_sent_again() {
+    // With the place that was saved, and without.
+    for lost in [1, 3, 10, 1000] {
+        runtime().block_on(async {
+            let recording = Recording::new(1, 400, &mut Chance(1));
+            let stream = Arc::new(FakeStream::new(1, Faults::default()));
+            let losing = Arc::clone(&stream);
+            tokio::spawn(async move {
+                // After some messages of the subject.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                losing.set_foreign(Some("device.0"));
+                // Between two checks.
+                tokio::time::sleep(Duration::from_secs(303)).await;
+                losing.lose_newest(lost);
+                losing.set_foreign(None);
+            });
+            let (mut cursor, mut known) = (None, Reached::default());
+            let (mut has_lost, mut reads) = (false, 0);
+            let limit = Duration::from_secs(1000);
+            while let Some(ended) =
+                run_once(&recording, &stream, &mut cursor, known, 4000, limit).await
+            {
+                reads += 1;
+                known = Reached::default();
+                match ended {
+                    End::Again(reached) => known = reached,
+                    End::Lost => (cursor, has_lost) = (None, true),
+                    End::Copied(_) => panic!("there is no copy"),
+                    End::Finished => break,
+                }
+            }
+            assert!(has_lost && 1 < reads, "{lost} lost: {reads} reads");
+            recording.check(&stream);
+        });
+    }
+}
+
+#[test]
 fn a_subject_that_stops_first_does_not_take_the_place_of_the_others() {
     runtime().block_on(async {
         let mut recording = Recording::new(1, 400, &mut Chance(1));
@@ -83,7 +124,7 @@ fn a_subject_that_stops_first_does_not_take_the_place_of_the_others() {
         }
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
         stream.set_foreign(Some("device.0"));
-        let (none, limit) = (Reached::new(), Duration::from_secs(60));
+        let (none, limit) = (Reached::default(), Duration::from_secs(60));
         let ended = run_once(&recording, &stream, &mut None, none, 4000, limit).await;
         assert_eq!(ended, None);
         let others = std::mem::take(&mut recording.messages).into_iter();
@@ -101,7 +142,7 @@ fn messages_that_were_deleted_do_not_wait_for_the_window_of_duplicates() {
         // The second start has no cursor, and sends everything again.
         for _ in 0..2 {
             stream.clear();
-            let (none, limit) = (Reached::new(), Duration::from_secs(30));
+            let (none, limit) = (Reached::default(), Duration::from_secs(30));
             let ended = run_once(&recording, &stream, &mut None, none, QUEUED_MAX, limit).await;
             assert_eq!(ended, Some(End::Finished));
             recording.check(&stream);
@@ -124,7 +165,7 @@ fn many_subjects_that_stop_do_not_slow_the_others() {
         let stream = Arc::new(FakeStream::new(2, Faults::default()));
         stream.set_foreign(Some("stopped."));
         let limit = Duration::from_secs(6);
-        let none = Reached::new();
+        let none = Reached::default();
         let ended = run_once(&recording, &stream, &mut None, none, QUEUED_MAX, limit).await;
         assert_eq!(ended, None);
         recording.messages = others;
