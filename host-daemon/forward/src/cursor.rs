@@ -3,14 +3,20 @@
 //! The stream itself says for each subject how far a recording was forwarded. The file only saves reading the recording from
 //! its beginning to find out.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use blocksd_recording::FileNonce;
+
+use crate::files;
 use crate::place::{Instance, Place};
 use crate::stream::{At, Extent, Last, Stream, StreamError};
 
 /// Name of the file with the identity of a recording, in its folder.
 const INSTANCE_FILE: &str = "blocksd.instance";
+/// Largest number of earlier files that are saved with a cursor.
+const EARLIER_MAX: usize = 64;
 
 /// Everything before a place was stored when a message was the newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,13 +70,30 @@ impl Newest {
 }
 
 /// The file of a cursor.
+///
+/// It also names the files of the recording before the place. A copy that lacks the file of the place goes on after the newest
+/// of them that it has.
 #[derive(Clone, Debug)]
-pub(crate) struct CursorFile(pub PathBuf);
+pub(crate) struct CursorFile {
+    path: PathBuf,
+    folder: PathBuf,
+    /// The number of the file of the last place, and the newest files before it.
+    earlier: (u64, Vec<(u64, FileNonce)>),
+}
 
 impl CursorFile {
+    /// The file of this name, in the folder of a recording.
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+        Self {
+            path: folder.join(name),
+            folder: folder.to_owned(),
+            earlier: (0, Vec::new()),
+        }
+    }
+
     /// Reads it. `None` if there is none, or none that this version understands.
     pub(crate) fn load(&self) -> Option<Cursor> {
-        let text = std::fs::read_to_string(&self.0).ok()?;
+        let text = std::fs::read_to_string(&self.path).ok()?;
         let mut words = text.split_whitespace();
         let mut word = || words.next();
         let cursor = Cursor {
@@ -81,28 +104,66 @@ impl CursorFile {
                 nonce: u64::from_str_radix(word()?, 16).ok()?,
             },
         };
-        words.next().is_none().then_some(cursor)
+        let earlier: Option<Vec<_>> = words.map(file_of).collect();
+        let place = self.place_here(cursor.place, &earlier?);
+        Some(Cursor { place, ..cursor })
+    }
+
+    /// A place, or that after the newest of the earlier files that are here, if the recording is one without the file of the place.
+    fn place_here(&self, place: Place, earlier: &[(u64, FileNonce)]) -> Place {
+        let here = files::list(&self.folder).unwrap_or_default();
+        let has_place = here.contains(&(place.number, place.nonce));
+        let newest = here.iter().map(|(number, _)| *number).max();
+        // Otherwise, it was deleted.
+        let is_copy = newest < Some(place.number) || here.iter().any(|it| it.0 == place.number);
+        let known = earlier.iter().filter(|it| here.contains(it)).max();
+        match known {
+            Some((number, nonce)) if is_copy && !has_place => Place {
+                number: *number,
+                nonce: *nonce,
+                messages: u64::MAX,
+                bytes: 0,
+            },
+            _ => place,
+        }
     }
 
     /// Replaces it.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(crate) fn save(&self, cursor: &Cursor) -> io::Result<()> {
+    pub(crate) fn save(&mut self, cursor: &Cursor) -> io::Result<()> {
         let Cursor {
             created,
             place,
             newest,
         } = cursor;
         let Newest { sequence, nonce } = newest;
-        let text = format!("{created} {place} {sequence} {nonce:016x}\n");
-        replace(&self.0, text.as_bytes())
+        let mut text = format!("{created} {place} {sequence} {nonce:016x}");
+        for (number, nonce) in self.earlier_than(place.number) {
+            // Writing to a text does not fail.
+            let _ = write!(text, " {number}.{nonce}");
+        }
+        text.push('\n');
+        replace(&self.path, text.as_bytes())
+    }
+
+    /// The newest files before a number.
+    fn earlier_than(&mut self, number: u64) -> &[(u64, FileNonce)] {
+        if self.earlier.0 != number {
+            let mut earlier = files::list(&self.folder).unwrap_or_default();
+            earlier.retain(|it| it.0 < number);
+            earlier.sort_unstable();
+            earlier.drain(..earlier.len().saturating_sub(EARLIER_MAX));
+            self.earlier = (number, earlier);
+        }
+        &self.earlier.1
     }
 
     /// Removes it.
     pub(crate) fn clear(&self) {
         // If it cannot be removed, it is checked at the next start.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -139,6 +200,12 @@ pub(crate) fn renew_instance(folder: &Path) -> io::Result<Instance> {
     Ok(instance)
 }
 
+/// The number and the nonce of a file: `NUMBER.NONCE`.
+fn file_of(word: &str) -> Option<(u64, FileNonce)> {
+    let (number, nonce) = word.split_once('.')?;
+    Some((number.parse().ok()?, FileNonce::of_digits(nonce)?))
+}
+
 /// Replaces a file in one step, after its content is on the disk.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     use io::Write as _;
@@ -150,4 +217,88 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.as_file().sync_data()?;
     file.persist(path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions};
+
+    use super::*;
+
+    fn record(folder: &Path) {
+        let mut log = Log::open(folder, LogOptions::default()).expect("a log");
+        let channel = log.channel(&mut Channel::default(), ChannelSpec::default);
+        log.append(channel.expect("a channel"), 0, 0, b"message")
+            .expect("it is appended");
+        log.finish().expect("it is sealed");
+    }
+
+    #[test]
+    fn a_cursor_goes_on_after_the_newest_file_that_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        for _ in 0..3 {
+            record(folder);
+        }
+        let mut here = files::list(folder).expect("files");
+        here.sort_unstable();
+        let (number, nonce) = here[2];
+        let cursor = Cursor {
+            created: -7,
+            place: Place {
+                number,
+                nonce,
+                messages: 1,
+                bytes: 2,
+            },
+            newest: Newest {
+                sequence: 9,
+                nonce: 10,
+            },
+        };
+        let mut file = CursorFile::new(folder, "cursor");
+        file.save(&cursor).expect("it is saved");
+        assert_eq!(file.load().as_ref(), Some(&cursor));
+        let remove = |number: u64| {
+            let paths = folder.read_dir().expect("a folder").flatten();
+            let of = |it: &PathBuf| blocksd_recording::catalog::number(it) == number;
+            let path = paths.map(|it| it.path()).find(of);
+            std::fs::remove_file(path.expect("a file")).expect("it is removed");
+        };
+        let place_of = |file: &CursorFile| {
+            let place = file.load().expect("a cursor").place;
+            (place.number, place.nonce, place.messages)
+        };
+        remove(number);
+        assert_eq!(place_of(&file), (here[1].0, here[1].1, u64::MAX));
+        // Another recording has gone on with that number.
+        record(folder);
+        assert_eq!(place_of(&file), (here[1].0, here[1].1, u64::MAX));
+        // The oldest ones were deleted, too: nothing is known of the new file.
+        remove(here[0].0);
+        remove(here[1].0);
+        assert_eq!(place_of(&file), (number, nonce, 1));
+        // The limits of the recording have deleted the file.
+        remove(number);
+        std::fs::write(folder.join("cursor"), "1 1.0000000000000001.5 9 0a\n").expect("a file");
+        record(folder);
+        record(folder);
+        assert_eq!(place_of(&file).2, 5);
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_no_cursor() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = CursorFile::new(folder.path(), "cursor");
+        for (text, is_one) in [
+            ("1 1.0000000000000001.5 9 0a", true),
+            ("1 1.0000000000000001.5 9 0a 0.0000000000000002", true),
+            ("1 1.0000000000000001.5 9", false),
+            ("1 1.0000000000000001.5 9 0a more", false),
+            ("", false),
+        ] {
+            std::fs::write(folder.path().join("cursor"), text).expect("a file");
+            assert_eq!(file.load().is_some(), is_one, "{text}");
+        }
+    }
 }

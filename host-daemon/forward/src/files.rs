@@ -1,7 +1,7 @@
-//! Whether a place is one of this recording: [`KnownFiles`].
+//! The files of a recording, and whether a place is one of it: [`KnownFiles`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blocksd_recording::FileNonce;
 use blocksd_recording::catalog::{list_directory, nonce, number};
@@ -20,15 +20,7 @@ pub(crate) struct KnownFiles {
 impl KnownFiles {
     /// Those of a folder.
     pub(crate) fn of(folder: PathBuf) -> Self {
-        Self::new(move || {
-            let listed = list_directory(&folder).ok()?;
-            let files = listed.iter().map(|it| &it.path);
-            Some(
-                files
-                    .filter_map(|path| Some((number(path), nonce(path)?)))
-                    .collect(),
-            )
-        })
+        Self::new(move || list(&folder))
     }
 
     /// Those that a function lists.
@@ -68,6 +60,14 @@ impl KnownFiles {
         let nonces = self.nonces.get(&place.number);
         nonces.is_some_and(|it| it.contains(&place.nonce))
     }
+}
+
+/// The numbers and nonces of the files in a folder. `None` if it cannot be listed.
+pub(crate) fn list(folder: &Path) -> Option<Vec<(u64, FileNonce)>> {
+    let listed = list_directory(folder).ok()?;
+    let files = listed.iter().map(|it| &it.path);
+    let named = files.filter_map(|path| Some((number(path), nonce(path)?)));
+    Some(named.collect())
 }
 
 #[cfg(test)]

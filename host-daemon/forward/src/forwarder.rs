@@ -107,7 +107,7 @@ impl<S: Stream> Forwarder<S> {
     /// [`Error`], if the recording or its identity ([`instance_of`]) cannot be read.
     pub async fn run(&self) -> Result<(), Error> {
         let folder = &self.forwarding.folder;
-        let file = CursorFile(folder.join(&self.forwarding.cursor));
+        let mut file = CursorFile::new(folder, &self.forwarding.cursor);
         let mut reached = Reached::default();
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;

@@ -97,6 +97,38 @@ fn a_copy_of_a_recording_and_the_original_are_forwarded_completely() {
 }
 
 #[test]
+fn a_backup_without_the_newest_file_goes_on_after_the_others() {
+    let name = "a_backup_without_the_newest_file_goes_on_after_the_others";
+    let Some(one) = OneServer::start(name) else {
+        return;
+    };
+    let [original, restored] = ["original", "restored"].map(|it| one.folder(it));
+    let (url, forward) = (one.url(), one.forward());
+    for names in [&["first"][..], &["first", "second"]] {
+        let server = serve(&original, &forward, &[]);
+        send(&server, names[names.len() - 1]);
+        assert_lines(&url, names);
+        server.stop();
+    }
+    copy(&original, &restored);
+    let files = restored.read_dir().expect("a folder").flatten();
+    let names = files.map(|it| it.path());
+    let newest = names
+        .filter(|it| it.extension().is_some_and(|it| it == "mcap"))
+        .max();
+    fs::remove_file(newest.expect("a file")).expect("it is removed");
+    let server = serve(&original, &forward, &[]);
+    send(&server, "original");
+    let other = serve(&restored, &forward, &[]);
+    send(&other, "restored");
+    other
+        .process
+        .wait_for_error("one of the two is a copy, or was restored");
+    assert_lines(&url, &["first", "second", "original", "restored"]);
+    assert_ne!(instance(&original), instance(&restored));
+}
+
+#[test]
 fn a_recording_whose_files_were_removed_is_forwarded_from_then_on() {
     let name = "a_recording_whose_files_were_removed_is_forwarded_from_then_on";
     let Some(one) = OneServer::start(name) else {
