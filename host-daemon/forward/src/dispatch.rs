@@ -8,6 +8,7 @@ mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -37,6 +38,9 @@ const FLYING_MAX: usize = 16 << 20;
 const CALLS_MAX: usize = 512;
 /// Number of lanes from which on the idle ones are forgotten.
 const LANES_MAX: usize = 1 << 17;
+/// How long the recording is read before it is read again for a lane that was parked, unless all of it was read. So lanes that
+/// are freed one after another share a reading.
+const READ_MIN: Duration = Duration::from_secs(60);
 
 /// Publishes batches.
 pub(crate) struct Dispatcher<S> {
@@ -60,13 +64,16 @@ pub(crate) struct Dispatcher<S> {
     failing: usize,
     /// Calls that have not failed.
     successes: u64,
-    /// A lane that was parked must be read again.
+    /// A lane that was parked must be read again, and from when on it may be.
     must_read_again: bool,
+    read_again_at: Instant,
     /// The stream cannot be used as it is.
     is_unfit: bool,
     /// When lanes are parked next, if too much waits.
     park_at: Instant,
     queued: usize,
+    /// Bytes that were read, and are not kept.
+    left: usize,
     /// [`QUEUED_MAX`]; less in tests.
     queued_max: usize,
     flying: usize,
@@ -109,9 +116,11 @@ impl<S: Stream> Dispatcher<S> {
             failing: 0,
             successes: 0,
             must_read_again: false,
+            read_again_at: Instant::now() + READ_MIN,
             is_unfit: false,
             park_at: Instant::now(),
             queued: 0,
+            left: 0,
             queued_max: QUEUED_MAX,
             flying: 0,
             created: extent.created,
@@ -136,7 +145,8 @@ impl<S: Stream> Dispatcher<S> {
             self.notice_disruption();
             self.park();
             self.call();
-            if self.must_read_again {
+            let again_at = Some(self.read_again_at).filter(|_| self.must_read_again);
+            if again_at.is_some_and(|at| has_ended || at <= Instant::now()) {
                 return End::Again(self.known());
             }
             let is_done = has_ended && self.waiting.is_empty();
@@ -148,7 +158,8 @@ impl<S: Stream> Dispatcher<S> {
             }
             let can_read = !has_ended && self.queued < self.queued_max;
             let next_turn = self.turns.next_at().filter(|_| self.can_call());
-            let next_at = self.checks.next_at().into_iter().chain(next_turn).min();
+            let next_at = [self.checks.next_at(), next_turn, again_at];
+            let next_at = next_at.into_iter().flatten().min();
             let answer = tokio::select! {
                 Some(answer) = self.calls.next(), if !self.calls.is_empty() => answer,
                 read = input.recv(), if can_read => {
@@ -406,6 +417,7 @@ impl<S: Stream> Dispatcher<S> {
 
     fn finish(&mut self, done: &Done) {
         self.queued -= done.bytes;
+        self.left += done.left;
         for order in &done.orders {
             self.waiting.remove(order);
         }
@@ -428,6 +440,7 @@ impl<S: Stream> Dispatcher<S> {
     }
 
     fn caught_up(&mut self, is_damaged: bool) {
+        self.read_again_at = Instant::now();
         // In a damaged recording, what was published may not be readable any more.
         self.has_caught_up = !is_damaged;
         if let Some(confirm) = &self.confirm {
@@ -448,7 +461,8 @@ impl<S: Stream> Dispatcher<S> {
 
     fn report(&self) {
         let first = self.waiting.first_key_value().map(|(_, (_, time))| *time);
-        self.progress.queued(self.queued, first.unwrap_or(0));
+        self.progress
+            .queued(self.queued + self.left, first.unwrap_or(0));
         if let Some(place) = self.place() {
             self.progress.reached(place);
         }

@@ -42,6 +42,8 @@ pub(crate) struct Done {
     pub messages: u64,
     /// Bytes that they took.
     pub bytes: usize,
+    /// How many of these are not in the stream: they are read again.
+    pub left: usize,
     /// Sessions, and numbers that are in the stream: the first one, and the one after the last.
     pub sessions: Vec<(Arc<Channel>, u64, u64)>,
 }
@@ -163,6 +165,7 @@ impl Lane {
             let (len, end) = (first.len(), first.first + first.count());
             first = first.head(1).into_owned();
             done.bytes += len - first.len();
+            done.left += len - first.len();
             self.drop_to(&first.channel, end);
         }
         for batch in std::mem::take(&mut self.queue) {
@@ -186,6 +189,7 @@ impl Lane {
     fn leave(&mut self, batch: &Batch, done: &mut Done) {
         done.orders.push(batch.order);
         done.bytes += batch.len();
+        done.left += batch.len();
         self.drop_to(&batch.channel, batch.first + batch.count());
     }
 

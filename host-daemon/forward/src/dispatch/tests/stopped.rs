@@ -11,6 +11,23 @@ async fn run_once(
     queued_max: usize,
     limit: Duration,
 ) -> Option<End> {
+    let progress = Arc::default();
+    run_with(
+        recording, stream, cursor, reached, queued_max, limit, &progress,
+    )
+    .await
+}
+
+/// As [`run_once`], with this progress.
+async fn run_with(
+    recording: &Recording,
+    stream: &Arc<FakeStream>,
+    cursor: &mut Option<Cursor>,
+    reached: Reached,
+    queued_max: usize,
+    limit: Duration,
+    progress: &Arc<Progress>,
+) -> Option<End> {
     let extent = stream.extent().await.expect("no faults");
     let from = cursor.as_ref().map(|it| it.place);
     let newest = cursor.as_ref().map(|it| it.newest);
@@ -33,7 +50,7 @@ async fn run_once(
         reached,
         ..recording.start(extent, newest)
     };
-    let mut dispatcher = Dispatcher::new(Arc::clone(stream), Arc::<Progress>::default(), start);
+    let mut dispatcher = Dispatcher::new(Arc::clone(stream), Arc::clone(progress), start);
     dispatcher.queued_max = queued_max;
     let save = |saved: &Cursor| *cursor = Some(saved.clone());
     let ended = tokio::time::timeout(limit, dispatcher.run(input, save)).await;
@@ -72,6 +89,44 @@ fn a_subject_that_stops_does_not_stop_the_others_and_is_read_again() {
         assert_eq!(ended, Some(End::Finished));
         recording.check(&stream);
     });
+}
+
+#[test]
+fn subjects_that_are_taken_again_share_a_reading() {
+    for (caught_up_s, wanted_s) in [(30, 30), (1000, 60)] {
+        runtime().block_on(async {
+            let recording = Recording::new(1, 400, &mut Chance(1));
+            let stream = Arc::new(FakeStream::new(1, Faults::default()));
+            stream.set_foreign(Some("device.0"));
+            let start = recording.start(stream.extent().await.expect("no faults"), None);
+            let begin = Instant::now();
+            let (to, input) = mpsc::channel(4);
+            let (freeing, batches) = (Arc::clone(&stream), recording.batches(None, &mut Chance(1)));
+            let feed = async move {
+                for batch in batches {
+                    let _ = to.send(Input::Batches(vec![batch], None)).await;
+                }
+                tokio::time::sleep_until(begin + Duration::from_secs(15)).await;
+                freeing.set_foreign(None);
+                tokio::time::sleep_until(begin + Duration::from_secs(caught_up_s)).await;
+                let _ = to.send(Input::CaughtUp { is_damaged: false }).await;
+                to.closed().await;
+            };
+            let mut dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
+            dispatcher.queued_max = 4000;
+            let running = dispatcher.run(input, |_: &Cursor| {});
+            let ended = tokio::select! {
+                ended = running => ended,
+                () = feed => unreachable!(),
+            };
+            assert!(matches!(ended, End::Again(_)), "{ended:?}");
+            let took_s = begin.elapsed().as_secs();
+            assert!(
+                (wanted_s..wanted_s + 6).contains(&took_s),
+                "after {took_s} s"
+            );
+        });
+    }
 }
 
 #[test]
@@ -125,10 +180,21 @@ fn a_subject_that_stops_first_does_not_take_the_place_of_the_others() {
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
         stream.set_foreign(Some("device.0"));
         let (none, limit) = (Reached::default(), Duration::from_secs(60));
-        let ended = run_once(&recording, &stream, &mut None, none, 4000, limit).await;
+        let progress = Arc::<Progress>::default();
+        let ended = run_with(&recording, &stream, &mut None, none, 4000, limit, &progress).await;
         assert_eq!(ended, None);
-        let others = std::mem::take(&mut recording.messages).into_iter();
-        recording.messages = others.filter(|it| &*it.subject != "device.0").collect();
+        let (stopped, others): (Vec<_>, Vec<_>) = std::mem::take(&mut recording.messages)
+            .into_iter()
+            .partition(|it| &*it.subject == "device.0");
+        // What is not kept waits, too.
+        let waiting: usize = stopped.iter().map(|it| it.data.len()).sum();
+        let shown = progress.read().queued_bytes;
+        let headers = 4 * stopped.len();
+        assert!(
+            (waiting..=waiting + 2 * headers).contains(&(shown as usize)),
+            "{shown} of {waiting}"
+        );
+        recording.messages = others;
         recording.check(&stream);
     });
 }
