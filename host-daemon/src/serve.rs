@@ -20,8 +20,8 @@ use blocksd_engine::session::Sessions;
 use blocksd_engine::sink::Delivery;
 use blocksd_engine::{DeviceCollector, Engine, EngineCollector, Error, Listening};
 use blocksd_recording::Lock;
-use blocksd_recording::Retention;
 use blocksd_recording::Stats;
+use blocksd_recording::{LogReport, Retention};
 use prometheus_client::collector::Collector;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,7 @@ use crate::payload::{Inspector, UndecodableReporter};
 use crate::recorded::commits::Commits;
 use crate::recorded::counters::SuppressedCounters;
 use crate::recorded::lifecycle::Lifecycle;
+use crate::recorded::report;
 use crate::recorded::time::Time;
 use crate::reload::{Live, Reloader};
 #[cfg(feature = "nats")]
@@ -267,7 +268,12 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let forwarded = folder.clone();
         // Before the recording is opened, which deletes files beyond its limits.
         let kept = KeptFiles::new(Arc::clone(&retention), &config.forwards);
-        let opened = open_recording(folder, config, retention, counters, sessions);
+        let counting = Arc::clone(&kept);
+        let report = move |it: &LogReport<'_>| {
+            report::log(it);
+            counting.reported(it);
+        };
+        let opened = open_recording(folder, config, retention, counters, sessions, report);
         let (recording, sender) = opened.await?;
         lifecycle = Some(sender);
         let recorded = ForwardedRecording {
@@ -323,11 +329,12 @@ async fn open_recording(
     retention: Arc<Retention>,
     (stats, suppressed): (Arc<Stats>, Arc<SuppressedCounters>),
     (sessions, commits): (Arc<Sessions>, Arc<Commits>),
+    report: impl Fn(&LogReport<'_>) + Send + Sync + 'static,
 ) -> Result<(Recording, UnboundedSender<Lifecycle<'static>>), CommandError> {
     let config = Arc::clone(config);
     run_blocking(move || {
         let lock = Lock::take(&folder)?;
-        let context = recording::context(&lock, stats, retention)?;
+        let context = recording::context(&lock, stats, retention)?.reporting_to(report);
         let (lifecycle, queue) = unbounded_channel();
         let emit = |event| {
             // The queue is open.

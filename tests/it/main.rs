@@ -96,6 +96,7 @@ mod forward {
     mod failing_fleet;
     mod fleet;
     mod login;
+    mod missed;
     mod outages;
     mod read;
     mod read_hostile;

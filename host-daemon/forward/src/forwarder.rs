@@ -44,6 +44,15 @@ pub struct Forwarding {
     pub linger: Duration,
 }
 
+impl Forwarding {
+    /// The place before which everything was stored when it was saved last.
+    #[must_use]
+    pub fn saved(&self) -> Option<Place> {
+        let file = CursorFile::new(&self.folder, &self.cursor);
+        file.load().map(|it| it.place)
+    }
+}
+
 /// A function that takes a place.
 type OnPlace = Box<dyn Fn(Place) + Send + Sync>;
 
@@ -133,10 +142,7 @@ impl<S: Stream> Forwarder<S> {
                 reached: std::mem::take(&mut reached),
             };
             let reading = self.reading(instance, extent.body_max, to);
-            self.progress.unread(Some(Unread {
-                number: from.map_or(0, |place| place.number),
-                offset: 0,
-            }));
+            self.progress.begins(from);
             let follower = Follower::start(&self.forwarding, from, reading)?;
             let (stream, progress) = (Arc::clone(&self.stream), Arc::clone(&self.progress));
             let dispatcher =
@@ -183,6 +189,7 @@ impl<S: Stream> Forwarder<S> {
             linger: Linger::new(self.forwarding.linger),
             reached: None,
             unread: Unread::default(),
+            lingering: Unread::default(),
             is_all: false,
             has_caught_up: false,
             is_damaged: false,
@@ -282,6 +289,8 @@ struct Reading {
     reached: Option<TailPosition>,
     /// Where the chunk of the last message begins.
     unread: Unread,
+    /// Where the chunk of the first message begins that is gathered.
+    lingering: Unread,
     /// Everything that was read was handed over.
     is_all: bool,
     has_caught_up: bool,
@@ -310,12 +319,17 @@ impl Reading {
         // A file without the name of a file of a recording is not of the log.
         if let Some(after) = message.position() {
             let file = (after.number, after.nonce);
+            if self.unread.number != after.number {
+                self.progress.reads(after.number);
+            }
             self.unread = Unread {
                 number: after.number,
                 offset: message.offset,
             };
             self.gatherer.add(file, message.index, message);
-            self.linger.gathered(now);
+            if self.linger.gathered(now) {
+                self.lingering = self.unread;
+            }
         }
         match self.gatherer.is_full() {
             true => self.hand_over(Some(self.unread)),
@@ -327,7 +341,7 @@ impl Reading {
     fn idle_at(&mut self, now: Instant) -> Result<(), Ended> {
         let finishes = self.finish.load(Ordering::Relaxed);
         if self.has_caught_up && !finishes && !self.linger.is_over(now) {
-            return self.check();
+            return self.show_lingering();
         }
         self.hand_over(None)?;
         if !std::mem::replace(&mut self.has_caught_up, true) {
@@ -355,6 +369,14 @@ impl Reading {
                 messages: reached.messages,
                 bytes: 0,
             }))?;
+        }
+        self.check()
+    }
+
+    /// Says once that what lingers is not handed over.
+    fn show_lingering(&mut self) -> Result<(), Ended> {
+        if std::mem::replace(&mut self.is_all, false) {
+            self.send(Input::Batches(Vec::new(), Some(self.lingering)))?;
         }
         self.check()
     }
@@ -400,7 +422,7 @@ impl Visitor for Reading {
     }
 
     fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), Ended> {
-        self.progress.missed(missed.messages);
+        self.progress.missed(missed);
         self.note(format_args!("{}: {missed}", path.display()));
         Ok(())
     }

@@ -15,9 +15,11 @@ impl Linger {
         Self { time, since: None }
     }
 
-    /// A message was gathered.
-    pub(crate) fn gathered(&mut self, now: Instant) {
+    /// A message was gathered. Returns whether it is the first one that waits.
+    pub(crate) fn gathered(&mut self, now: Instant) -> bool {
+        let is_first = self.since.is_none();
         self.since.get_or_insert(now);
+        is_first
     }
 
     /// Everything was handed over.

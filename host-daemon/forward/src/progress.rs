@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use blocksd_recording::Missed;
+
 use crate::place::Place;
 use crate::stream::StreamError;
 
@@ -37,6 +39,19 @@ struct Shown {
     place: Option<Place>,
     problem: Option<String>,
     unread: Option<Unread>,
+    reading: ReadingAt,
+}
+
+/// Which files of a recording are read, and which were deleted before.
+#[derive(Debug, Default)]
+struct ReadingAt {
+    /// The newest file whose reading has begun.
+    file: u64,
+    /// Where reading begins: the file, and how many of its messages are stored.
+    begin: (u64, u64),
+    /// The files that were deleted before they were read, and their messages, as far as they are counted and the reader has not
+    /// noticed it.
+    deleted: (u64, u64),
 }
 
 /// Where the part of a recording begins that is not read yet.
@@ -140,9 +155,55 @@ impl Progress {
         self.count("moved");
     }
 
-    /// Counts messages that were deleted before they were read.
-    pub(crate) fn missed(&self, messages: u64) {
-        self.missed.fetch_add(messages, Ordering::Relaxed);
+    /// Notes that the recording deletes a file with this number and so many messages. Counts those that were not read.
+    pub fn deleted(&self, number: u64, messages: u64) {
+        let missed = self.shown(|it| {
+            let reading = &mut it.reading;
+            if number <= reading.file {
+                return 0;
+            }
+            let stored = match reading.begin {
+                (begin, stored) if begin == number => stored,
+                _ => 0,
+            };
+            let missed = messages.saturating_sub(stored);
+            reading.deleted.0 += 1;
+            reading.deleted.1 += missed;
+            missed
+        });
+        if missed != 0 {
+            self.missed.fetch_add(missed, Ordering::Relaxed);
+            self.note(format_args!(
+                "{missed} messages of file {number} of the recording were deleted before they were forwarded"
+            ));
+        }
+    }
+
+    /// Reading begins at a place, or at the first file.
+    pub fn begins(&self, place: Option<Place>) {
+        let (number, messages) = place.map_or((0, 0), |it| (it.number, it.messages));
+        self.shown(|it| {
+            it.reading.file = number.saturating_sub(1);
+            it.reading.begin = (number, messages);
+            it.unread = Some(Unread { number, offset: 0 });
+        });
+    }
+
+    /// Reading of a file begins.
+    pub(crate) fn reads(&self, number: u64) {
+        self.shown(|it| it.reading.file = number.max(it.reading.file));
+    }
+
+    /// The reader has noticed that files are missing. Counts those whose [deletion](Self::deleted) was not noted: at least one
+    /// message of each.
+    pub(crate) fn missed(&self, missed: &Missed) {
+        let deleted = self.shown(|it| std::mem::take(&mut it.reading.deleted));
+        let files = missed.files.saturating_sub(deleted.0);
+        let messages = missed.messages.saturating_sub(deleted.1);
+        if files != 0 {
+            self.missed
+                .fetch_add(messages.max(files), Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn queued(&self, bytes: usize, oldest_ns: u64) {

@@ -141,6 +141,8 @@ impl Forwards {
             ),
             linger: config.linger(),
         };
+        state.progress.begins(forwarding.saved());
+        kept.add(Arc::clone(&state.progress));
         let forwarder = Arc::<Mutex<Option<_>>>::default();
         let (verdict, receiver) = oneshot::channel();
         let beginning = Beginning {

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use blocksd_tests::process::{Server, run, wait_until};
+use blocksd_tests::scrape;
 
 use super::stream::{OneServer, recorded, serve};
 
@@ -83,6 +84,8 @@ fn messages_that_linger_are_sent_together_and_survive_a_kill() {
     let server = serve_lingering("60s");
     send(&server);
     assert_eq!(one.counts().iter().sum::<usize>(), 10);
+    let backlog = format!("blocksd_forward_backlog_bytes{{to=\"{}\"}}", one.url());
+    scrape::wait_for(&server, &backlog, |bytes| 0.0 < bytes);
     server.process.signal("KILL");
     drop(server);
     let server = serve_lingering("0");

@@ -53,6 +53,7 @@ fn read(messages: u64, len: usize, linger: Duration) -> Vec<Input> {
         gatherer: Gatherer::new(Subjects::new("main"), Arc::from("events"), 4 * len + 100),
         linger: Linger::new(linger),
         reached: None,
+        lingering: Unread::default(),
         has_caught_up: false,
         is_damaged: false,
         progress: Arc::default(),

@@ -1,10 +1,12 @@
 //! The files of a recording that clusters still need: [`KeptFiles`].
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use blocksd_forward::Progress;
 use blocksd_forward::place::Place;
-use blocksd_recording::Retention;
+use blocksd_recording::{LogReport, Retention, catalog};
 
 use crate::config::{ForwardConfig, ForwardKeep};
 
@@ -15,6 +17,8 @@ pub(crate) struct KeptFiles {
     numbers: Mutex<Vec<u64>>,
     /// How many clusters have begun.
     begun: AtomicUsize,
+    /// How far all clusters have got.
+    all: Mutex<Vec<Arc<Progress>>>,
 }
 
 /// The files that one cluster still needs.
@@ -37,7 +41,27 @@ impl KeptFiles {
             retention,
             numbers: Mutex::new(numbers),
             begun: AtomicUsize::new(0),
+            all: Mutex::default(),
         })
+    }
+
+    /// A cluster is forwarded to. It counts what is deleted before that.
+    pub(super) fn add(&self, progress: Arc<Progress>) {
+        self.all
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(progress);
+    }
+
+    /// Takes a report of the recording.
+    pub(crate) fn reported(&self, report: &LogReport<'_>) {
+        let LogReport::Deleted { file, messages, .. } = report else {
+            return;
+        };
+        let number = catalog::number(Path::new(file));
+        for progress in &*self.all.lock().unwrap_or_else(PoisonError::into_inner) {
+            progress.deleted(number, messages.unwrap_or(1));
+        }
     }
 
     /// The files of the next cluster.
