@@ -38,10 +38,13 @@ struct Run {
 }
 
 impl Stored {
-    /// Largest number of runs. Those that were written longest ago are forgotten.
-    pub const MAX: usize = 16;
+    /// Largest number of runs of one session.
+    pub const SESSION_MAX: usize = 48;
+    /// Largest number of runs of all other sessions.
+    pub const OTHERS_MAX: usize = 16;
 
-    /// Notes the numbers from `from` to before `to`, as the newest.
+    /// Notes the numbers from `from` to before `to`, as the newest. Beyond the limits, those that were noted longest ago are
+    /// forgotten.
     pub fn note(&mut self, session: &str, from: u64, to: u64) {
         let mut run = Run {
             session: session.to_owned(),
@@ -57,7 +60,15 @@ impl Stored {
             !touches
         });
         self.0.insert(0, run);
-        self.0.truncate(Self::MAX);
+        let (mut own, mut others) = (0, 0);
+        self.0.retain(|it| {
+            let (count, max) = match it.session == session {
+                true => (&mut own, Self::SESSION_MAX),
+                false => (&mut others, Self::OTHERS_MAX),
+            };
+            *count += 1;
+            *count <= max
+        });
     }
 
     /// The first number after `number` that is missing, if `number` is not.
@@ -111,7 +122,8 @@ impl FromStr for Stored {
             (from < to).then_some(Run { session, from, to })
         };
         let runs = list::read(text, run).ok_or(())?;
-        (runs.len() <= Self::MAX).then_some(Self(runs)).ok_or(())
+        let max = Self::SESSION_MAX + Self::OTHERS_MAX;
+        (runs.len() <= max).then_some(Self(runs)).ok_or(())
     }
 }
 
@@ -160,6 +172,32 @@ mod tests {
         }
 
         #[test]
+        fn the_oldest_runs_are_forgotten(runs in prop::collection::vec((0_u8..3, 0_u64..400), 0..300)) {
+            let (mut stored, mut noted) = (Stored::default(), Vec::new());
+            for (session, number) in runs {
+                // Apart from each other.
+                let (session, from) = (format!("{session:016x}"), 2 * number);
+                stored.note(&session, from, from + 1);
+                noted.retain(|it| *it != (session.clone(), from));
+                noted.insert(0, (session.clone(), from));
+                for (is_own, max) in [(true, Stored::SESSION_MAX), (false, Stored::OTHERS_MAX)] {
+                    let mut left = max;
+                    noted.retain(|it| {
+                        if (it.0 == session) == is_own {
+                            let is_kept = 0 < left;
+                            left -= usize::from(is_kept);
+                            return is_kept;
+                        }
+                        true
+                    });
+                }
+                prop_assert_eq!(stored.0.len(), noted.len());
+                prop_assert!(noted.iter().all(|(session, from)| stored.end_of(session, *from) == Some(from + 1)));
+            }
+            prop_assert_eq!(stored.to_string().parse(), Ok(stored));
+        }
+
+        #[test]
         fn a_session_has_16_digits(session in "[0-9a-gA-F]{0,40}") {
             let is_one = session.len() == 16 && session.bytes().all(|it| b"0123456789abcdef".contains(&it));
             prop_assert_eq!(format!("{session}=0-7").parse::<Stored>().is_ok(), is_one);
@@ -168,7 +206,7 @@ mod tests {
         #[test]
         fn any_text_is_parsed_or_refused(text in "([0-9a-f]{16}=[0-9]{1,3}-[0-9]{1,3},?){0,20}|[0-9a-f=,+-]{0,40}") {
             if let Ok(stored) = text.parse::<Stored>() {
-                prop_assert!(stored.0.len() <= Stored::MAX);
+                prop_assert!(stored.0.len() <= Stored::SESSION_MAX + Stored::OTHERS_MAX);
             }
         }
     }
