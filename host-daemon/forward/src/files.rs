@@ -1,6 +1,7 @@
 //! The files of a recording, and whether a place is one of it: [`KnownFiles`].
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use blocksd_recording::FileNonce;
@@ -70,6 +71,17 @@ pub(crate) fn list(folder: &Path) -> Option<Vec<(u64, FileNonce)>> {
     Some(named.collect())
 }
 
+/// The first numbers that no file has, from `begin` on, although earlier and later ones have files.
+pub(crate) fn missing(files: &[(u64, FileNonce)], begin: u64) -> Option<RangeInclusive<u64>> {
+    let mut numbers: Vec<_> = files.iter().map(|it| it.0).collect();
+    numbers.retain(|it| begin <= *it);
+    numbers.sort_unstable();
+    numbers.windows(2).find_map(|pair| match pair {
+        [before, after] if before + 1 < *after => Some(before + 1..=after - 1),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -103,6 +115,18 @@ mod tests {
         assert!(files.have(&place(6, other)));
         assert!(files.have(&place(3, old)));
         assert!(!files.have(&place(3, other)));
+    }
+
+    #[test]
+    fn missing_numbers_are_between_files() {
+        let files = |numbers: &[u64]| -> Vec<_> {
+            numbers.iter().map(|it| (*it, FileNonce::new())).collect()
+        };
+        assert_eq!(missing(&[], 0), None);
+        assert_eq!(missing(&files(&[4, 3, 5, 5]), 0), None);
+        assert_eq!(missing(&files(&[9, 3, 4, 7]), 0), Some(5..=6));
+        assert_eq!(missing(&files(&[9, 3, 4, 7]), 7), Some(8..=8));
+        assert_eq!(missing(&files(&[9, 3, 4, 7]), 8), None);
     }
 
     #[test]

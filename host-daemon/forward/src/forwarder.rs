@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::confirm::Confirm;
 use crate::cursor::{Cursor, CursorFile, instance_of, renew_instance};
 use crate::dispatch::{Dispatcher, End, Input, Reached, Start};
-use crate::files::KnownFiles;
+use crate::files::{self, KnownFiles};
 use crate::gather::Gatherer;
 use crate::linger::Linger;
 use crate::place::{Instance, Place};
@@ -141,7 +141,14 @@ impl<S: Stream> Forwarder<S> {
                 newest,
                 reached: std::mem::take(&mut reached),
             };
-            let reading = self.reading(instance, extent.body_max, to);
+            let mut reading = self.reading(instance, extent.body_max, to);
+            let begin = from.map_or(0, |place| place.number);
+            if let Some(missing) = files::missing(&files::list(folder).unwrap_or_default(), begin) {
+                let (first, last) = missing.into_inner();
+                reading.note(format_args!(
+                    "files {first} to {last} of the recording are missing; their messages are not forwarded"
+                ));
+            }
             self.progress.begins(from);
             let follower = Follower::start(&self.forwarding, from, reading)?;
             let (stream, progress) = (Arc::clone(&self.stream), Arc::clone(&self.progress));
