@@ -14,7 +14,7 @@ pub(crate) const STEPS_MAX: usize = 128;
 pub(crate) const HEADER_LEN: usize = 4;
 
 /// What the messages of a batch have in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Channel {
     /// What the messages are.
     pub kind: Kind,
@@ -29,7 +29,7 @@ pub(crate) struct Channel {
 }
 
 /// What a forwarded message holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Whole messages of a device.
     Messages,

@@ -197,6 +197,8 @@ impl<S: Stream> Dispatcher<S> {
                     self.is_unfit = false;
                     self.checks.passed(&checks);
                     self.works();
+                    // What is read again is not stored, and holds no place.
+                    let before = before.filter(|_| !self.must_read_again);
                     if let (Some(place), Some(newest)) = (before, checks.last().copied()) {
                         let created = self.created;
                         save(&Cursor {

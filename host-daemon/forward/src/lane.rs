@@ -9,7 +9,7 @@
 //! Each message names the sequence number of the one before it in its subject, so the stream stores it at its place or not at
 //! all. What the last message of the subject says decides where the lane goes on, also after a crash.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::batch::{Batch, Channel};
@@ -76,7 +76,7 @@ pub(crate) struct Lane {
     /// Only the first batch is kept. What comes after it is read again once it is stored.
     is_parked: bool,
     /// What the messages were that are not kept, and the number after the last one.
-    dropped: Vec<(Arc<Channel>, u64)>,
+    dropped: HashMap<Arc<Channel>, u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Default for Lane {
             sent: 0,
             nonce: 0,
             is_parked: false,
-            dropped: Vec::new(),
+            dropped: HashMap::new(),
         }
     }
 }
@@ -175,9 +175,9 @@ impl Lane {
         done
     }
 
-    /// Whether only the first batch is kept.
-    pub(crate) const fn is_parked(&self) -> bool {
-        self.is_parked
+    /// Whether more than the first batch is kept.
+    pub(crate) fn can_be_parked(&self) -> bool {
+        !self.is_parked && !self.queue.is_empty()
     }
 
     /// Whether the stream takes a subject again of which only the first batch was kept: everything from there on must be read again.
@@ -195,10 +195,8 @@ impl Lane {
 
     /// Notes the number after the last message that is not kept.
     fn drop_to(&mut self, channel: &Arc<Channel>, end: u64) {
-        match self.dropped.iter_mut().find(|(it, _)| it == channel) {
-            Some((_, last)) => *last = end.max(*last),
-            None => self.dropped.push((Arc::clone(channel), end)),
-        }
+        let last = self.dropped.entry(Arc::clone(channel)).or_default();
+        *last = end.max(*last);
     }
 
     /// The devices and sessions of the messages that wait, each with the number after the last one of a batch.

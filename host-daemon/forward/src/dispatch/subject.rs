@@ -93,8 +93,8 @@ impl Subject {
     }
 
     /// Whether the stream takes others and not this one, so that nothing but its first batch needs to be kept.
-    pub(super) const fn can_be_parked(&self) -> bool {
-        (self.is_refused || PARK_FAILURES <= self.alone) && !self.lane.is_parked()
+    pub(super) fn can_be_parked(&self) -> bool {
+        (self.is_refused || PARK_FAILURES <= self.alone) && self.lane.can_be_parked()
     }
 
     /// Nothing waits any more: what had failed was stored, or need not be. Returns whether something had.

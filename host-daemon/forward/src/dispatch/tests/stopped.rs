@@ -102,10 +102,12 @@ fn subjects_that_are_taken_again_share_a_reading() {
             let begin = Instant::now();
             let (to, input) = mpsc::channel(4);
             let (freeing, batches) = (Arc::clone(&stream), recording.batches(None, &mut Chance(1)));
+            let end = recording.end();
             let feed = async move {
                 for batch in batches {
                     let _ = to.send(Input::Batches(vec![batch], None)).await;
                 }
+                let _ = to.send(Input::Reached(end)).await;
                 tokio::time::sleep_until(begin + Duration::from_secs(15)).await;
                 freeing.set_foreign(None);
                 tokio::time::sleep_until(begin + Duration::from_secs(caught_up_s)).await;
@@ -114,7 +116,8 @@ fn subjects_that_are_taken_again_share_a_reading() {
             };
             let mut dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
             dispatcher.queued_max = 4000;
-            let running = dispatcher.run(input, |_: &Cursor| {});
+            let mut cursor = None;
+            let running = dispatcher.run(input, |saved: &Cursor| cursor = Some(saved.clone()));
             let ended = tokio::select! {
                 ended = running => ended,
                 () = feed => unreachable!(),
@@ -125,6 +128,11 @@ fn subjects_that_are_taken_again_share_a_reading() {
                 (wanted_s..wanted_s + 6).contains(&took_s),
                 "after {took_s} s"
             );
+            // No place after what was not kept was saved.
+            let (none, limit) = (Reached::default(), Duration::from_secs(1000));
+            let ended = run_once(&recording, &stream, &mut cursor, none, QUEUED_MAX, limit).await;
+            assert_eq!(ended, Some(End::Finished));
+            recording.check(&stream);
         });
     }
 }
