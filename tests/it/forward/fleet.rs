@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use blocksd_tests::code_blocks::{code_blocks, replace};
 use blocksd_tests::disk::Chance;
 use blocksd_tests::nats::NatsServer;
 use blocksd_tests::pki::Fleet;
-use blocksd_tests::process::{Ended, Process, Server};
+use blocksd_tests::process::{Ended, Process, Server, finish};
 use blocksd_tests::programs::{Program, blocksd};
 use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::skip::skipped;
@@ -37,6 +38,31 @@ fn sessions_that_move_between_three_daemons_are_in_the_cluster_once() {
         "sessions_that_move_between_three_daemons_are_in_the_cluster_once",
         3,
     );
+}
+
+#[test]
+fn the_documented_balancer_has_no_warnings() {
+    let name = "the_documented_balancer_has_no_warnings";
+    let Some(haproxy) = Program::find(name, "haproxy") else {
+        return;
+    };
+    let folder = TempDir::new().expect("a folder for temporary files");
+    let file = folder.path().join("haproxy.cfg");
+    fs::write(&file, documented()).expect("a file");
+    let mut command = haproxy.command(&["-c", "-f"]);
+    command.arg(&file);
+    let ended = finish(command, b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stderr.contains("WARNING"), "{ended:?}");
+}
+
+/// The configuration of haproxy in `docs/forwarding.md`.
+fn documented() -> String {
+    let blocks = code_blocks("docs/forwarding.md");
+    let found = blocks
+        .into_iter()
+        .find(|it| it.code.contains("\nfrontend "));
+    found.expect("a block").code
 }
 
 fn run_fleet(name: &str, count: usize) {
@@ -216,11 +242,10 @@ struct Balancer {
 impl Balancer {
     fn new(program: &Program, folder: &Path, daemons: &[Daemon]) -> Self {
         let port = ReservedPort::take();
-        let mut config = format!(
-            "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 60s\n  timeout server 60s\n  retries 5\n  \
-             option redispatch 1\nfrontend devices\n  bind {}\n  default_backend daemons\nbackend daemons\n  balance roundrobin\n",
-            port.address()
-        );
+        let config = documented();
+        let config = replace(&config, "balance source", "balance roundrobin");
+        let mut config = replace(&config, "bind :1060", format!("bind {}", port.address()));
+        config.truncate(config.find("  server ").expect("servers"));
         for (index, daemon) in daemons.iter().enumerate() {
             let address = daemon.port.address();
             writeln!(config, "  server daemon{index} {address} send-proxy-v2").expect("a string");

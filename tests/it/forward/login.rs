@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use blocksd_tests::code_blocks::code_blocks;
 use blocksd_tests::nats::NatsServer;
 use blocksd_tests::pki::Fleet;
 use blocksd_tests::process::{run, wait_at_most};
@@ -140,13 +141,9 @@ fn certificates_prove_who_both_sides_are() {
 #[test]
 fn the_documented_permissions_are_enough() {
     let name = "the_documented_permissions_are_enough";
-    let document = include_str!("../../../docs/forwarding.md");
-    let after = document.split("\npermissions {").nth(1).expect("rights");
-    let rights = after.split("```").next().expect("an end");
-    let user = format!(
-        "authorization {{ users: [{{ user: plant, password: s3cret, permissions: {{{rights} }}] }}"
-    );
-    let nats = match NatsServer::start_with(&user) {
+    let blocks = code_blocks("docs/forwarding.md");
+    let found = blocks.iter().find(|it| it.code.contains("permissions:"));
+    let nats = match NatsServer::start_with(&found.expect("a block").code) {
         Ok(server) => server,
         Err(reason) => return skipped(name, &reason),
     };
