@@ -1,10 +1,13 @@
 //! A cluster that the recording is forwarded to, as it was configured: [`ForwardConfig`].
 
+mod servers;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::servers::servers;
 use crate::config::error::ValueOrigin;
 use crate::config::texts::KeyedTexts;
 use crate::config::value::{Choice, Words, seconds, word};
@@ -47,8 +50,6 @@ const DEFAULTS: [(&str, &str); 7] = [
 ];
 /// The stream, if none is given.
 pub(crate) const DEFAULT_STREAM: &str = "blocksd";
-/// The beginnings of an address.
-const SCHEMES: [&str; 2] = ["nats://", "tls://"];
 
 /// A cluster, and how to forward to it.
 #[derive(Clone, Debug)]
@@ -158,34 +159,8 @@ impl ForwardConfig {
     /// If a server cannot be used.
     pub(super) fn new(servers: &[&str], origin: ValueOrigin) -> Result<Self, String> {
         refuse_secrets(&servers.join(","))?;
-        let mut scheme = "";
-        let mut all = Vec::new();
-        for server in servers.iter().map(|it| it.trim()) {
-            if server.contains('@') {
-                return Err(SECRETS.to_owned());
-            }
-            let host = match SCHEMES.iter().find(|it| server.starts_with(**it)) {
-                Some(found) => {
-                    scheme = found;
-                    server.strip_prefix(scheme).unwrap_or_default()
-                }
-                None if scheme.is_empty() || server.contains("://") => {
-                    return Err(format!(
-                        "`{server}`: a server is nats://HOST:PORT or tls://HOST:PORT"
-                    ));
-                }
-                None => server,
-            };
-            if host.is_empty() {
-                return Err(format!("`{server}`: the host is missing"));
-            }
-            all.push(format!("{scheme}{host}"));
-        }
-        if all.is_empty() {
-            return Err("a server is missing, such as nats://HOST:PORT".to_owned());
-        }
         Ok(Self {
-            servers: all,
+            servers: self::servers(servers).map_err(|all| all.join("; "))?,
             origin,
             texts: KeyedTexts::default(),
         })

@@ -2,6 +2,7 @@
 
 mod changes;
 mod devices;
+mod forwards;
 
 use std::time::Duration;
 
@@ -161,52 +162,6 @@ fn the_tables_of_the_sample_can_be_used() {
     }
     let is_recorded = partial(SAMPLE).combine(sample);
     assert!(combine(None, Partial::default(), is_recorded, Vec::new()).is_ok());
-}
-
-#[test]
-fn options_of_a_cluster_have_one_meaning_in_each_spelling() {
-    let of = |text: &str| ForwardConfig::parse(text, ValueOrigin::CommandLine);
-    let plain = of("nats://n1,n2:4223,durable=false,create=true,linger=1500ms").unwrap();
-    assert!(!plain.is_durable() && plain.creates());
-    assert_eq!(plain.linger(), Duration::from_millis(1_500));
-    for text in [
-        "nats://n1, n2:4223, durable=no, create=yes, linger=1500ms",
-        " nats://n1,nats://n2:4223 ,durable=false , create=true,linger=1500ms",
-    ] {
-        assert_eq!(of(text).unwrap(), plain, "{text}");
-    }
-    let tables =
-        "record = 'r'\n[[forward]]\nto = ['nats://n1', 'nats://n2:4223']\nlinger = '1500ms'\n";
-    for options in [
-        "durable = false\ncreate = true",
-        "durable = 'no'\ncreate = 'yes'",
-    ] {
-        let config = config(&format!("{tables}{options}"));
-        assert_eq!(config.forwards.first(), Some(&plain), "{options}");
-    }
-    let seconds = config("record = 'r'\n[[forward]]\nto = 'nats://n1'\nlinger = 2");
-    assert_eq!(seconds.forwards[0].linger(), Duration::from_secs(2));
-    for wrong in ["linger=61", "linger=x", "durable=maybe", "create=1"] {
-        assert!(of(&format!("nats://n1,{wrong}")).is_err(), "{wrong}");
-    }
-}
-
-#[test]
-fn acknowledgements_that_no_session_waits_for_are_warned_of() {
-    let of = |options: &str| {
-        let text =
-            format!("record = 'r'\n{options}\n[[forward]]\nto = 'nats://n1'\nack = 'forwarded'");
-        let warnings = config(&text).warnings();
-        warnings
-            .iter()
-            .any(|it| it.contains("`ack=forwarded` has no effect"))
-    };
-    assert!(of("session = 'off'"));
-    assert!(of("framing = 'lines'"));
-    assert!(!of(""));
-    assert!(!of(
-        "session = 'off'\nlisten = ['127.0.0.1:1,session=auto', '127.0.0.1:2']"
-    ));
 }
 
 #[test]
