@@ -150,6 +150,27 @@ fn lost_acknowledgements_cause_no_second_copy() {
 }
 
 #[test]
+fn a_long_wait_for_acknowledgements_is_said_once() {
+    let plan = ConnectionPlan {
+        loses_acks: true,
+        ..ConnectionPlan::default()
+    };
+    let mut host = SessionHost::start(1, [plan]);
+    let mut sending = Process::start(session(host.address(), &[]));
+    let messages = texts(0..2);
+    sending.write(&lines(&messages));
+    host.wait_for_messages(2);
+    let words = "waiting for the acknowledgement of 2 messages; the daemon has not given it yet";
+    // A second line would follow five seconds after the first.
+    thread::sleep(Duration::from_secs(12));
+    host.restart();
+    let sent = sending.end();
+    assert_done(&sent);
+    assert_eq!(sent.stderr.matches(words).count(), 1, "{sent:?}");
+    assert_recorded(&mut host, &messages);
+}
+
+#[test]
 fn a_host_that_closes_for_now_is_sent_the_rest_later() {
     let messages = texts(0..40);
     for code in [

@@ -1,5 +1,6 @@
 //! Sends messages over an acknowledged session until each is durable at the daemon: [`SessionClient`].
 
+mod ack_wait;
 mod conversation;
 mod keeper;
 
@@ -14,6 +15,7 @@ use framing_core::session::wire::ClosingCode;
 use framing_core::session::{Device, Full, SessionSender};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use self::ack_wait::AckWait;
 use self::conversation::{Conversation, converse};
 pub(crate) use self::keeper::RefusedMessages;
 use self::keeper::{Keeper, RetainedSender};
@@ -51,6 +53,7 @@ pub(crate) struct SessionClient {
     has_tried: bool,
     /// Messages that came from a spool.
     restored: u64,
+    ack_wait: AckWait,
 }
 
 impl SessionClient {
@@ -75,6 +78,7 @@ impl SessionClient {
             is_reported: false,
             has_tried: false,
             restored: 0,
+            ack_wait: AckWait::default(),
         }
     }
 

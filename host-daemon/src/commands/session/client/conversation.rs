@@ -136,12 +136,9 @@ async fn exchange(
                 }
             }
         }
-        let silent = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
+        let held = link.sender().unacknowledged();
+        let waiting = u64::from(held.blocks);
+        let is_long = client.ack_wait.note(held.first, waiting, Instant::now());
         tokio::select! {
             heard = link.drive(uptime_us) => match heard {
                 Ok(Heard::Welcome { heartbeat_s, flags }) => {
@@ -156,7 +153,11 @@ async fn exchange(
                 Err(error) => break Ok(error),
             },
             () = queue.fill(), if welcomed.is_some() && queue.wants_more() => continue,
-            () = silent => break Err(welcomed),
+            () = reached(deadline) => break Err(welcomed),
+            () = reached(is_long), if welcomed.is_some() => {
+                client.ack_wait.tell(&client.label, waiting);
+                continue;
+            }
         }
         deadline = match (welcomed, timeout_s) {
             (None, _) => deadline,
@@ -190,6 +191,14 @@ async fn exchange(
     let has_forgotten = matches!(end, SessionEnd::Protocol(HeardError::OtherRing)) && session != 0;
     achieved.has_progress = first < client.sender.unacknowledged().first || has_forgotten;
     Ok(Conversation::Ended(end, achieved))
+}
+
+/// Waits until then, or forever.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Reports that the daemon has begun another session.
