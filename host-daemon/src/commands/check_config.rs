@@ -36,14 +36,17 @@ pub fn command(file: &Path, options: Partial, print: bool) -> Result<(), Command
     written.map_err(CommandError::stdout)
 }
 
-/// Loads a configuration. If it has mistakes, also reports those that [`plan`] finds in the valid part.
+/// Loads a configuration. If it has mistakes, also reports those that [`plan`] finds in the valid part, and those of files of clusters.
 ///
 /// # Errors
 /// [`CommandError::Config`] with every mistake.
 pub fn load(file: Option<&Path>, options: Partial) -> Result<Config, CommandError> {
     config::load_or_rest(file, options).map_err(|Refused { mut error, rest }| {
-        let planned = rest.map(|rest| plan(&rest).map(drop));
-        if let Some(Err(CommandError::Config(more))) = planned {
+        if let Some(rest) = rest {
+            let planned = match plan(&rest) {
+                Err(CommandError::Config(more)) => more.mistakes,
+                _ => Vec::new(),
+            };
             // If an address is invalid, the default was checked in its place. Drop the mistakes about the default.
             let is_address =
                 |key: Option<&str>| matches!(key, Some("listen" | "listener" | "address"));
@@ -54,9 +57,11 @@ pub fn load(file: Option<&Path>, options: Partial) -> Result<Config, CommandErro
             let is_of_default = |it: &Mistake| {
                 it.origin == Some(ValueOrigin::Default) || is_address(it.key.as_deref())
             };
-            let more = more.mistakes.into_iter();
-            let more = more.filter(|it| !(lacks_address && is_of_default(it)));
-            error.mistakes.extend(more);
+            let planned = planned.into_iter();
+            let planned = planned.filter(|it| !(lacks_address && is_of_default(it)));
+            let mut clusters = Findings::default();
+            clusters.check_forwards(&rest);
+            error.mistakes.extend(planned.chain(clusters.mistakes));
             error.mistakes.sort_by_key(|mistake| mistake.origin);
         }
         error.into()
@@ -152,9 +157,7 @@ pub fn preflight(config: &Config) -> Result<Vec<ListenerSpec>, CommandError> {
         let checked = tls::of_http(config).map(drop);
         findings.check(config.origin("http-tls-cert"), "http-tls-cert", checked);
     }
-    for cluster in &config.forwards {
-        findings.check(cluster.origin(), "forward", forward::check(cluster));
-    }
+    findings.check_forwards(config);
     for listener in &config.listeners {
         let address = listener.address.clone();
         let checked = listener::check(&address, &made);
@@ -305,6 +308,13 @@ impl Findings {
         };
         if !self.mistakes.iter().any(is_known) {
             self.mistakes.push(mistake(origin, key, reason));
+        }
+    }
+
+    /// Checks the addresses and the files of all clusters.
+    fn check_forwards(&mut self, config: &Config) {
+        for (origin, failure) in config.forwards.iter().flat_map(forward::check) {
+            self.check(origin, "forward", Err(failure));
         }
     }
 

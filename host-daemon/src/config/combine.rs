@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::config::effective::is_line;
 use crate::config::error::{ConfigError, Mistake, Reason, ValueOrigin, named};
 use crate::config::file;
+use crate::config::forward::ForwardConfig;
 use crate::config::listener_tls::TABLE;
 use crate::config::partial::{Config, DeviceConfig, ListenerConfig, OPTIONS, Partial};
 use crate::config::spec::HelpGroup;
@@ -143,32 +144,42 @@ fn tls(given: &Partial) -> Vec<Found> {
 /// Finds clusters that are given twice, and a set of subjects without bound.
 fn forwards(given: &Partial) -> Vec<Found> {
     let mut found = Vec::new();
-    let mut known = HashSet::new();
+    let mut known: Vec<&ForwardConfig> = Vec::new();
     let by_peer = given.device_by.as_ref();
     let by_peer = by_peer.filter(|it| it.value == DeviceBy::Peer);
     let mut acknowledging = given.forwards.iter().filter(|it| it.acknowledges());
     let second = acknowledging.nth(1);
     for forward in &given.forwards {
-        let mut refuse = |reason: String| {
+        let mut refuse = |reason: String, keys: &[&'static str]| {
             found.push((
                 mistake(forward.origin(), "forward", reason),
-                vec!["forward"],
+                [&["forward"], keys].concat(),
             ));
         };
-        if !known.insert((forward.servers(), forward.stream())) {
-            refuse(format!(
-                "`{}` is given twice with this stream",
-                forward.servers().join(",")
-            ));
+        if let Some(server) = known.iter().find_map(|it| forward.shared(it)) {
+            let whole = match forward.origin() {
+                ValueOrigin::Line(_) => "`to`",
+                _ => "--forward, after commas",
+            };
+            let reason = format!(
+                "`{server}` is named twice with the stream `{}`; name all servers of a cluster in one {whole}",
+                forward.stream()
+            );
+            refuse(reason, &["to", "stream", "site"]);
         }
-        if second == Some(forward) {
-            refuse("only one cluster can have `ack=forwarded`".to_owned());
+        known.push(forward);
+        if second.is_some_and(|second| std::ptr::eq(second, forward)) {
+            refuse(
+                "only one cluster can have `ack=forwarded`".to_owned(),
+                &["ack"],
+            );
         }
         if let Some(by_peer) = by_peer {
-            refuse(format!(
+            let reason = format!(
                 "each device has a subject, and {} peer makes a new one for each connection, without bound",
                 named("device-by", by_peer.origin)
-            ));
+            );
+            refuse(reason, &["device-by"]);
         }
     }
     found

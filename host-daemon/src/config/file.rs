@@ -4,6 +4,7 @@
 //! key, and reads each value with the parser of its option.
 
 mod forward;
+mod hints;
 mod lines;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use self::hints::{no_section, quotes_hint};
 use self::lines::LineEnds;
 use crate::config::error::{ADDRESS, ConfigError, Mistake, Reason, Table, ValueOrigin};
 use crate::config::forward::TABLE as FORWARD;
@@ -419,22 +421,6 @@ fn not_in(table: Table, scope: Scope, key: &str) -> Reason {
 fn is_section(value: &DeValue<'_>) -> bool {
     let is_table = |value: &TomlValue<'_>| value.get_ref().is_table();
     value.is_table() || value.as_array().is_some_and(|all| all.iter().any(is_table))
-}
-
-fn no_section(name: &str) -> String {
-    format!(
-        "there is no section [{name}]; put its keys at the top of the file, before the first [[{LISTENER}]] or [{DEVICE}.\"ID\"]"
-    )
-}
-
-/// What to do about a line that is not TOML: most likely a text without quotes.
-fn quotes_hint(line: &str) -> Option<String> {
-    let (key, value) = line.split_once('=')?;
-    let (key, value) = (key.trim(), value.trim());
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._:/%[]*-".contains(letter);
-    let is_valid = matches!(value, "true" | "false") || value.parse::<f64>().is_ok();
-    let is_text = !value.is_empty() && !value.starts_with('[') && value.chars().all(is_plain);
-    (is_text && !is_valid).then(|| format!("; a text needs quotes: {key} = \"{value}\""))
 }
 
 /// The key that may have been meant.

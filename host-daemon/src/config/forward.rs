@@ -7,15 +7,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::servers::servers;
+use self::servers::{host_and_port, servers};
 use crate::config::error::ValueOrigin;
 use crate::config::texts::KeyedTexts;
-use crate::config::value::{Choice, Words, seconds, word};
+use crate::config::value::{Choice, Words, nearest, seconds, word};
 
 /// The table in the config file.
 pub(crate) const TABLE: &str = "forward";
 /// The key of the table with the servers.
-pub(super) const TO: &str = "to";
+pub(crate) const TO: &str = "to";
 /// The other keys of the table.
 pub(super) const KEYS: [&str; 15] = [
     "stream",
@@ -119,12 +119,20 @@ impl ForwardConfig {
                 None => servers.push(part),
             }
         }
-        let mut forward = Self::new(&servers, origin)?;
+        let (mut forward, mut mistakes) = Self::new(&servers, origin);
+        let mut refused = Vec::new();
         for (key, value) in options {
-            forward.set(key, value, origin)?;
+            if let Err(reason) = forward.set(key, value, origin) {
+                mistakes.push(format!("{key}: {reason}"));
+                refused.push(key);
+            }
         }
-        forward.check()?;
-        Ok(forward)
+        let more = forward.contradictions(&refused).into_iter();
+        mistakes.extend(more.map(|(key, reason)| format!("{key}: {reason}")));
+        match mistakes.is_empty() {
+            true => Ok(forward),
+            false => Err(mistakes.join("; ")),
+        }
     }
 
     /// Reads the same of a stream that is read, not forwarded to.
@@ -153,22 +161,24 @@ impl ForwardConfig {
         text.contains("://")
     }
 
-    /// A cluster with these servers. A server without a scheme has that of the one before it.
-    ///
-    /// # Errors
-    /// If a server cannot be used.
-    pub(super) fn new(servers: &[&str], origin: ValueOrigin) -> Result<Self, String> {
-        refuse_secrets(&servers.join(","))?;
-        Ok(Self {
-            servers: self::servers(servers).map_err(|all| all.join("; "))?,
+    /// A cluster with these servers, and why others of them cannot be used. A server without a scheme has that of the one
+    /// before it.
+    pub(super) fn new(written: &[&str], origin: ValueOrigin) -> (Self, Vec<String>) {
+        let (servers, mistakes) = match refuse_secrets(&written.join(",")) {
+            Ok(()) => servers(written),
+            Err(reason) => (Vec::new(), vec![reason]),
+        };
+        let forward = Self {
+            servers,
             origin,
             texts: KeyedTexts::default(),
-        })
+        };
+        (forward, mistakes)
     }
 
     /// Sets an option by its key.
     pub(super) fn set(&mut self, key: &str, text: &str, origin: ValueOrigin) -> Result<(), String> {
-        let known = (&KEYS[..], "[[forward]]");
+        let known = (&KEYS[..], "a cluster");
         let text = match (key, text) {
             // One spelling, so that two of the same meaning are equal.
             ("durable" | "create", "yes") => "true",
@@ -189,34 +199,39 @@ impl ForwardConfig {
             })
     }
 
-    /// Finds options that contradict each other.
-    ///
-    /// # Errors
-    /// If there are any.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Options that contradict each other: the key of one, and the reason. Options whose own values were `refused` contradict
+    /// nothing.
+    pub(super) fn contradictions(&self, refused: &[&str]) -> Vec<(&'static str, String)> {
+        let meant: Vec<_> = refused
+            .iter()
+            .filter_map(|key| nearest(key, KEYS.into_iter()))
+            .collect();
+        let mut found = Vec::new();
+        let mut refuse = |key: &'static str, other: &str, reason: String| {
+            if !meant.contains(&key) && !meant.contains(&other) {
+                found.push((key, reason));
+            }
+        };
         for (one, other) in [("cert", "key"), ("user", "password")] {
             let (has, lacks) = match (self.text(one), self.text(other)) {
                 (Some(_), None) => (one, other),
                 (None, Some(_)) => (other, one),
                 _ => continue,
             };
-            return Err(format!("`{has}` needs `{lacks}`"));
+            refuse(has, lacks, format!("needs `{lacks}`"));
         }
         if self.acknowledges() && self.keep() == ForwardKeep::Any {
-            return Err(
-                "`ack=forwarded` needs `keep=forwarded`: a message that was deleted before it was forwarded would never be acknowledged"
-                    .to_owned(),
-            );
+            let reason = "`forwarded` needs `keep=forwarded`: a message that was deleted before it was forwarded would never be acknowledged";
+            refuse("ack", "keep", reason.to_owned());
         }
         let logins = ["user", "token", "nkey", "credentials"];
-        let given: Vec<_> = logins
-            .into_iter()
-            .filter(|it| self.text(it).is_some())
-            .collect();
-        match given[..] {
-            [one, other, ..] => Err(format!("`{one}` and `{other}` exclude each other")),
-            _ => Ok(()),
+        let mut given = logins.into_iter().filter(|it| self.text(it).is_some());
+        if let Some(first) = given.next() {
+            for other in given {
+                refuse(other, first, format!("cannot be combined with `{first}`"));
+            }
         }
+        found
     }
 
     /// Whether messages of sessions are acknowledged only after the cluster has stored them.
@@ -235,6 +250,25 @@ impl ForwardConfig {
     #[must_use]
     pub const fn origin(&self) -> ValueOrigin {
         self.origin
+    }
+
+    /// Where an option was given; if it was not, where the cluster was.
+    #[must_use]
+    pub fn origin_of(&self, key: &str) -> ValueOrigin {
+        let found = self.written().find(|(it, ..)| *it == key);
+        found.map_or(self.origin, |(.., origin)| origin)
+    }
+
+    /// A server that another cluster names, too, if both forward to the same subjects.
+    pub(super) fn shared(&self, other: &Self) -> Option<&str> {
+        if self.stream() != other.stream() {
+            return None;
+        }
+        let others: Vec<_> = other.servers.iter().map(|it| host_and_port(it)).collect();
+        let is_other = |it: &&String| others.contains(&host_and_port(it));
+        let shared = self.servers.iter().find(is_other)?;
+        let is_same = self.site() == other.site() || self.servers == other.servers;
+        is_same.then_some(shared)
     }
 
     /// The name of the stream.

@@ -50,7 +50,7 @@ impl KeyedTexts {
         all.map(|it| (it.key, &*it.text, it.origin))
     }
 
-    /// Sets an option by its key, which must be one of `keys`. `of` names what they belong to.
+    /// Sets an option by its key, which must be one of `keys`. `of` names what they belong to. An error does not name the key.
     pub(super) fn set(
         &mut self,
         (keys, of): (&'static [&'static str], &str),
@@ -61,16 +61,13 @@ impl KeyedTexts {
         let Some(key) = keys.iter().find(|it| **it == key) else {
             let similar = nearest(key, keys.iter().copied());
             return Err(match similar {
-                Some(similar) => format!("unknown key `{key}`; did you mean `{similar}`?"),
-                None => format!(
-                    "unknown key `{key}`; the keys of {of} are {}",
-                    keys.join(", ")
-                ),
+                Some(similar) => format!("unknown key; did you mean `{similar}`?"),
+                None => format!("unknown key; the keys of {of} are {}", keys.join(", ")),
             });
         };
         check(key, text)?;
         if self.find(key).is_some() {
-            return Err(format!("`{key}` is given twice"));
+            return Err("is given twice".to_owned());
         }
         let text = text.to_owned();
         self.given.push(GivenText { key, text, origin });

@@ -10,19 +10,17 @@ use blocksd_recording::{Durability, LogReport, Retention};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use crate::config::ForwardConfig;
+use crate::config::{ForwardConfig, ValueOrigin};
 use crate::error::CommandError;
 use crate::view::{Cluster, ForwardSource};
 
-/// Refuses a cluster.
-///
-/// # Errors
-/// [`CommandError::OptionNotBuilt`].
-pub(crate) const fn check(_: &ForwardConfig) -> Result<(), CommandError> {
-    Err(CommandError::OptionNotBuilt {
+/// Refuses a cluster, with [`CommandError::OptionNotBuilt`].
+pub(crate) fn check(cluster: &ForwardConfig) -> Vec<(ValueOrigin, CommandError)> {
+    let error = CommandError::OptionNotBuilt {
         option: "forward",
         feature: "nats",
-    })
+    };
+    vec![(cluster.origin(), error)]
 }
 
 /// No clusters.

@@ -269,7 +269,11 @@ fn the_files_of_a_cluster_are_checked_and_its_defaults_are_printed() {
     ] {
         let path = table(options);
         let path = path.to_str().unwrap();
-        let wanted = format!("blocksd: {path}:3: forward: {cluster}: {reason}\n");
+        let line = match options.starts_with("user") {
+            true => 5,
+            false => 4,
+        };
+        let wanted = format!("blocksd: {path}:{line}: forward: {cluster}: {reason}\n");
         let ended = run(&["check-config", path], b"");
         assert_eq!(
             (ended.code, &*ended.stderr),
@@ -282,6 +286,21 @@ fn the_files_of_a_cluster_are_checked_and_its_defaults_are_printed() {
             (Some(2), &*wanted),
             "{ended:?}"
         );
+    }
+    // All at once, also beside a mistake of another kind.
+    let path = table("ca = '/nowhere/ca'\ntoken = '/nowhere/t'\nkeep = 'all'");
+    let name = path.to_str().unwrap();
+    let ended = run(&["check-config", name], b"");
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    let begins = [
+        format!("blocksd: {name}:4: forward: {cluster}: ca: cannot read"),
+        format!("{name}:5: forward: {cluster}: token: cannot read"),
+        format!("{name}:6: keep: "),
+        format!("{name}: 3 mistakes"),
+    ];
+    assert_eq!(lines.len(), begins.len(), "{ended:?}");
+    for (line, begin) in lines.iter().zip(&begins) {
+        assert!(line.contains(begin), "{ended:?}");
     }
     let path = table("durable = 'no'");
     let name = path.to_str().unwrap();

@@ -221,7 +221,7 @@ fn what_cannot_be_read_is_said_with_what_to_do() {
         (
             &[&*with("strem=fleet")],
             2,
-            "unknown key `strem`; did you mean `stream`?",
+            "strem: unknown key; did you mean `stream`?",
         ),
         (
             &["nats://me:secret@127.0.0.1"],

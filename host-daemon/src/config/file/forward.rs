@@ -3,7 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigReader, TomlKey, TomlValue, in_order, kind, text};
-use crate::config::error::Reason;
+use crate::config::error::{Mistake, Reason};
 use crate::config::forward::{ForwardConfig, TABLE, TO};
 use crate::config::partial::Partial;
 use crate::config::spec::Kind;
@@ -21,8 +21,8 @@ impl ConfigReader {
         for value in tables {
             is_array = true;
             if let DeValue::Table(table) = value.get_ref() {
-                let forward = self.forward(key, table);
-                partial.forwards.extend(forward);
+                let forward = self.forward(table, value.span().start);
+                partial.forwards.push(forward);
             }
         }
         if !is_array {
@@ -32,16 +32,49 @@ impl ConfigReader {
         }
     }
 
-    /// One table.
-    fn forward(&mut self, at: &TomlKey<'_>, table: &DeTable<'_>) -> Option<ForwardConfig> {
-        let to = in_order(table)
-            .into_iter()
-            .find(|(key, _)| &**key.get_ref() == TO);
-        let Some((key, value)) = to else {
-            let reason = format!("a cluster needs `{TO}`, the address of a server");
-            self.refuse(at, Reason::Refused(reason));
-            return None;
+    /// One table, which begins `at` this byte. What is wrong is left out.
+    fn forward(&mut self, table: &DeTable<'_>, at: usize) -> ForwardConfig {
+        let keys = in_order(table);
+        let to = keys.iter().find(|(key, _)| &**key.get_ref() == TO);
+        let mut forward = match to {
+            Some((key, value)) => self.servers(key, value),
+            None => {
+                let reason = format!("a cluster needs `{TO}`, the address of a server");
+                self.mistakes.push(Mistake {
+                    origin: Some(self.origin(at)),
+                    key: Some(TABLE.to_owned()),
+                    reason: Reason::Refused(reason),
+                });
+                ForwardConfig::new(&[], self.origin(at)).0
+            }
         };
+        let options = keys.iter().filter(|(key, _)| &**key.get_ref() != TO);
+        let mut refused = Vec::new();
+        for (key, value) in options.clone() {
+            let text = match value.get_ref() {
+                DeValue::Boolean(value) => Some(value.to_string()),
+                number @ (DeValue::Integer(_) | DeValue::Float(_)) => text(number, Kind::Number),
+                _ => self.text_of(key, value, "a text"),
+            };
+            let set = text.and_then(|text| {
+                let origin = self.origin(value.span().start);
+                let set = forward.set(key.get_ref(), &text, origin);
+                self.or_refuse(key, set)
+            });
+            if set.is_none() {
+                refused.push(&**key.get_ref());
+            }
+        }
+        for (name, reason) in forward.contradictions(&refused) {
+            if let Some((key, _)) = options.clone().find(|(key, _)| &**key.get_ref() == name) {
+                self.refuse(key, Reason::Refused(reason));
+            }
+        }
+        forward
+    }
+
+    /// A cluster with the servers of `to`.
+    fn servers(&mut self, key: &TomlKey<'_>, value: &TomlValue<'_>) -> ForwardConfig {
         let values = match value.get_ref() {
             DeValue::Array(values) => values.iter().collect(),
             _ => vec![value],
@@ -49,27 +82,16 @@ impl ConfigReader {
         let texts = values
             .into_iter()
             .map(|value| self.text_of(key, value, "\"nats://HOST:PORT\" or a list of them"));
-        let texts = texts.collect::<Option<Vec<_>>>()?;
+        let texts = texts.collect::<Option<Vec<_>>>();
+        let origin = self.origin(key.span().start);
+        let Some(texts) = texts else {
+            return ForwardConfig::new(&[], origin).0;
+        };
         let servers: Vec<_> = texts.iter().flat_map(|text| text.split(',')).collect();
-        let made = ForwardConfig::new(&servers, self.origin(key.span().start));
-        let mut forward = self.or_refuse(key, made)?;
-        for (key, value) in in_order(table) {
-            if &**key.get_ref() == TO {
-                continue;
-            }
-            let text = match value.get_ref() {
-                DeValue::Boolean(value) => Some(value.to_string()),
-                number @ (DeValue::Integer(_) | DeValue::Float(_)) => text(number, Kind::Number),
-                _ => self.text_of(key, value, "a text"),
-            };
-            if let Some(text) = text {
-                let origin = self.origin(value.span().start);
-                let set = forward.set(key.get_ref(), &text, origin);
-                self.or_refuse(key, set);
-            }
+        let (forward, mistakes) = ForwardConfig::new(&servers, origin);
+        for reason in mistakes {
+            self.refuse(key, Reason::Refused(reason));
         }
-        let checked = forward.check();
-        self.or_refuse(key, checked)?;
-        Some(forward)
+        forward
     }
 }

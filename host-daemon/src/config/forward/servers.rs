@@ -4,12 +4,12 @@ use crate::config::forward::{KEYS, SECRETS, is_word};
 
 /// The beginnings of an address.
 const SCHEMES: [&str; 2] = ["nats://", "tls://"];
+/// The port of an address without one.
+const PORT: &str = "4222";
 
-/// The addresses of servers. A server without a scheme has that of the one before it.
-///
-/// # Errors
-/// Why they cannot be used: each reason once.
-pub(super) fn servers(written: &[&str]) -> Result<Vec<String>, Vec<String>> {
+/// The addresses of servers, and why others of them cannot be used, each reason once. A server without a scheme has that
+/// of the one before it.
+pub(super) fn servers(written: &[&str]) -> (Vec<String>, Vec<String>) {
     let mut scheme = "";
     let (mut all, mut mistakes) = (Vec::new(), Vec::new());
     for server in written.iter().map(|it| it.trim()) {
@@ -27,9 +27,21 @@ pub(super) fn servers(written: &[&str]) -> Result<Vec<String>, Vec<String>> {
     if written.is_empty() {
         mistakes.push("a server is missing, such as nats://HOST:PORT".to_owned());
     }
-    match mistakes.is_empty() {
-        true => Ok(all),
-        false => Err(mistakes),
+    (all, mistakes)
+}
+
+/// What a server is compared by: its host and port.
+pub(super) fn host_and_port(server: &str) -> String {
+    let mut host = server;
+    for scheme in SCHEMES {
+        host = host.strip_prefix(scheme).unwrap_or(host);
+    }
+    let host = host.to_ascii_lowercase();
+    // Colons within brackets are those of the host.
+    let after = host.rsplit(']').next().unwrap_or_default();
+    match after.contains(':') {
+        true => host,
+        false => format!("{host}:{PORT}"),
     }
 }
 

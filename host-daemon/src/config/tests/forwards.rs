@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{config, mistakes};
-use crate::config::{ForwardConfig, ValueOrigin};
+use crate::config::combine::combine;
+use crate::config::{ForwardConfig, Partial, ValueOrigin, file};
 
 #[test]
 fn options_of_a_cluster_have_one_meaning_in_each_spelling() {
@@ -53,10 +54,23 @@ fn acknowledgements_that_no_session_waits_for_are_warned_of() {
 
 /// The mistakes of a table `[[forward]]`, each as `line: key: reason`.
 fn mistakes_of(table: &str) -> Vec<String> {
-    let found = mistakes(&format!("record = 'r'\n[[forward]]\n{table}"));
-    let found = found.into_iter();
+    all_mistakes(&format!("record = 'r'\n[[forward]]\n{table}"))
+}
+
+/// The mistakes of a file, if there are any, each as `line: key: reason`.
+fn all_mistakes(text: &str) -> Vec<String> {
+    let (partial, mistakes) = file::parse(text);
+    let refused = combine(None, Partial::default(), partial, mistakes).err();
+    let found = refused.into_iter().flat_map(|it| it.error.mistakes);
+    let line = |origin| match origin {
+        Some(ValueOrigin::Line(line)) => line,
+        _ => 0,
+    };
     found
-        .map(|(line, key, reason)| format!("{line}: {key}: {reason}"))
+        .map(|it| {
+            let key = it.key.unwrap_or_default();
+            format!("{}: {key}: {}", line(it.origin), it.reason)
+        })
         .collect()
 }
 
@@ -113,4 +127,111 @@ fn an_element_of_to_is_one_server() {
         assert_eq!(of(to), both, "{to}");
     }
     assert_eq!(of("'tls://[fe80::1%eth0]:4222'").len(), 1);
+}
+
+#[test]
+fn every_mistake_of_a_cluster_is_found() {
+    let table = "to = ['n1', '']\nsteam = 'x'\nack = 'forward'\nuser = 'u'\ntoken = '/t'\nlinger = '2m'\ncert = '/c'\n\
+        durable = 'maybe'\nkeep = []";
+    let wanted = [
+        "3: to: `n1`: a server is nats://HOST:PORT or tls://HOST:PORT",
+        "3: to: an address is empty; remove it, or write nats://HOST:PORT",
+        "4: steam: unknown key; did you mean `stream`?",
+        "5: ack: takes recorded or forwarded, not `forward`",
+        "6: user: needs `password`",
+        "7: token: cannot be combined with `user`",
+        "8: linger: `2m`: at most 60 s",
+        "9: cert: needs `key`",
+        "10: durable: takes true or false, not `maybe`",
+        "11: keep: takes a text, not a list",
+    ];
+    assert_eq!(mistakes_of(table), wanted);
+    // A value that is wrong contradicts nothing, nor does one that was meant.
+    for table in [
+        "to = 'nats://n'\nuser = ''\npassword = '/p'",
+        "to = 'nats://n'\nuser = 'u'\npasword = '/p'",
+        "to = 'nats://n'\nuser = 'u'\npassword = []",
+    ] {
+        assert_eq!(mistakes_of(table).len(), 1, "{table}");
+    }
+    // Without a recording, and in two tables.
+    let text = "[[forward]]\nsite = ''\n[[forward]]\nto = 'nats://n'\nsite = ''\nack = 'forwarded'\nkeep = 'any'";
+    let found: Vec<_> = mistakes(text)
+        .into_iter()
+        .map(|(line, key, _)| format!("{line}: {key}"))
+        .collect();
+    let wanted = ["1: forward", "1: forward", "2: site", "5: site", "6: ack"];
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn mistakes_on_the_command_line_name_the_option() {
+    for (options, wanted) in [
+        (
+            "ack=forward",
+            "ack: takes recorded or forwarded, not `forward`",
+        ),
+        ("durable=maybe", "durable: takes true or false, not `maybe`"),
+        ("steam=x", "steam: unknown key; did you mean `stream`?"),
+        ("stream=x,stream=y", "stream: is given twice"),
+        (
+            "user=u,create=1",
+            "create: takes true or false, not `1`; user: needs `password`",
+        ),
+        ("token=/t,nkey=/n", "nkey: cannot be combined with `token`"),
+    ] {
+        let parsed =
+            ForwardConfig::parse(&format!("nats://n1,{options}"), ValueOrigin::CommandLine);
+        assert_eq!(parsed.unwrap_err(), wanted, "{options}");
+    }
+}
+
+#[test]
+fn a_cluster_is_named_once() {
+    let of = |one: &str, other: &str| {
+        let table = |to: &str| format!("[[forward]]\nto = {to}\n");
+        let text = format!("record = 'r'\n{}{}", table(one), table(other));
+        all_mistakes(&text)
+    };
+    let twice = "5: forward: `nats://n2:4222` is named twice with the stream `blocksd`; name all servers of a cluster in one `to`";
+    for (one, other) in [
+        ("'nats://n2:4222'", "'nats://n2:4222'"),
+        ("['nats://n1:4222', 'nats://n2:4222']", "'nats://n2:4222'"),
+        (
+            "['nats://n1', 'tls://N2']",
+            "['nats://n3:4222', 'nats://n2:4222']",
+        ),
+    ] {
+        assert_eq!(of(one, other), [twice], "{one} {other}");
+    }
+    for other in [
+        "'nats://n2'",
+        "'nats://n1:4223'",
+        "'nats://n1'\nstream = 'x'",
+    ] {
+        assert!(of("'nats://n1'", other).is_empty(), "{other}");
+    }
+    let sites = "['nats://n2', 'nats://n1']\nsite = 'b'";
+    assert!(of("['nats://n1', 'nats://n2']\nsite = 'a'", sites).is_empty());
+    // A table with a wrong stream may be of another one.
+    let wrong = of("'nats://n1'", "'nats://n1'\nstream = 'a.b'");
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+}
+
+#[test]
+fn a_table_whose_name_is_like_one_is_a_question() {
+    for (name, wanted) in [
+        ("[[forwards]]", "did you mean [[forward]]?"),
+        ("[foward]", "did you mean [[forward]]?"),
+        ("[[listeners]]", "did you mean [[listener]]?"),
+        ("[devices]", "did you mean [device.\"ID\"]?"),
+        ("[limits]", "put its keys at the top of the file"),
+        ("[recording]", "put its keys at the top of the file"),
+        ("[server]", "put its keys at the top of the file"),
+    ] {
+        let [(_, _, reason)] = &mistakes(&format!("{name}\nto = 'x'"))[..] else {
+            panic!("{name}");
+        };
+        assert!(reason.contains(wanted), "{name}: {reason}");
+    }
 }

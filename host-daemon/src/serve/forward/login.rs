@@ -5,7 +5,8 @@ use std::path::Path;
 
 use blocksd_forward::{ConnectError, Credentials, NatsOptions};
 
-use crate::config::{ForwardConfig, ForwardLogin};
+use crate::config::forward::TO;
+use crate::config::{ForwardConfig, ForwardLogin, ValueOrigin};
 use crate::error::{CommandError, ForwardError};
 
 /// How to connect to a cluster. Reads the files.
@@ -15,31 +16,83 @@ use crate::error::{CommandError, ForwardError};
 pub(crate) fn options(config: &ForwardConfig) -> Result<NatsOptions, ForwardError> {
     let options = NatsOptions {
         servers: config.servers().to_vec(),
-        name: "blocksd".to_owned(),
-        credentials: match config.login() {
-            ForwardLogin::None => Credentials::None,
-            ForwardLogin::User(user, password) => {
-                Credentials::User(user, secret("password", &password)?)
-            }
-            ForwardLogin::Token(token) => Credentials::Token(secret("token", &token)?),
-            ForwardLogin::Nkey(seed) => Credentials::Nkey(secret("nkey", &seed)?),
-            ForwardLogin::Credentials(file) => Credentials::Jwt(secret("credentials", &file)?),
-        },
+        credentials: credentials(config)?,
         ca: config.ca(),
         identity: config.identity(),
+        ..nothing()
     };
     options.check().map_err(ForwardError::Client)?;
     Ok(options)
 }
 
-/// Checks the files of a cluster without connecting.
-///
-/// # Errors
-/// [`CommandError::Forward`], as [`options`].
-pub(crate) fn check(config: &ForwardConfig) -> Result<(), CommandError> {
+/// Checks the addresses and the files of a cluster without connecting: each for itself, to find all mistakes. Returns each
+/// with where the option was given.
+pub(crate) fn check(config: &ForwardConfig) -> Vec<(ValueOrigin, CommandError)> {
+    let login = match config.login() {
+        ForwardLogin::None => TO,
+        ForwardLogin::User(..) => "password",
+        ForwardLogin::Token(_) => "token",
+        ForwardLogin::Nkey(_) => "nkey",
+        ForwardLogin::Credentials(_) => "credentials",
+    };
+    let servers = NatsOptions {
+        servers: config.servers().to_vec(),
+        ..nothing()
+    };
+    let ca = NatsOptions {
+        ca: config.ca(),
+        ..nothing()
+    };
+    let identity = NatsOptions {
+        identity: config.identity(),
+        ..nothing()
+    };
+    let credentials = credentials(config).map(|credentials| NatsOptions {
+        credentials,
+        ..nothing()
+    });
+    let parts = [
+        (TO, Ok(servers)),
+        ("ca", Ok(ca)),
+        ("cert", Ok(identity)),
+        (login, credentials),
+    ];
+    let checked = parts.into_iter().filter_map(|(key, part)| {
+        let checked = part.and_then(|part| part.check().map_err(ForwardError::Client));
+        Some((config.origin_of(key), checked.err()?))
+    });
     let to = config.servers().join(",");
-    let read = options(config).map(drop);
-    read.map_err(|error| CommandError::Forward { to, error })
+    let named = |error| CommandError::Forward {
+        to: to.clone(),
+        error,
+    };
+    checked
+        .map(|(origin, error)| (origin, named(error)))
+        .collect()
+}
+
+/// Options of no server, without a login.
+fn nothing() -> NatsOptions {
+    NatsOptions {
+        servers: Vec::new(),
+        name: "blocksd".to_owned(),
+        credentials: Credentials::None,
+        ca: None,
+        identity: None,
+    }
+}
+
+/// Who the client is. Reads the file.
+fn credentials(config: &ForwardConfig) -> Result<Credentials, ForwardError> {
+    Ok(match config.login() {
+        ForwardLogin::None => Credentials::None,
+        ForwardLogin::User(user, password) => {
+            Credentials::User(user, secret("password", &password)?)
+        }
+        ForwardLogin::Token(token) => Credentials::Token(secret("token", &token)?),
+        ForwardLogin::Nkey(seed) => Credentials::Nkey(secret("nkey", &seed)?),
+        ForwardLogin::Credentials(file) => Credentials::Jwt(secret("credentials", &file)?),
+    })
 }
 
 /// The content of the file of an option.
