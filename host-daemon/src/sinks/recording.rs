@@ -37,8 +37,8 @@ use blocksd_recording::catalog::{RecordingFile, files};
 use blocksd_recording::scan::Summary;
 use blocksd_recording::topic::Kind;
 use blocksd_recording::{
-    Durability, Error, Lock, Log, LogContext, LogError, LogOptions, Packer, Repaired, Retention,
-    Stats, Unrepaired, WindowedFile,
+    Durability, Error, Lock, Log, LogContext, LogError, LogOptions, LogReport, Packer, Repaired,
+    Retention, Stats, Unrepaired, WindowedFile,
 };
 
 /// How long to wait for a disk that accepts nothing, after the last connection has closed.
@@ -56,8 +56,10 @@ pub fn context(
     stats: Arc<Stats>,
     retention: Arc<Retention>,
 ) -> Result<LogContext, Error> {
+    let kept = Arc::clone(&retention);
     let context = LogContext::open(lock.path(), stats, retention)?.keeping(lock);
-    Ok(context.reporting_to(report::log).counting_with(messages))
+    let report = move |it: &LogReport<'_>| report::log(it, &kept);
+    Ok(context.reporting_to(report).counting_with(messages))
 }
 
 /// The number of messages of devices in a sealed file; `None` if it has no summary.
