@@ -176,7 +176,8 @@ pub fn instance_of(folder: &Path) -> io::Result<Instance> {
     match std::fs::read_to_string(&path) {
         Ok(text) => text.trim_end().parse().map_err(|()| {
             let reason = format!(
-                "{}: not an instance of 16 hexadecimal digits",
+                "{}: not an instance of 16 hexadecimal digits; restore the file, or remove it: the recording gets a new identity \
+                 then, and goes on from its saved place (`blocksd.forward-…`), or is forwarded again if there is none",
                 path.display()
             );
             io::Error::new(io::ErrorKind::InvalidData, reason)
@@ -284,6 +285,20 @@ mod tests {
         record(folder);
         record(folder);
         assert_eq!(place_of(&file).2, 5);
+    }
+
+    #[test]
+    fn a_file_that_is_no_identity_is_an_error_with_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = instance_of(folder.path()).expect("it is made");
+        assert_eq!(instance_of(folder.path()).expect("it is read"), made);
+        for text in ["", "\n", "0123", "x123456789abcdef"] {
+            std::fs::write(folder.path().join(INSTANCE_FILE), text).expect("a file");
+            let error = instance_of(folder.path()).expect_err(text).to_string();
+            for words in ["or remove it", "a new identity", "saved place"] {
+                assert!(error.contains(words), "{error}");
+            }
+        }
     }
 
     #[test]
