@@ -70,6 +70,9 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// What to do if a server refuses the login.
+pub(crate) const CHECK_LOGIN: &str = "check `user` and `password`, `token`, `nkey`, `credentials` or `cert`, and the users of the server";
+
 /// Why there is no connection to a cluster. Each text names the servers if there are several.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -78,10 +81,7 @@ pub enum ConnectError {
     #[error("{0}")]
     Options(String),
     /// A server refuses the login.
-    #[error(
-        "the server refuses the login: {0}; check `user` and `password`, `token`, `nkey`, `credentials` or `cert`, and the users of \
-         the server"
-    )]
+    #[error("the server refuses the login: {0}; {CHECK_LOGIN}")]
     Login(String),
     /// The certificates of the server or of this client cannot be used.
     #[error("TLS fails: {0}")]

@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::check::{ALLOW_IT, NO_JETSTREAM};
+use crate::check::NO_JETSTREAM;
+use crate::connect::CHECK_LOGIN;
 use crate::message::{Head, Malformed, Messages};
+
+/// What to do if the login lacks a permission.
+const ALLOW_READING: &str = "allow it, as the section \"Reading\" of docs/forwarding.md says";
 
 /// What a subject is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +49,7 @@ pub enum ReadError {
     #[error("no server can be reached: {0}; is the address right?")]
     Unreachable(String),
     /// The server refuses the client.
-    #[error(
-        "the server refuses the login: {0}; give user and password, token, nkey or credentials"
-    )]
+    #[error("the server refuses the login: {0}; {CHECK_LOGIN}")]
     Login(String),
     /// A request had no answer.
     #[error("the cluster does not answer: {0}; is JetStream enabled, and has the stream a leader?")]
@@ -56,7 +58,7 @@ pub enum ReadError {
     #[error("{NO_JETSTREAM}")]
     NoJetStream,
     /// The login lacks a permission.
-    #[error("the login lacks a permission: {0}; {ALLOW_IT}")]
+    #[error("the login lacks a permission: {0}; {ALLOW_READING}")]
     Denied(String),
     /// It does not exist.
     #[error(
