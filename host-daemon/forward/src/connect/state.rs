@@ -14,8 +14,10 @@ const DENIED: Duration = Duration::from_secs(30);
 /// What is known of a connection. The client changes it.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionState {
-    /// How often it was interrupted, or made.
+    /// How often it was interrupted, or made again.
     disruptions: AtomicU64,
+    /// The client has reported the first connection, which may be some time after it is used.
+    is_reported: AtomicBool,
     has_connected: AtomicBool,
     denied: Mutex<Option<(Instant, String)>>,
     /// How often a permission was refused.
@@ -60,6 +62,7 @@ impl ConnectionState {
     /// Notes what the client reports.
     pub(super) fn note(&self, event: &Event) {
         match event {
+            Event::Connected if !self.is_reported.swap(true, Ordering::Relaxed) => {}
             // The second one, since what has failed may work now.
             Event::Disconnected | Event::Connected => {
                 self.disruptions.fetch_add(1, Ordering::Relaxed);
@@ -96,6 +99,17 @@ mod tests {
         let denied = "Permissions Violation for Publish to \"x\"";
         state.note(&event(denied));
         assert_eq!(state.denied().as_deref(), Some(denied));
+    }
+
+    #[test]
+    fn the_first_connection_is_no_disruption() {
+        let state = ConnectionState::default();
+        let events = [Event::Connected, Event::Disconnected, Event::Connected];
+        let counts = events.map(|event| {
+            state.note(&event);
+            state.disruptions()
+        });
+        assert_eq!(counts, [0, 1, 2]);
     }
 
     #[tokio::test]
