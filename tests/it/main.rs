@@ -95,6 +95,7 @@ mod forward {
     mod damage;
     mod failing_fleet;
     mod fleet;
+    mod lag;
     mod login;
     mod missed;
     mod outages;

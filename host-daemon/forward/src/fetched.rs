@@ -11,6 +11,8 @@ use crate::message::{Head, Malformed, Messages};
 
 /// What to do if the login lacks a permission.
 const ALLOW_READING: &str = "allow it, as the section \"Reading\" of docs/forwarding.md says";
+/// How long a reader waits for messages that the leader of a stream has, in seconds.
+pub(crate) const LAG_MAX_S: u64 = 30;
 
 /// What a subject is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +70,12 @@ pub enum ReadError {
     /// It was deleted and made again while it was read.
     #[error("the stream `{0}` was deleted and made again while it was read; read it again")]
     Replaced(String),
+    /// Its leader has messages that no server has delivered.
+    #[error(
+        "the stream `{0}` has more messages, which no server has delivered within {LAG_MAX_S} s; `nats stream info {0}` shows which \
+         replica lags"
+    )]
+    Behind(String),
     /// The cluster refuses a consumer.
     #[error("the cluster refuses to read the stream: {0}")]
     Refused(String),

@@ -1,8 +1,11 @@
 //! Reads a stream that recordings are forwarded to. Start with [`Nats::reader`](crate::Nats::reader).
 //!
-//! Reading changes nothing: it uses a consumer of the server's memory that acknowledges nothing, and is removed at the end.
+//! Reading changes nothing: it uses a consumer of the server's memory that acknowledges nothing, and is removed at the end. Only
+//! the leader of the stream knows whether all is read, since the server of the consumer may lag.
 
 mod contents;
+mod lag;
+mod leader;
 mod puller;
 
 use std::collections::VecDeque;
@@ -102,7 +105,7 @@ impl StreamReader {
     /// A message may be lost if the future is dropped.
     ///
     /// # Errors
-    /// [`ReadError`]. A reader without an end waits for the cluster instead.
+    /// [`ReadError`], after which the reader has ended. A reader without an end waits for the cluster instead.
     pub async fn next(&mut self) -> Result<Option<Read>, ReadError> {
         loop {
             if let Some(read) = self.ready.pop_front() {
@@ -111,7 +114,14 @@ impl StreamReader {
             if self.has_ended {
                 return Ok(None);
             }
-            match self.puller.next().await? {
+            let pulled = match self.puller.next().await {
+                Ok(pulled) => pulled,
+                Err(error) => {
+                    self.close().await;
+                    return Err(error);
+                }
+            };
+            match pulled {
                 Pulled::Message(message) => self.take(&message),
                 Pulled::Broken(sequence) => self.ready.push_back(Read::Unreadable(Unreadable {
                     sequence,

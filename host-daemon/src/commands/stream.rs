@@ -154,6 +154,18 @@ impl RemoteStream {
             end: (!follow).then_some(self.end),
             only_heads: false,
         });
+        let visited = self.visit_all(wanted, follow, &mut reader, visitor);
+        self.runtime.block_on(reader.close());
+        visited
+    }
+
+    fn visit_all(
+        &self,
+        wanted: &Wanted,
+        follow: bool,
+        reader: &mut StreamReader,
+        visitor: &mut dyn Visitor<Error = CommandError>,
+    ) -> Result<u64, CommandError> {
         let (mut window, mut channels) = (Window::new(WINDOW_BYTES), RemoteChannels::default());
         let (mut unreadable, mut ticked, mut old) = (0, Instant::now(), 0);
         let mut emit = |emitted: &Emitted<'_>, visitor: &mut dyn Visitor<Error = CommandError>| {
@@ -166,7 +178,7 @@ impl RemoteStream {
             visitor.message(&Message::new(channel, sequence, origin, time, emitted.data))
         };
         loop {
-            match self.next(&mut reader)? {
+            match self.next(reader)? {
                 Some(Read::Message(stored)) => {
                     let of = message_name(stored.sequence, &stored.subject);
                     if let Some(wrong) = window.push(*stored, &mut |it| emit(it, visitor))? {

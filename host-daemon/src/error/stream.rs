@@ -60,7 +60,7 @@ impl ReadStreamError {
             #[cfg(feature = "nats")]
             Self::Cluster { error, .. } => match error {
                 ReadError::Unreachable(_) => Code::Refused,
-                ReadError::NoAnswer(_) => Code::Failed,
+                ReadError::NoAnswer(_) | ReadError::Behind(_) => Code::Failed,
                 _ => Code::Wrong,
             },
             _ => Code::Wrong,

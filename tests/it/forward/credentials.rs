@@ -22,8 +22,9 @@ const FORWARDING: [&str; 3] = [
 /// The further one for `create`.
 const CREATING: &str = "$JS.API.STREAM.CREATE.STREAM";
 /// Those for reading: the last one is needed only to remove what reading has made.
-const READING: [&str; 5] = [
+const READING: [&str; 6] = [
     "$JS.API.STREAM.INFO.STREAM",
+    "$JS.API.STREAM.MSG.GET.STREAM",
     "$JS.API.CONSUMER.CREATE.STREAM",
     "$JS.API.CONSUMER.MSG.NEXT.STREAM.*",
     "$JS.API.CONSUMER.INFO.STREAM.*",
@@ -272,7 +273,7 @@ fn the_rights_for_forwarding_and_reading_are_those_of_the_documentation() {
         server.stop();
     }
     wait_for_messages(3);
-    let readers: Vec<_> = (0..4)
+    let readers: Vec<_> = (0..5)
         .map(|lacking| {
             let user = limited(&without(&READING, lacking), ANSWERS);
             let to = with(&format!("reading-{lacking}"), user);
@@ -289,8 +290,8 @@ fn the_rights_for_forwarding_and_reading_are_those_of_the_documentation() {
             format!("the login lacks a permission: Permissions Violation for Publish to \"{lacks}");
         assert!(ended.stderr.contains(&reason), "{lacks}: {ended:?}");
     }
-    let user = limited(&without(&READING, 4), ANSWERS);
-    let ended = read(&with("reading-4", user), &[]);
+    let user = limited(&without(&READING, 5), ANSWERS);
+    let ended = read(&with("reading-5", user), &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let log = nats.log();
     for refused in [

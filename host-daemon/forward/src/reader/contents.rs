@@ -7,7 +7,6 @@ use futures_util::TryStreamExt as _;
 use crate::failure::text;
 use crate::nats::Nats;
 use crate::reader::ReadError;
-use crate::reader::puller::stream_error;
 use crate::subject::Subjects;
 
 /// The sequence numbers of a stream. Numbers between them may be missing.
@@ -25,16 +24,11 @@ impl Nats {
     /// # Errors
     /// [`ReadError`].
     pub async fn range(&self) -> Result<SequenceRange, ReadError> {
-        match self.asked(self.context.get_stream(&self.name)).await? {
-            Ok(stream) => {
-                let state = &stream.cached_info().state;
-                Ok(SequenceRange {
-                    first: state.first_sequence,
-                    last: state.last_sequence,
-                })
-            }
-            Err(error) => Err(stream_error(&error, &self.name)),
-        }
+        let state = self.led().await?.state;
+        Ok(SequenceRange {
+            first: state.first_sequence,
+            last: state.last_sequence,
+        })
     }
 
     /// The devices of a site that have messages.

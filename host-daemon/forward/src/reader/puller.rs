@@ -1,17 +1,19 @@
 //! Pulls the messages of a stream in their order: a [`Puller`]. It makes a new consumer where the old one has missed messages.
 
+mod end;
+
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use async_nats::jetstream::consumer::Consumer;
 use async_nats::jetstream::consumer::pull::{Batch, Config};
-use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use futures_util::StreamExt as _;
+use futures_util::future::{join, join_all};
 
-use crate::check::is_not_enabled;
-use crate::failure::{Unanswered, is_missing, text, unanswered};
+use crate::failure::text;
 use crate::nats::Nats;
-use crate::reader::{Begin, ReadError, ReadSelection};
+use crate::reader::lag::Lag;
+use crate::reader::{Begin, ReadError, ReadSelection, leader};
 use crate::stream::Stream as _;
 
 /// Messages of a request.
@@ -24,8 +26,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a request waits for messages.
 const EXPIRES: Duration = Duration::from_secs(5);
-/// How long a server keeps the consumer of a reader that is gone.
-const INACTIVE: Duration = Duration::from_secs(60);
 /// Failures in a row after which a reader with an end gives up.
 const FAILURES_MAX: u32 = 4;
 /// How often the connection breaks in a row until a reader with an end gives up.
@@ -34,6 +34,10 @@ const BREAKS_MAX: u32 = 8;
 const BREAKS_AT_ONE: u32 = 2;
 /// Pause after that. The client has pauses of its own.
 const BREAK_PAUSE: Duration = Duration::from_millis(20);
+/// Longest time for the removal of consumers.
+const CLOSING: Duration = Duration::from_secs(2);
+/// Consumers that are removed at the end, at most. A server removes them after a minute.
+const LEFT_MAX: usize = 16;
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -68,6 +72,8 @@ pub(super) struct Puller {
     end: Option<u64>,
     only_heads: bool,
     consumer: Option<Consumer<Config>>,
+    /// The names of consumers before it that are not removed yet.
+    left: Vec<String>,
     /// When the stream was created that the last consumer was of, in nanoseconds since 1970.
     created: Option<i128>,
     batch: Option<Batch>,
@@ -86,6 +92,9 @@ pub(super) struct Puller {
     has_caught_up: bool,
     /// A message that was on its way alone when the connection broke, and how often it was.
     suspect: Option<(u64, u32)>,
+    /// Messages that a consumer of the last message of each subject delivers first. They may be after the end.
+    snapshot: u64,
+    lag: Lag,
 }
 
 impl fmt::Debug for Puller {
@@ -100,6 +109,10 @@ enum Received {
     Message(Box<PulledMessage>),
     /// No more messages for now.
     Empty,
+    /// No more messages up to the end.
+    End,
+    /// No more messages for now, and the leader has more.
+    Behind,
     /// The connection broke while messages were on their way.
     Interrupted,
     /// The consumer is not usable any more.
@@ -115,6 +128,7 @@ impl Puller {
             end: selection.end,
             only_heads: selection.only_heads,
             consumer: None,
+            left: Vec::new(),
             created: None,
             batch: None,
             delivered: 0,
@@ -125,6 +139,8 @@ impl Puller {
             disruptions: 0,
             has_caught_up: false,
             suspect: None,
+            snapshot: 0,
+            lag: Lag::default(),
         }
     }
 
@@ -136,14 +152,7 @@ impl Puller {
         loop {
             let mut received = self.receive().await;
             if matches!(received, Received::Empty) && self.end.is_some() {
-                received = match self.has_all().await {
-                    Ok(true) => {
-                        self.note_deleted().await;
-                        return Ok(Pulled::End);
-                    }
-                    Ok(false) => Received::Interrupted,
-                    Err(error) => Received::Failed(error),
-                };
+                received = self.at_empty().await.unwrap_or_else(Received::Failed);
             }
             match received {
                 Received::Message(message) => {
@@ -151,9 +160,16 @@ impl Puller {
                     self.breaks = 0;
                     return Ok(self.pass(sequence, Pulled::Message(message)));
                 }
+                Received::End => return Ok(Pulled::End),
+                Received::Behind => self.catch_up().await?,
                 Received::Empty => {
-                    self.failures = 0;
-                    self.has_caught_up = self.has_caught_up || self.is_at_end().await;
+                    match self.is_at_end().await {
+                        Ok(is_at_end) => {
+                            self.failures = 0;
+                            self.has_caught_up = is_at_end;
+                        }
+                        Err(error) => self.pause(error).await?,
+                    }
                     return Ok(Pulled::Waiting);
                 }
                 Received::Interrupted => {
@@ -178,16 +194,22 @@ impl Puller {
     /// Goes on after a message.
     fn pass(&mut self, sequence: u64, pulled: Pulled) -> Pulled {
         (self.failures, self.suspect) = (0, None);
-        if self.end.is_some_and(|end| end < sequence) {
+        self.lag.end();
+        if self.snapshot < self.delivered && self.end.is_some_and(|end| end < sequence) {
             return Pulled::End;
         }
         self.begin = Begin::Sequence(sequence + 1);
         pulled
     }
 
-    /// Pauses after a failure, unless it is the last one.
+    /// Begins again after a failure, unless it is the last one.
     async fn fail(&mut self, error: ReadError) -> Result<(), ReadError> {
         self.restart();
+        self.pause(error).await
+    }
+
+    /// Pauses after a failure, unless it is the last one.
+    async fn pause(&mut self, error: ReadError) -> Result<(), ReadError> {
         self.failures += 1;
         let is_final = matches!(
             error,
@@ -211,6 +233,7 @@ impl Puller {
     /// the headers.
     async fn broken(&mut self) -> Option<u64> {
         let (consumer, batch) = (self.consumer.take()?, self.batch.take());
+        self.leave(&consumer);
         if batch.is_some() && self.breaks == 0 {
             // One of many.
             return None;
@@ -233,19 +256,33 @@ impl Puller {
         Some(sequence)
     }
 
-    /// Removes the consumer. If that fails, the server does so after a minute.
+    /// Removes the consumers. If that fails, the server does so after a minute.
     pub(super) async fn close(&mut self) {
         self.batch = None;
-        if let Some(consumer) = self.consumer.take() {
-            let name = &consumer.cached_info().name;
-            let removed = self.nats.asked(self.nats.stream.delete_consumer(name));
-            let _ = tokio::time::timeout(ANSWER, removed).await;
-        }
+        let (consumer, left) = (self.consumer.take(), std::mem::take(&mut self.left));
+        let left = left.iter().map(|it| self.nats.stream.delete_consumer(it));
+        let removed = async {
+            if let Some(consumer) = consumer {
+                self.nats.remove_new(&consumer.cached_info().name).await;
+            }
+        };
+        let removed = join(removed, join_all(left));
+        let _ = tokio::time::timeout(CLOSING, removed).await;
     }
 
     fn restart(&mut self) {
         self.batch = None;
-        self.consumer = None;
+        if let Some(consumer) = self.consumer.take() {
+            self.leave(&consumer);
+        }
+    }
+
+    /// Notes that a consumer is not used any more.
+    fn leave(&mut self, consumer: &Consumer<Config>) {
+        if self.left.len() == LEFT_MAX {
+            self.left.remove(0);
+        }
+        self.left.push(consumer.cached_info().name.clone());
     }
 
     pub(super) const fn has_caught_up(&self) -> bool {
@@ -257,30 +294,12 @@ impl Puller {
         &self.nats.name
     }
 
-    /// Whether the server has delivered all that there is, and nothing is on its way.
-    async fn is_at_end(&self) -> bool {
-        let Some(consumer) = &self.consumer else {
-            return false;
-        };
-        let info = tokio::time::timeout(ANSWER, consumer.get_info()).await;
-        matches!(info, Ok(Ok(info)) if info.num_pending == 0
-            && info.delivered.consumer_sequence == self.delivered)
-    }
-
-    /// Whether nothing that the server has delivered was lost on the way.
-    async fn has_all(&self) -> Result<bool, ReadError> {
-        let Some(consumer) = &self.consumer else {
-            return Ok(false);
-        };
-        let info = self.nats.asked(consumer.get_info()).await?;
-        let info = info.map_err(|error| ReadError::NoAnswer(text(&error)))?;
-        Ok(info.delivered.consumer_sequence == self.delivered)
-    }
-
     async fn receive(&mut self) -> Received {
         loop {
-            if let Err(error) = self.request().await {
-                return Received::Failed(error);
+            match self.request().await {
+                Ok(true) => {}
+                Ok(false) => return Received::End,
+                Err(error) => return Received::Failed(error),
             }
             let Some(batch) = &mut self.batch else {
                 return Received::Empty;
@@ -322,10 +341,15 @@ impl Puller {
                     }
                     self.delivered = number;
                     let published = published.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    let published = u64::try_from(published.as_nanos()).unwrap_or(u64::MAX);
+                    if self.begin.is_after(sequence, published) {
+                        // A server that lags begins where it has got to.
+                        continue;
+                    }
                     return Received::Message(Box::new(PulledMessage {
                         message: message.message,
                         sequence,
-                        published: u64::try_from(published.as_nanos()).unwrap_or(u64::MAX),
+                        published,
                     }));
                 }
                 None => {
@@ -344,10 +368,11 @@ impl Puller {
         }
     }
 
-    /// Requests messages, unless a request is open. Makes a consumer if there is none.
-    async fn request(&mut self) -> Result<(), ReadError> {
+    /// Requests messages, unless a request is open. Makes a consumer if there is none. Returns false if there are none up to the
+    /// end.
+    async fn request(&mut self) -> Result<bool, ReadError> {
         if self.batch.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         if self.disruptions != self.nats.disruptions() {
             self.restart();
@@ -358,7 +383,10 @@ impl Puller {
                 self.delivered = 0;
                 self.is_long = false;
                 self.disruptions = self.nats.disruptions();
-                self.consumer().await?
+                match self.consumer().await? {
+                    Some(consumer) => consumer,
+                    None => return Ok(false),
+                }
             }
         };
         let (count, bytes) = match self.is_long || self.breaks != 0 {
@@ -377,115 +405,41 @@ impl Puller {
                 }
             }
         });
-        let requested = asked.await?;
+        let requested = asked.await;
         self.consumer = Some(consumer);
-        match requested {
+        match requested? {
             Ok(Ok(batch)) => {
                 self.in_batch = 0;
                 self.batch = Some(batch);
-                Ok(())
+                Ok(true)
             }
             Ok(Err(error)) => Err(ReadError::NoAnswer(text(&error))),
             Err(_) => Err(ReadError::NoAnswer(no_answer())),
         }
     }
 
-    /// Finds out whether the stream is still the one that was read.
-    async fn compare(&mut self) -> Result<(), ReadError> {
-        let name = &self.nats.name;
-        let found = self.nats.asked(self.nats.context.get_stream(name)).await?;
-        let found = found.map_err(|error| stream_error(&error, name))?;
-        let info = found.cached_info();
-        let created = info.created.unix_timestamp_nanos();
-        let before = self.created.replace(created);
-        if before.is_some_and(|it| it != created) {
-            if self.end.is_some() {
-                return Err(ReadError::Replaced(name.clone()));
-            }
-            tracing::warn!(
-                "the stream {name} was deleted and made again: reading the new one from its beginning"
-            );
-            self.begin = Begin::First;
+    /// Makes a consumer. `None` if there is nothing for it up to the end.
+    async fn consumer(&mut self) -> Result<Option<Consumer<Config>>, ReadError> {
+        let leader = self.compare().await?;
+        if self.is_complete(&leader).await? {
+            self.note_deleted(&leader);
+            return Ok(None);
         }
-        if let Begin::Sequence(next) = self.begin
-            && before.is_some()
-            && info.state.last_sequence < next.saturating_sub(1)
-        {
-            tracing::warn!(
-                "the stream {name} has lost messages: reading what comes after message {}",
-                info.state.last_sequence
-            );
-            self.begin = Begin::Sequence(info.state.last_sequence + 1);
-        }
-        Ok(())
-    }
-
-    /// Warns if messages were deleted that might have been read.
-    async fn note_deleted(&self) {
-        let name = &self.nats.name;
-        let Begin::Sequence(next) = self.begin else {
-            return;
-        };
-        let info = self.nats.asked(self.nats.context.get_stream(name)).await;
-        let first = info.map(|it| it.map(|it| it.cached_info().state.first_sequence));
-        if let Ok(Ok(first)) = first
-            && next < first
-            && self.end.is_some_and(|end| next <= end)
-        {
-            tracing::warn!(
-                "messages of the stream {name} before {first} were deleted while it was read: those from {next} on may be missing here"
-            );
-        }
-    }
-
-    async fn consumer(&mut self) -> Result<Consumer<Config>, ReadError> {
-        self.compare().await?;
-        let (one, several) = match &self.filters[..] {
-            // Servers before 2.10 know one filter only.
-            [one] => (one.clone(), Vec::new()),
-            several => (String::new(), several.to_vec()),
-        };
-        let config = Config {
-            description: Some("blocksd read".to_owned()),
-            deliver_policy: match self.begin {
-                Begin::First => DeliverPolicy::All,
-                Begin::Sequence(sequence) => DeliverPolicy::ByStartSequence {
-                    start_sequence: sequence.max(1),
-                },
-                Begin::Stored(time) => {
-                    let time = async_nats::datetime::from_nanos(time.into());
-                    time.map_or(DeliverPolicy::All, |start_time| {
-                        DeliverPolicy::ByStartTime { start_time }
-                    })
-                }
-                Begin::LastOfEach => DeliverPolicy::LastPerSubject,
-            },
-            ack_policy: AckPolicy::None,
-            filter_subject: one,
-            filter_subjects: several,
-            headers_only: self.only_heads,
-            inactive_threshold: INACTIVE,
-            num_replicas: 1,
-            memory_storage: true,
-            ..Config::default()
-        };
+        let config = leader::consumer(&self.filters, self.begin, self.only_heads);
         let created = self.nats.stream.create_consumer(config);
         let created = self.nats.asked(created).await?;
-        created.map_err(|error| ReadError::NoAnswer(text(&error)))
-    }
-}
-
-/// Why a stream is not found.
-pub(super) fn stream_error(error: &GetStreamError, name: &str) -> ReadError {
-    match error.kind() {
-        kind if is_missing(&kind) => ReadError::NoStream(name.to_owned()),
-        GetStreamErrorKind::JetStream(error) if is_not_enabled(&error) => ReadError::NoJetStream,
-        GetStreamErrorKind::JetStream(_) => ReadError::Refused(text(error)),
-        _ if unanswered(error) == Some(Unanswered::NoResponders) => ReadError::NoJetStream,
-        _ => ReadError::NoAnswer(text(error)),
+        let created = created.map_err(|error| ReadError::NoAnswer(text(&error)))?;
+        self.snapshot = match self.begin {
+            Begin::LastOfEach => created.cached_info().num_pending,
+            _ => 0,
+        };
+        Ok(Some(created))
     }
 }
 
 fn no_answer() -> String {
     format!("no answer within {} ms", ANSWER.as_millis())
 }
+
+#[cfg(test)]
+mod tests;

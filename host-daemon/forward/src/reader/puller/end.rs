@@ -1,0 +1,116 @@
+//! Decides whether a [`Puller`] has read all: only the leader of the stream knows, since the server that delivers may lag.
+
+use std::time::Instant;
+
+use async_nats::jetstream::stream::Info;
+
+use crate::failure::text;
+use crate::reader::lag::{LAG_PAUSE, LagStep};
+use crate::reader::puller::{ANSWER, Puller, Received};
+use crate::reader::{Begin, ReadError};
+use crate::stream::Stream as _;
+
+impl Puller {
+    /// Whether the server has delivered all that the leader has, and nothing is on its way; or that was so before.
+    pub(super) async fn is_at_end(&self) -> Result<bool, ReadError> {
+        let Some(consumer) = &self.consumer else {
+            return Ok(self.has_caught_up);
+        };
+        if self.has_caught_up {
+            return Ok(true);
+        }
+        let info = tokio::time::timeout(ANSWER, consumer.get_info()).await;
+        let is_at_end = matches!(info, Ok(Ok(info)) if info.num_pending == 0
+            && info.delivered.consumer_sequence == self.delivered);
+        Ok(is_at_end && !self.nats.awaits(&self.filters, self.begin).await?)
+    }
+
+    /// What it means for a reader with an end that the server delivers nothing.
+    pub(super) async fn at_empty(&mut self) -> Result<Received, ReadError> {
+        if !self.has_all().await? {
+            return Ok(Received::Interrupted);
+        }
+        let leader = self.compare().await?;
+        if !self.is_complete(&leader).await? {
+            return Ok(Received::Behind);
+        }
+        self.note_deleted(&leader);
+        Ok(Received::End)
+    }
+
+    /// Whether a reader with an end has read all that the leader has up to there.
+    pub(super) async fn is_complete(&self, leader: &Info) -> Result<bool, ReadError> {
+        let Some(end) = self.end else {
+            return Ok(false);
+        };
+        // This is asked even if the end was read, so that a login without the right to do so learns it at its first reading.
+        let awaits = self.nats.awaits(&self.filters, self.begin).await?;
+        let is_beyond = matches!(self.begin, Begin::Sequence(next) if end < next);
+        // A new leader may not have applied yet what the one before it had.
+        Ok(is_beyond || (!awaits && end <= leader.state.last_sequence))
+    }
+
+    /// Waits for a server that lags behind the leader, or leaves it for another.
+    pub(super) async fn catch_up(&mut self) -> Result<(), ReadError> {
+        self.failures = 0;
+        match self.lag.step(Instant::now()) {
+            LagStep::Wait => tokio::time::sleep(LAG_PAUSE).await,
+            LagStep::Renew => self.close().await,
+            LagStep::GiveUp => return Err(ReadError::Behind(self.nats.name.clone())),
+        }
+        Ok(())
+    }
+
+    /// Whether nothing that the server has delivered was lost on the way.
+    async fn has_all(&self) -> Result<bool, ReadError> {
+        let Some(consumer) = &self.consumer else {
+            return Ok(false);
+        };
+        let info = self.nats.asked(consumer.get_info()).await?;
+        let info = info.map_err(|error| ReadError::NoAnswer(text(&error)))?;
+        Ok(info.delivered.consumer_sequence == self.delivered)
+    }
+
+    /// Finds out whether the stream is still the one that was read.
+    pub(super) async fn compare(&mut self) -> Result<Info, ReadError> {
+        let mut info = self.nats.led().await?;
+        let settling = self.nats.settling();
+        if self.begin.exceeds(info.state.last_sequence) && !settling.is_zero() {
+            tokio::time::sleep(settling).await;
+            info = self.nats.led().await?;
+        }
+        let name = &self.nats.name;
+        let created = info.created.unix_timestamp_nanos();
+        let before = self.created.replace(created);
+        if before.is_some_and(|it| it != created) {
+            if self.end.is_some() {
+                return Err(ReadError::Replaced(name.clone()));
+            }
+            tracing::warn!(
+                "the stream {name} was deleted and made again: reading the new one from its beginning"
+            );
+            self.begin = Begin::First;
+        }
+        if before.is_some() && self.begin.exceeds(info.state.last_sequence) {
+            tracing::warn!(
+                "the stream {name} has lost messages: reading what comes after message {}",
+                info.state.last_sequence
+            );
+            self.begin = Begin::Sequence(info.state.last_sequence + 1);
+        }
+        Ok(info)
+    }
+
+    /// Warns if messages were deleted that might have been read.
+    pub(super) fn note_deleted(&self, leader: &Info) {
+        let (name, first) = (&self.nats.name, leader.state.first_sequence);
+        let Begin::Sequence(next) = self.begin else {
+            return;
+        };
+        if next < first && self.end.is_some_and(|end| next <= end) {
+            tracing::warn!(
+                "messages of the stream {name} before {first} were deleted while it was read: those from {next} on may be missing here"
+            );
+        }
+    }
+}

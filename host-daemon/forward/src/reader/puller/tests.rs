@@ -1,0 +1,121 @@
+//! A server that lags behind the leader of the stream: all is read, each message once.
+
+mod replica;
+
+use std::sync::{Arc, Mutex};
+
+use self::replica::Replica;
+use super::*;
+use crate::NatsOptions;
+use crate::subject::Subjects;
+
+/// Reads a stream of ten messages to its end, or to another one. Returns the sequence numbers, and what the server was asked.
+async fn read(begin: Begin, end: u64, replica: Replica) -> (Vec<u64>, Arc<Mutex<Replica>>) {
+    let (url, replica) = replica.serve();
+    let options = NatsOptions {
+        servers: vec![url],
+        ..NatsOptions::default()
+    };
+    let nats = Nats::open(&options, "blocksd").await.unwrap();
+    let selection = ReadSelection {
+        subjects: Subjects::new("main"),
+        devices: Vec::new(),
+        has_events: false,
+        begin,
+        end: Some(end),
+        only_heads: false,
+    };
+    let mut puller = Puller::new(nats, &selection);
+    let mut read = Vec::new();
+    loop {
+        match puller.next().await.unwrap() {
+            Pulled::Message(message) => read.push(message.sequence),
+            Pulled::End => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    puller.close().await;
+    (read, replica)
+}
+
+/// A replica that has got to these messages at each pull.
+fn lagging(has: &[&[u64]]) -> Replica {
+    Replica {
+        leader: vec![10],
+        has: has.iter().map(|it| it.to_vec()).collect(),
+        ..Replica::default()
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lags_is_waited_for() {
+    let all: Vec<_> = (1..=10).collect();
+    for has in [&[0, 0, 10][..], &[3, 3, 3, 7, 7, 10], &[9, 10], &[10]] {
+        let (read, replica) = read(Begin::First, 10, lagging(&[has])).await;
+        assert_eq!(read, all, "{has:?}");
+        assert_eq!(replica.lock().unwrap().made, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stays_behind_is_left_for_another() {
+    let (read, replica) = read(Begin::First, 10, lagging(&[&[3], &[10]])).await;
+    assert_eq!(read, (1..=10).collect::<Vec<_>>());
+    let replica = replica.lock().unwrap();
+    let removals = ["c1", "c2"].map(|it| format!("CONSUMER.DELETE.blocksd.{it}"));
+    assert_eq!((replica.made, &replica.removals[..]), (2, &removals[..]));
+}
+
+#[tokio::test]
+async fn nothing_before_the_beginning_is_read_from_a_server_that_lags() {
+    // It begins with message 4, and with message 6 after that.
+    let replica = lagging(&[&[3, 3, 5], &[5, 10]]);
+    let (read, _) = read(Begin::Sequence(8), 10, replica).await;
+    assert_eq!(read, [8, 9, 10]);
+}
+
+#[tokio::test]
+async fn a_new_leader_that_has_not_applied_everything_is_waited_for() {
+    let replica = Replica {
+        leader: vec![3, 3, 3, 10],
+        ..lagging(&[&[3, 3, 3, 3, 10]])
+    };
+    let (read, _) = read(Begin::First, 10, replica).await;
+    assert_eq!(read, (1..=10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn messages_that_were_deleted_are_not_waited_for() {
+    let replica = Replica {
+        kept: Some(3),
+        ..lagging(&[&[3]])
+    };
+    let (from_first, _) = read(Begin::First, 10, replica).await;
+    assert_eq!(from_first, [1, 2, 3]);
+    let replica = Replica {
+        kept: Some(0),
+        ..lagging(&[&[0]])
+    };
+    let (none, replica) = read(Begin::First, 10, replica).await;
+    assert_eq!((none.len(), replica.lock().unwrap().made), (0, 0));
+}
+
+#[tokio::test]
+async fn the_last_message_of_a_subject_is_read_even_if_it_is_after_the_end() {
+    let (last, _) = read(Begin::LastOfEach, 9, lagging(&[&[10]])).await;
+    assert_eq!(last, [10]);
+    // A server that lags has an earlier one.
+    let (last, _) = read(Begin::LastOfEach, 9, lagging(&[&[7, 7, 9]])).await;
+    assert_eq!(last, [7, 8, 9]);
+}
+
+#[tokio::test]
+async fn a_consumer_is_removed_although_the_cluster_does_not_know_it_yet() {
+    let replica = Replica {
+        unknown: 2,
+        ..lagging(&[&[10]])
+    };
+    let (_, replica) = read(Begin::First, 10, replica).await;
+    let removals = ["CONSUMER.DELETE.blocksd.c1"; 3];
+    assert_eq!(replica.lock().unwrap().removals, removals);
+}
