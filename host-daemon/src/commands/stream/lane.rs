@@ -16,6 +16,8 @@ use crate::recorded::note::Note;
 const MESSAGE: usize = 512;
 /// What an event takes besides its texts, in bytes.
 const EVENT: usize = 1024;
+/// How often the messages of a message of the stream are interrupted: as often as its headers can say where.
+const SPLITS_MAX: usize = 128;
 /// Queue of messages that is made smaller when it is less than a quarter full.
 const QUEUE_MIN: usize = 64;
 
@@ -49,6 +51,23 @@ pub(super) struct Lane {
     events: BTreeMap<EventKey, RecordedEvent>,
     /// The events of each connection.
     of_connection: BTreeSet<(u64, EventKey)>,
+    /// Events that were recorded when their connection had the name of another device.
+    moved: BTreeSet<EventKey>,
+    /// The first of the messages, if a part of it was emitted.
+    begun: Option<BegunMessage>,
+    /// Messages of the stream that were emitted before their turn.
+    early: usize,
+}
+
+/// A message of the stream of which a part was emitted.
+#[derive(Clone, Copy, Debug)]
+struct BegunMessage {
+    /// Messages in it that were emitted.
+    count: usize,
+    /// The place of the next one.
+    next: RecordedPlace,
+    /// How often it was interrupted.
+    splits: usize,
 }
 
 impl RecordedEvent {
@@ -139,6 +158,30 @@ impl Lane {
         self.events.insert(event.key(), event);
     }
 
+    /// Adds an event that was recorded when its connection had the name of another device.
+    pub(super) fn push_moved(&mut self, event: RecordedEvent) {
+        self.moved.insert(event.key());
+        self.push_event(event);
+    }
+
+    /// The place of the next one of those, and the other device, if it is emitted with the next messages or is due.
+    pub(super) fn take_moved(
+        &mut self,
+        has_turn: bool,
+        due: u64,
+    ) -> Option<(RecordedPlace, Arc<str>)> {
+        let key = *self.moved.first()?;
+        let event = self.events.get(&key)?;
+        let front = self.messages.front().filter(|_| has_turn);
+        let end = front.map(|it| (it.head.place.number, it.head.place.messages));
+        if due < event.serial && end.is_none_or(|end| end <= event.place) {
+            return None;
+        }
+        let device = event.device.clone()?;
+        self.moved.remove(&key);
+        Some((key.0, device))
+    }
+
     /// Takes the events of the connection of another event.
     pub(super) fn take_of(&mut self, event: &RecordedEvent) -> Vec<RecordedEvent> {
         let conn = event.conn;
@@ -158,18 +201,66 @@ impl Lane {
         due: u64,
         emit: &mut Emit<'_>,
     ) -> Result<usize, CommandError> {
-        let Some(stored) = self.messages.pop_front() else {
-            return Ok(0);
-        };
-        let (len, capacity) = (self.messages.len(), self.messages.capacity());
-        if QUEUE_MIN < capacity && len < capacity / 4 {
-            self.messages.shrink_to(2 * len);
+        let mut freed = 0;
+        if self.early == 0 {
+            self.emit_front(device, None, &mut freed, emit)?;
+        } else {
+            self.early -= 1;
         }
-        let mut freed = cost(&stored);
-        for message in stored.messages().filter_map(Result::ok) {
+        Ok(freed + self.emit_events(due, emit)?)
+    }
+
+    /// Emits what was recorded before a place, before its turn. Returns the memory that it took.
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub(super) fn emit_before(
+        &mut self,
+        device: Option<&Arc<str>>,
+        place: RecordedPlace,
+        emit: &mut Emit<'_>,
+    ) -> Result<usize, CommandError> {
+        let mut freed = 0;
+        while self.emit_front(device, Some(place), &mut freed, emit)? {
+            self.early += 1;
+        }
+        while let Some(event) = self.pop_event_if(|event| event.place < place) {
+            freed += event.cost();
+            emit(&event.emitted())?;
+        }
+        Ok(freed)
+    }
+
+    /// Emits the messages of the first message of the stream, those before a place if there is one. Returns whether it was
+    /// emitted to its end.
+    fn emit_front(
+        &mut self,
+        device: Option<&Arc<str>>,
+        before: Option<RecordedPlace>,
+        freed: &mut usize,
+        emit: &mut Emit<'_>,
+    ) -> Result<bool, CommandError> {
+        let is_after = |at| before.is_some_and(|before| before <= at);
+        if self.begun.is_some_and(|it| is_after(it.next)) {
+            return Ok(false);
+        }
+        let Some(stored) = self.messages.pop_front() else {
+            return Ok(false);
+        };
+        let (mut count, splits) = self.begun.take().map_or((0, 0), |it| (it.count, it.splits));
+        for message in stored.messages().filter_map(Result::ok).skip(count) {
             let at = place(&stored.head, &message);
+            if splits < SPLITS_MAX && is_after(at) {
+                self.begun = Some(BegunMessage {
+                    count,
+                    next: at,
+                    splits: splits + 1,
+                });
+                self.messages.push_front(stored);
+                return Ok(false);
+            }
             while let Some(event) = self.pop_event_if(|event| event.place < at) {
-                freed += event.cost();
+                *freed += event.cost();
                 emit(&event.emitted())?;
             }
             emit(&Emitted {
@@ -179,8 +270,14 @@ impl Lane {
                 time: message.time,
                 data: message.data,
             })?;
+            count += 1;
         }
-        Ok(freed + self.emit_events(due, emit)?)
+        *freed += cost(&stored);
+        let (len, capacity) = (self.messages.len(), self.messages.capacity());
+        if QUEUE_MIN < capacity && len < capacity / 4 {
+            self.messages.shrink_to(2 * len);
+        }
+        Ok(true)
     }
 
     /// Emits the events up to the one with this number, unless they were recorded after messages that wait. Returns the
@@ -193,9 +290,10 @@ impl Lane {
         due: u64,
         emit: &mut Emit<'_>,
     ) -> Result<usize, CommandError> {
-        let next = self.messages.front();
-        let next =
-            next.and_then(|stored| Some(place(&stored.head, &stored.messages().next()?.ok()?)));
+        let next = self.begun.map(|it| it.next).or_else(|| {
+            let stored = self.messages.front()?;
+            Some(place(&stored.head, &stored.messages().next()?.ok()?))
+        });
         let mut freed = 0;
         let is_due = |event: &RecordedEvent| {
             event.serial <= due && next.is_none_or(|next| event.place < next)
@@ -209,7 +307,7 @@ impl Lane {
 
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.messages.is_empty() && self.events.is_empty()
+        self.messages.is_empty() && self.events.is_empty() && self.early == 0
     }
 
     /// What waits, in bytes.
@@ -232,6 +330,7 @@ impl Lane {
     fn take(&mut self, key: &EventKey) -> Option<RecordedEvent> {
         let event = self.events.remove(key)?;
         self.of_connection.remove(&(event.conn, *key));
+        self.moved.remove(key);
         Some(event)
     }
 }

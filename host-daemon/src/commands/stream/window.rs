@@ -152,7 +152,7 @@ impl Window {
             let opened = self.lanes.get_mut(&before).map(|it| it.take_of(&event));
             let lane = self.lanes.entry(key.clone()).or_default();
             for event in opened.into_iter().flatten() {
-                lane.push_event(event);
+                lane.push_moved(event);
             }
         }
         let serial = event.serial;
@@ -192,6 +192,7 @@ impl Window {
         };
         self.bytes -= ENTRY;
         self.due = self.due.max(event.unwrap_or_default());
+        self.settle(&key, event.is_none(), emit)?;
         if let Some(lane) = self.lanes.get_mut(&key) {
             self.bytes -= match event {
                 None => lane.emit_messages(key.1.as_ref(), self.due, emit)?,
@@ -202,6 +203,32 @@ impl Window {
             }
         }
         Ok(true)
+    }
+
+    /// Emits what was recorded before the next events of a lane whose connections had the names of other devices: those
+    /// events are in their places of both devices.
+    fn settle(
+        &mut self,
+        key: &LaneKey,
+        has_turn: bool,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), CommandError> {
+        loop {
+            let lane = self.lanes.get_mut(key);
+            let Some((place, device)) = lane.and_then(|it| it.take_moved(has_turn, self.due))
+            else {
+                return Ok(());
+            };
+            let before = (key.0, Some(device));
+            if before != *key
+                && let Some(lane) = self.lanes.get_mut(&before)
+            {
+                self.bytes -= lane.emit_before(before.1.as_ref(), place, emit)?;
+                if lane.is_idle() {
+                    self.lanes.remove(&before);
+                }
+            }
+        }
     }
 }
 

@@ -170,6 +170,77 @@ proptest! {
     }
 }
 
+/// What a window emits of these messages of the stream, by the place that each text ends with.
+fn places(stream: Vec<Fetched>) -> Vec<u64> {
+    let mut window = Window::new(WINDOW_BYTES);
+    let mut places = Vec::new();
+    let mut emit = |it: &Emitted<'_>| {
+        let text = String::from_utf8_lossy(it.data);
+        let (_, place) = text
+            .trim_end_matches('}')
+            .rsplit_once(' ')
+            .expect("a place");
+        places.push(place.parse().expect("a number"));
+        Ok(())
+    };
+    for fetched in stream {
+        let wrong = window.push(fetched, &mut emit).expect("no error");
+        assert_eq!(wrong, None);
+    }
+    while window.pop(&mut emit).expect("no error") {}
+    assert!(window.lanes.is_empty() && window.bytes == 0);
+    places
+}
+
+/// An event of a connection of a device, or the session that gives it another name.
+fn of_connection(place: u64, conn: u64, device: u8, former: Option<u8>) -> Fetched {
+    let text = match former {
+        Some(former) => format!(
+            r#"{{"event":"session","device":"d{device}","conn":{conn},"session":"0000000000000001","former":"d{former}","kind":"new","resume":0,"held":0,"lost":0,"room":0,"uptime_us":0,"at": {place}}}"#
+        ),
+        None => format!(
+            r#"{{"event":"open","device":"d{device}","conn":{conn},"peer":"p","at": {place}}}"#
+        ),
+    };
+    hostile(1, None, place, &[], text.as_bytes())
+}
+
+#[test]
+fn a_connection_that_gets_another_name_is_opened_after_what_was_recorded_before() {
+    let open = of_connection(1, 4, 1, None);
+    let message = hostile(1, Some(1), 2, &[], b"message 2");
+    let end = of_connection(3, 4, 1, None);
+    let opened = of_connection(4, 5, 1, None);
+    let session = of_connection(5, 5, 2, Some(1));
+    let named = hostile(1, Some(2), 6, &[], b"message 6");
+    let last = hostile(1, Some(1), 7, &[], b"message 7");
+    let all = [&open, &message, &end, &opened, &session, &named, &last];
+    // The events come before the messages, or after them.
+    for order in [
+        [0, 2, 3, 4, 1, 5, 6],
+        [1, 5, 6, 0, 2, 3, 4],
+        [0, 5, 2, 1, 6, 3, 4],
+    ] {
+        let found = places(order.map(|at| all[at].clone()).into());
+        assert_eq!(&found[..6], [1, 2, 3, 4, 5, 6], "{order:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_gets_another_name_is_opened_between_messages_of_one_batch() {
+    let mut batch = hostile(1, Some(1), 4, &[], b"message 2");
+    let more = [("Blocksd-First", "0"), ("Blocksd-Gaps", "1+1")];
+    let more = more.map(|(name, value)| (name, value.to_owned()));
+    batch.head = head("messages", 1, (1, 4), 2, &more);
+    batch.body = [&batch.body[..], &batch.body[..12], b"4"].concat().into();
+    let (opened, session) = (
+        of_connection(3, 5, 1, None),
+        of_connection(5, 5, 2, Some(1)),
+    );
+    let found = places(vec![opened, session, batch]);
+    assert_eq!(found, [2, 3, 5, 4]);
+}
+
 #[test]
 fn a_full_window_gives_way() {
     let records: Vec<Record> = vec![(1, false); 4];
