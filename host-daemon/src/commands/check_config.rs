@@ -11,7 +11,7 @@ use crate::error::{Code, CommandError};
 use crate::serve::forward;
 use blocksd_engine::ListenerSpec;
 use blocksd_engine::batch::OversizePolicy;
-use blocksd_engine::connection::policy::{Policy, SessionMode};
+use blocksd_engine::connection::policy::Policy;
 use blocksd_engine::listen::address::{Address, AddressError};
 use blocksd_engine::listen::claims::Claims;
 use blocksd_engine::listen::handshake::Handshake;
@@ -96,7 +96,10 @@ fn check(config: &Config) -> Result<String, CommandError> {
         let listener = config.listeners.iter().find(|it| it.address == *address);
         let session = listener.map_or("", |listener| config.session_note(listener));
         let tls = listener.map_or("", |listener| config.tls_note(listener));
-        lines.push(format!("listen on {address} {policy}{session}{tls}{note}"));
+        let set = listener.map_or(String::new(), |listener| config.set_notes(listener));
+        lines.push(format!(
+            "listen on {address} {policy}{session}{tls}{set}{note}"
+        ));
     }
     if let Some(address) = &config.metrics {
         lines.push(format!("metrics on {address}"));
@@ -351,12 +354,8 @@ fn described(policy: &Policy) -> String {
     } else {
         "continue"
     };
-    let session = match policy.sessions.mode {
-        SessionMode::Required => " session=required",
-        SessionMode::Auto | SessionMode::Off => "",
-    };
     format!(
-        "framing={} decode={} max-block={} oversize={oversize} after-end={after_end}{session}",
+        "framing={} decode={} max-block={} oversize={oversize} after-end={after_end}",
         policy.framing, policy.encoding.name, policy.limits.block_max,
     )
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use framing_core::{AnyFraming, Limits};
 
-use crate::config::partial::{Config, DeviceConfig, GivenValue, ListenerConfig, Partial};
+use crate::config::listener_tls::PREFIX;
+use crate::config::partial::{
+    Config, DeviceConfig, GivenValue, ListenerConfig, PROXY_FROM, Partial,
+};
 use crate::config::value::{AfterEnd, Oversize, UNFINISHED_MESSAGES};
 use blocksd_engine::admission::identity::DeviceTable;
 use blocksd_engine::batch::{ClosePolicy, OversizePolicy};
@@ -160,6 +163,19 @@ impl Config {
     #[must_use]
     pub(crate) const fn tls_note(&self, listener: &ListenerConfig) -> &'static str {
         if listener.tls.is_empty() { "" } else { " tls" }
+    }
+
+    /// Options of a listener that its line names only if it has them: ` max-skip=...`, what TLS needs besides a certificate, and
+    /// ` proxy-from=...`.
+    pub(crate) fn set_notes(&self, listener: &ListenerConfig) -> String {
+        let skip = listener.own.max_skip.as_ref();
+        let skip = skip.map(|it| format!(" max-skip={}", it.value));
+        let tls = listener.tls.written();
+        let tls = tls.filter(|(key, ..)| !["cert", "key"].contains(key));
+        let tls = tls.map(|(key, text, _)| format!(" {PREFIX}{key}={text}"));
+        let proxies = listener.proxy_from.iter();
+        let proxies = proxies.map(|(proxies, _)| format!(" {PROXY_FROM}={proxies}"));
+        skip.into_iter().chain(tls).chain(proxies).collect()
     }
 
     /// The scheme of the address of `--http`.

@@ -395,6 +395,32 @@ fn check_config_prints_what_serve_will_do() {
 }
 
 #[test]
+fn check_config_prints_all_options_of_a_listener() {
+    let file = File::new(
+        "session = 'required'\nlisten = ['127.0.0.1:1,max-skip=2M,session=off', '127.0.0.1:2,proxy-from=10.0.0.0/24']\n\
+         [[listener]]\naddress = '127.0.0.1:3'\nproxy-from = ['10.0.0.1', 'fd00::/64']",
+    );
+    let record = TempDir::new().unwrap();
+    let record = record.path().to_str().unwrap();
+    let args = ["check-config", file.name(), "--", "--record", record];
+    let ended = run(&args, b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let text = ended.stdout_text();
+    let options: Vec<_> = text
+        .lines()
+        .filter_map(|line| Some(line.split_once("after-end=close")?.1))
+        .collect();
+    assert_eq!(
+        options,
+        [
+            " session=off max-skip=2000000",
+            " session=required proxy-from=10.0.0.0/24",
+            " session=required proxy-from=10.0.0.1 fd00::/64"
+        ]
+    );
+}
+
+#[test]
 fn the_sample_config_is_valid() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-daemon/systemd/blocksd.toml");
     let sample = fs::read_to_string(sample).unwrap();
