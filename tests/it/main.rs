@@ -93,6 +93,7 @@ mod forward {
     mod copies;
     mod credentials;
     mod damage;
+    mod deleted;
     mod failing_fleet;
     mod fleet;
     mod lag;

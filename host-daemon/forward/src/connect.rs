@@ -218,7 +218,7 @@ fn classified(error: &async_nats::ConnectError) -> ConnectError {
         ConnectErrorKind::Tls => ConnectError::Tls(reason),
         ConnectErrorKind::TimedOut => silent(),
         _ if lower.contains("tls handshake") => ConnectError::Tls(format!(
-            "{reason}; has the server TLS, and does it trust the certificate of this client?"
+            "{reason}; check that the server has TLS, and trusts the certificate of this client"
         )),
         _ if lower.contains("authentication") || lower.contains("authorization") => {
             ConnectError::Login(reason)

@@ -8,6 +8,8 @@ use async_nats::jetstream::context::{
     GetStreamErrorKind, RequestError as JetStreamRequestError,
     RequestErrorKind as JetStreamRequestErrorKind,
 };
+use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind};
+use async_nats::jetstream::{self, ErrorCode};
 use async_nats::rustls::{self, CertificateError};
 use async_nats::{RequestError, RequestErrorKind};
 
@@ -36,6 +38,7 @@ pub(crate) fn stream_failure(error: &(dyn Error + 'static)) -> StreamError {
     match unanswered(error) {
         Some(Unanswered::TimedOut) => timeout(),
         Some(Unanswered::NoResponders) => StreamError::Other(NO_JETSTREAM.to_owned()),
+        None if is_deleted(error) => StreamError::NoStream,
         None => StreamError::Other(text(error)),
     }
 }
@@ -46,6 +49,23 @@ pub(crate) const fn timeout() -> StreamError {
 
 pub(crate) fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.code() == 404)
+}
+
+/// Whether a server says that there is no such stream, in an error or its causes.
+pub(crate) fn is_deleted(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<LastRawMessageError>();
+        let answer = match kind.map(LastRawMessageError::kind) {
+            Some(LastRawMessageErrorKind::JetStream(answer)) => Some(answer),
+            _ => error.downcast_ref::<jetstream::Error>().cloned(),
+        };
+        if answer.is_some_and(|it| it.error_code() == ErrorCode::STREAM_NOT_FOUND) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Why a request has no answer.
@@ -135,7 +155,6 @@ mod tests {
 
     #[test]
     fn a_request_without_an_answer_is_a_timeout_however_deep_its_error_is() {
-        use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind};
         let timed_out = JetStreamRequestError::new(JetStreamRequestErrorKind::TimedOut);
         let error = LastRawMessageError::with_source(LastRawMessageErrorKind::Other, timed_out);
         assert!(matches!(stream_failure(&error), StreamError::Timeout(_)));
@@ -144,5 +163,28 @@ mod tests {
         assert_eq!(stream_failure(&error).to_string(), NO_JETSTREAM);
         let other = io::Error::other("broken");
         assert_eq!(stream_failure(&other).to_string(), "broken");
+    }
+
+    #[test]
+    fn only_the_answer_that_there_is_no_such_stream_says_so() {
+        let answer = |code: u64| -> jetstream::Error {
+            let json =
+                format!("{{\"code\":404,\"err_code\":{code},\"description\":\"not found\"}}");
+            serde_json::from_str(&json).unwrap()
+        };
+        let info = |code| JetStreamRequestError::from(answer(code));
+        let message =
+            |code| LastRawMessageError::new(LastRawMessageErrorKind::JetStream(answer(code)));
+        assert!(is_deleted(&info(10_059)) && is_deleted(&message(10_059)));
+        assert!(matches!(
+            stream_failure(&info(10_059)),
+            StreamError::NoStream
+        ));
+        // No leader, and no such message.
+        for code in [10_008, 10_037] {
+            assert!(!is_deleted(&info(code)) && !is_deleted(&message(code)));
+        }
+        let timed_out = JetStreamRequestError::new(JetStreamRequestErrorKind::TimedOut);
+        assert!(!is_deleted(&timed_out));
     }
 }

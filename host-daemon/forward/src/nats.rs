@@ -1,5 +1,6 @@
 //! A JetStream stream: [`Nats`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
 use crate::failure::{
-    ACK_TIMEOUT, Unanswered, is_missing, stream_failure, text, timeout, unanswered,
+    ACK_TIMEOUT, Unanswered, is_deleted, is_missing, stream_failure, text, timeout, unanswered,
 };
 use crate::fetched::ReadError;
 use crate::message::{Head, Malformed, name};
@@ -31,6 +32,8 @@ const HEAD_MAX: usize = 16 << 10;
 const LEADERS_SETTLE: (u64, u64) = (2, 11);
 /// Time within which an earlier one has.
 const SETTLING: Duration = Duration::from_secs(1);
+/// How long a stream must be missing until it is made again.
+const MISSING: Duration = Duration::from_secs(2);
 /// The shortest limit of a message, in bytes: with less, the headers would be most of the stream.
 const MESSAGE_MIN: usize = 32 << 10;
 /// Longest body of a message, in bytes: the size that a cluster stores fastest.
@@ -48,6 +51,10 @@ pub struct Nats {
     wish: Arc<OnceLock<Wish>>,
     options: NatsOptions,
     state: Arc<ConnectionState>,
+    /// The stream was found to be missing, and is not made again.
+    is_missing: Arc<AtomicBool>,
+    /// Taken while the stream is made again.
+    making: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Nats {
@@ -72,6 +79,8 @@ impl Nats {
             wish: Arc::default(),
             options: options.clone(),
             state,
+            is_missing: Arc::default(),
+            making: Arc::default(),
         })
     }
 
@@ -90,17 +99,20 @@ impl Nats {
         })
     }
 
-    /// What keeps requests from being answered, as far as the connection shows: the reason why no server accepts it, or a permission
-    /// that was refused a short time ago.
+    /// Why no server accepts the connection, if it is interrupted.
     pub async fn trouble(&self) -> Option<String> {
         if self.client.connection_state() == State::Connected {
-            return self
-                .state
-                .denied()
-                .map(|it| CheckError::Denied(it).to_string());
+            return None;
         }
         let connected = connect::connect(&self.options).await;
         connected.err().map(|error| error.to_string())
+    }
+
+    /// Whether the login lacks the permission to get answers: none has arrived since a server has refused it. The permission has no effect
+    /// before the next [connection](Self::reconnect).
+    #[must_use]
+    pub fn lacks_answers(&self) -> bool {
+        self.state.answers_denied().is_some()
     }
 
     /// Connects again, perhaps to another server. Use it if a server that is connected answers nothing: it may be cut off from the
@@ -113,14 +125,6 @@ impl Nats {
         let _ = self.client.force_reconnect().await;
     }
 
-    /// Waits until a server refuses a permission, and says which.
-    ///
-    /// # Cancellation
-    /// Nothing is lost but a refusal before the next call.
-    pub async fn next_denied(&self) -> String {
-        CheckError::Denied(self.state.next_denied().await).to_string()
-    }
-
     /// Waits for the answer to a request of a reader, or for the refusal of a permission that it lacks.
     pub(crate) async fn asked<T>(&self, request: impl Future<Output = T>) -> Result<T, ReadError> {
         tokio::select! {
@@ -130,20 +134,104 @@ impl Nats {
         }
     }
 
-    /// Checks that the stream exists, and keeps what it acknowledges, which is checked again with each [`extent`](Stream::extent).
+    /// Waits for the answer to a request in a subject, or for the refusal of a permission that it needs.
+    async fn permitted<T>(
+        &self,
+        subject: &str,
+        request: impl Future<Output = T>,
+    ) -> Result<T, StreamError> {
+        tokio::select! {
+            biased;
+            answer = request => Ok(answer),
+            denied = self.state.next_denied_in(subject) => Err(StreamError::Denied(denied)),
+        }
+    }
+
+    /// Why a request has no answer in time.
+    fn timeout(&self) -> StreamError {
+        self.state
+            .answers_denied()
+            .map_or(timeout(), StreamError::Denied)
+    }
+
+    /// Why a request has failed.
+    fn failure(&self, error: &(dyn std::error::Error + 'static)) -> StreamError {
+        match stream_failure(error) {
+            StreamError::Timeout(_) => self.timeout(),
+            StreamError::NoStream => self.no_stream(),
+            other => other,
+        }
+    }
+
+    /// There is no stream, as far as a server knows.
+    fn no_stream(&self) -> StreamError {
+        match self.wish.get() {
+            Some(wish) if self.is_missing.load(Ordering::Relaxed) => {
+                StreamError::Unfit(CheckError::NoStream(wish.command()))
+            }
+            _ => StreamError::NoStream,
+        }
+    }
+
+    /// Checks that the stream exists, and keeps what it acknowledges, which is checked again with each [`extent`](Stream::extent). One
+    /// that is missing is made if that is wanted, here and there.
     ///
     /// # Errors
     /// [`CheckError`].
     pub async fn check(&self, wish: &Wish) -> Result<(), CheckError> {
-        let info = tokio::select! {
-            biased;
-            info = self.info(wish) => info?,
-            denied = self.state.next_denied() => return Err(CheckError::Denied(denied)),
-        };
+        let info = self.permitted_info(wish).await?;
         self.body_max(&info.config, wish)?;
         // One stream has one wish.
         let _ = self.wish.set(wish.clone());
         Ok(())
+    }
+
+    /// As [`info`](Self::info), or the permission that it lacks.
+    async fn permitted_info(&self, wish: &Wish) -> Result<Info, CheckError> {
+        let info = tokio::select! {
+            biased;
+            info = self.info(wish) => info,
+            denied = self.state.next_denied() => return Err(CheckError::Denied(denied)),
+        };
+        match (info, self.state.answers_denied()) {
+            (Err(CheckError::NoAnswer(_)), Some(denied)) => Err(CheckError::Denied(denied)),
+            (info, _) => info,
+        }
+    }
+
+    /// The stream was there, and a server says that it is not there any more. Makes it again if that is wanted.
+    async fn made_again(&self) -> Result<Info, StreamError> {
+        let Some(wish) = self.wish.get() else {
+            return Err(StreamError::NoStream);
+        };
+        // Without `create`, this is the error of the start.
+        self.is_missing.store(!wish.create, Ordering::Relaxed);
+        let Ok(_making) = self.making.try_lock() else {
+            return Err(StreamError::NoStream);
+        };
+        if wish.create {
+            // A leader that has just been elected may know of the stream a moment later.
+            tokio::time::sleep(MISSING).await;
+        }
+        let info = self.permitted_info(wish).await;
+        let info = info.map_err(|error| match error {
+            CheckError::Denied(denied) => StreamError::Denied(denied),
+            error if error.is_final() => StreamError::Unfit(error),
+            error => StreamError::Other(error.to_string()),
+        })?;
+        if wish.create {
+            let servers = self.options.servers.join(",");
+            let name = &self.name;
+            tracing::warn!(
+                "forward to {servers} stream={name}: the stream was deleted, and is there again (`create=true`)"
+            );
+        }
+        Ok(info)
+    }
+
+    /// The subject of requests for messages.
+    fn get_subject(&self) -> String {
+        format!("$JS.API.STREAM.MSG.GET.{}", self.name)
     }
 
     /// The longest body of a message of a stream that can be used, in bytes.
@@ -195,6 +283,11 @@ impl Nats {
         Err(match error.kind() {
             CreateStreamErrorKind::TimedOut => no_answer(&error),
             CreateStreamErrorKind::JetStream(error) => {
+                // Another daemon has made it meanwhile, with other settings.
+                let exists = error.error_code() == ErrorCode::STREAM_NAME_EXIST;
+                if exists && let Ok(made) = self.context.get_stream(&wish.stream).await {
+                    return Ok(made.cached_info().clone());
+                }
                 let found = self.context.stream_by_subject(wanted).await;
                 check::not_created(&error, wish, found.ok())
             }
@@ -225,28 +318,32 @@ impl Stream for Nats {
         let publish = PublishMessage::build()
             .payload(message.body.clone())
             .headers(headers);
-        let sent = self.context.send_publish(subject.to_owned(), publish).await;
-        let acked = match sent {
-            Ok(acked) => acked.await,
-            Err(error) => Err(error),
+        let acked = async {
+            let sent = self.context.send_publish(subject.to_owned(), publish).await;
+            sent?.await
         };
-        let error = match acked {
-            Ok(ack) => return stored(&ack, &self.name),
+        let error = match self.permitted(subject, acked).await? {
+            Ok(ack) => {
+                self.state.answered();
+                return stored(&ack, &self.name);
+            }
             Err(error) => error,
         };
         Err(match error.kind() {
             PublishErrorKind::WrongLastSequence => PublishError::WrongLast,
             PublishErrorKind::Other if is_wrong_last(&error) => PublishError::WrongLast,
-            PublishErrorKind::StreamNotFound => StreamError::NoStream.into(),
-            PublishErrorKind::TimedOut => timeout().into(),
+            PublishErrorKind::StreamNotFound => self.no_stream().into(),
+            PublishErrorKind::TimedOut => self.timeout().into(),
             PublishErrorKind::MaxPayloadExceeded => StreamError::Refused(text(&error)).into(),
             _ => StreamError::Other(text(&error)).into(),
         })
     }
 
     async fn last(&self, subject: &str) -> Result<Option<Last>, StreamError> {
-        match self.stream.get_last_raw_message_by_subject(subject).await {
+        let asked = self.stream.get_last_raw_message_by_subject(subject);
+        match self.permitted(&self.get_subject(), asked).await? {
             Ok(message) => {
+                self.state.answered();
                 let sequence = message.sequence;
                 let head = head(&message).map_err(|malformed| StreamError::Foreign {
                     stream: self.name.clone(),
@@ -258,24 +355,31 @@ impl Stream for Nats {
             }
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                _ => Err(stream_failure(&error)),
+                _ => Err(self.failure(&error)),
             },
         }
     }
 
     async fn at(&self, sequence: u64) -> Result<At, StreamError> {
-        match self.stream.get_raw_message(sequence).await {
+        let asked = self.stream.get_raw_message(sequence);
+        match self.permitted(&self.get_subject(), asked).await? {
             Ok(message) => Ok(head(&message).map_or(At::Foreign, |head| At::Message(head.nonce))),
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(At::Nothing),
-                _ => Err(stream_failure(&error)),
+                _ => Err(self.failure(&error)),
             },
         }
     }
 
     async fn extent(&self) -> Result<Extent, StreamError> {
-        let info = self.stream.get_info().await;
-        let info = info.map_err(|error| stream_failure(&error))?;
+        let subject = format!("$JS.API.STREAM.INFO.{}", self.name);
+        let info = match self.permitted(&subject, self.stream.get_info()).await? {
+            Ok(info) => info,
+            Err(error) if is_deleted(&error) => self.made_again().await?,
+            Err(error) => return Err(self.failure(&error)),
+        };
+        self.state.answered();
+        self.is_missing.store(false, Ordering::Relaxed);
         let body_max = match self.wish.get() {
             Some(wish) => self.body_max(&info.config, wish),
             None => Ok(BODY_MAX),

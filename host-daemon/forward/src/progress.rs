@@ -38,6 +38,8 @@ pub struct Progress {
 struct Shown {
     place: Option<Place>,
     problem: Option<String>,
+    /// A reason that says what to do was logged since something keeps the forwarder from its work.
+    is_explained: bool,
     unread: Option<Unread>,
     reading: ReadingAt,
 }
@@ -129,18 +131,27 @@ impl Progress {
 
     /// Nothing keeps the forwarder from its work. Logs that once.
     pub(crate) fn works(&self) {
-        let problem = self.shown(|it| it.problem.take());
+        let problem = self.shown(|it| {
+            it.is_explained = false;
+            it.problem.take()
+        });
         if problem.is_some() {
             tracing::info!("forward to {}: it works again", self.to);
         }
     }
 
-    /// Something keeps the forwarder from its work. Logs the first reason.
+    /// Something keeps the forwarder from its work. Logs the first reason, and the first one that only a person can remove.
     pub(crate) fn failed(&self, error: &StreamError) {
         self.count(error.reason());
         let text = error.to_string();
-        let before = self.shown(|it| it.problem.replace(text));
-        if before.is_none() {
+        let explains = matches!(error, StreamError::Unfit(_) | StreamError::Denied(_));
+        let is_new = self.shown(|it| {
+            let is_first = it.problem.replace(text).is_none();
+            let is_new = is_first || (explains && !it.is_explained);
+            it.is_explained |= explains;
+            is_new
+        });
+        if is_new {
             self.note(format_args!("{error}; trying again"));
         }
     }
@@ -228,5 +239,33 @@ impl Progress {
 
     fn shown<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::CheckError;
+
+    #[test]
+    fn the_last_reason_is_shown_until_it_works_again() {
+        let progress = Progress::default();
+        let shown = |error: &StreamError| {
+            progress.failed(error);
+            progress.read().problem.unwrap_or_default()
+        };
+        assert!(shown(&StreamError::NoStream).ends_with("or elects a leader"));
+        let missing = CheckError::NoStream("nats stream add".to_owned());
+        let missing = shown(&StreamError::Unfit(missing));
+        assert!(
+            missing.starts_with("the stream does not exist"),
+            "{missing}"
+        );
+        let denied = shown(&StreamError::Denied("x".to_owned()));
+        let wanted = CheckError::Denied("x".to_owned()).to_string();
+        assert_eq!(denied, wanted);
+        assert_eq!(progress.read().failures, [0, 2, 0, 1, 0, 0]);
+        progress.works();
+        assert_eq!(progress.read().problem, None);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::check::CheckError;
+use crate::check::{ALLOW_IT, CheckError};
 use crate::message::Head;
 use crate::place::{Instance, Place};
 
@@ -136,11 +136,16 @@ pub enum PublishError {
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// There was no answer in time.
-    #[error("no answer within {0} ms; is the cluster reachable, and has the stream a leader?")]
+    #[error(
+        "no answer within {0} ms; check that the cluster can be reached, and that the stream has a leader"
+    )]
     Timeout(u64),
     /// The cluster has no stream for the subject.
-    #[error("no stream takes the subject; was it deleted?")]
+    #[error("no stream takes the subject at present: the stream was deleted, or elects a leader")]
     NoStream,
+    /// The login lacks a permission.
+    #[error("the login lacks a permission: {0}; {ALLOW_IT}")]
+    Denied(String),
     /// The last message of the subject is not one of ours.
     #[error(
         "message {sequence} of {subject} was not published by blocksd ({malformed}); remove it with `nats stream rmm {stream} {sequence}`"
@@ -172,9 +177,9 @@ impl StreamError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "timeout",
-            Self::NoStream => "no_stream",
+            Self::NoStream | Self::Unfit(CheckError::NoStream(_)) => "no_stream",
             Self::Foreign { .. } => "foreign",
-            Self::Refused(_) | Self::Unfit(_) => "refused",
+            Self::Denied(_) | Self::Refused(_) | Self::Unfit(_) => "refused",
             Self::Other(_) => "other",
         }
     }

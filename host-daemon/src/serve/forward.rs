@@ -320,14 +320,15 @@ impl Beginning {
                 return true;
             };
             let mut reason = error.to_string();
-            if error.is_final() {
+            let has_answered = error.is_final();
+            if has_answered {
                 if self.refuse(ForwardError::Stream(error)) {
                     return false;
                 }
             } else if let Some(trouble) = nats.trouble().await {
                 reason = trouble;
             }
-            if attempt % RECONNECT_EVERY == 0 {
+            if !has_answered && attempt % RECONNECT_EVERY == 0 {
                 nats.reconnect().await;
             }
             self.retry(reason).await;

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use blocksd_tests::code_blocks::code_blocks;
 use blocksd_tests::nats::NatsServer;
@@ -16,6 +17,8 @@ use super::stream::{send_lines, serve, wait_until_stored};
 
 /// Time within which a daemon shows a problem, or that it has ended.
 const NOTICED: Duration = Duration::from_secs(60);
+/// Longer than a request waits for its answer.
+const UNANSWERED: Duration = Duration::from_secs(7);
 /// A seed and its public key, from the documents of NATS.
 const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
 const PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
@@ -190,19 +193,27 @@ fn rights_that_are_taken_and_given_back_stop_forwarding_only_meanwhile() {
         &[],
     );
     let stored = format!("blocksd_forward_messages_total{{to=\"{}\"}}", nats.url());
-    // Messages, the configuration of the stream, and answers.
+    // Messages, what the stream has, its configuration, and answers.
     for lacks in [
         "publish: \"$JS.>\", subscribe: \">\"",
+        "publish: { allow: \">\", deny: \"$JS.API.STREAM.MSG.GET.>\" }, subscribe: \">\"",
         "publish: { allow: \">\", deny: \"$JS.API.STREAM.INFO.>\" }, subscribe: \">\"",
         "publish: \">\", subscribe: \"nothing\"",
     ] {
         let before = scrape::sample(&server, &stored);
+        let reason = "the login lacks a permission: ";
+        let logged = || server.process.error_text().matches(reason).count();
+        let logged_before = logged();
         nats.reload(&with(lacks));
         send_lines(&server, "hello\n");
-        wait_at_most(NOTICED, "the reason is shown", || {
+        wait_at_most(NOTICED, "the reason is logged", || logged_before < logged());
+        // It is shown as soon as it is in the log, and no other one is shown when requests have waited for their answers.
+        let until = Instant::now() + UNANSWERED;
+        while Instant::now() < until {
             let ready = scrape::get(scrape::addr(&server), "/readyz").body;
-            ready.contains("the login lacks a permission: ")
-        });
+            assert!(ready.contains(reason), "{lacks}: {ready}");
+            thread::sleep(Duration::from_millis(50));
+        }
         nats.reload(&all);
         send_lines(&server, "hello again\n");
         wait_at_most(NOTICED, "forwarding goes on", || {
@@ -210,7 +221,8 @@ fn rights_that_are_taken_and_given_back_stop_forwarding_only_meanwhile() {
             before + 2.0 <= scrape::sample(&server, &stored) && !ready.contains("forward")
         });
     }
-    server.stop();
+    let (ended, _) = server.stop();
+    assert!(!ended.stderr.contains("no answer within"), "{ended:?}");
 }
 
 /// Sends a message to a daemon that forwards, and waits until the cluster has it.

@@ -1,15 +1,14 @@
 //! What is known of a connection while it is used: [`ConnectionState`].
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::{Event, ServerError};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-/// How long a refused permission explains why requests fail. They are repeated more often.
-const DENIED: Duration = Duration::from_secs(30);
+/// How many refusals of permissions are kept for requests that have not looked at them yet.
+const REFUSALS_MAX: usize = 256;
 
 /// What is known of a connection. The client changes it.
 #[derive(Debug, Default)]
@@ -19,9 +18,17 @@ pub(crate) struct ConnectionState {
     /// The client has reported the first connection, which may be some time after it is used.
     is_reported: AtomicBool,
     has_connected: AtomicBool,
-    denied: Mutex<Option<(Instant, String)>>,
-    /// How often a permission was refused.
-    denials: watch::Sender<u64>,
+    refusals: watch::Sender<Refusals>,
+    /// Why no answers arrive: the permission to subscribe to them was refused, and none has arrived since.
+    answers_denied: Mutex<Option<String>>,
+}
+
+/// The permissions that servers have refused.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// How many there were.
+    count: u64,
+    newest: VecDeque<Arc<str>>,
 }
 
 impl ConnectionState {
@@ -38,22 +45,54 @@ impl ConnectionState {
         self.disruptions.load(Ordering::Relaxed)
     }
 
-    /// The last permission that a server has refused, if that was not long ago.
-    pub(crate) fn denied(&self) -> Option<String> {
-        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        let denied = denied.as_ref().filter(|(at, _)| at.elapsed() < DENIED);
-        denied.map(|(_, text)| text.clone())
+    /// A request has an answer.
+    pub(crate) fn answered(&self) {
+        self.set_answers_denied(None);
+    }
+
+    /// The permission that is lacking to get answers, if that is why there are none.
+    pub(crate) fn answers_denied(&self) -> Option<String> {
+        let denied = self
+            .answers_denied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        denied.clone()
+    }
+
+    fn set_answers_denied(&self, reason: Option<String>) {
+        *self
+            .answers_denied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     /// Waits until a server refuses a permission, from this call on: the future need not be polled before.
     pub(crate) fn next_denied(&self) -> impl Future<Output = String> {
-        let mut denials = self.denials.subscribe();
+        self.refused(|_| true)
+    }
+
+    /// Waits until a server refuses the permission to publish in a subject, or to get answers, from this call on.
+    pub(crate) fn next_denied_in(&self, subject: &str) -> impl Future<Output = String> {
+        let publish = format!("publish to \"{subject}\"").to_lowercase();
+        self.refused(move |text| {
+            let lower = text.to_lowercase();
+            lower.contains(&publish) || is_about_answers(&lower)
+        })
+    }
+
+    fn refused(&self, concerns: impl Fn(&str) -> bool) -> impl Future<Output = String> {
+        let mut refusals = self.refusals.subscribe();
+        let mut seen = refusals.borrow().count;
         async move {
             loop {
                 // The sender is not dropped before the receiver.
-                let _ = denials.changed().await;
-                if let Some(denied) = self.denied() {
-                    return denied;
+                let _ = refusals.changed().await;
+                let now = refusals.borrow_and_update();
+                let fresh = usize::try_from(now.count - seen).unwrap_or(usize::MAX);
+                seen = now.count;
+                let mut fresh = now.newest.iter().take(fresh);
+                if let Some(refused) = fresh.find(|it| concerns(it)) {
+                    return refused.to_string();
                 }
             }
         }
@@ -66,19 +105,30 @@ impl ConnectionState {
             // The second one, since what has failed may work now.
             Event::Disconnected | Event::Connected => {
                 self.disruptions.fetch_add(1, Ordering::Relaxed);
+                // The client subscribes again.
+                self.set_answers_denied(None);
             }
             // Without that right, only the name of another stream is not known.
             Event::ServerError(ServerError::Other(error)) if error.contains("STREAM.NAMES") => {}
             Event::ServerError(ServerError::Other(error)) if is_about_permission(error) => {
-                let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-                *denied = Some((Instant::now(), error.clone()));
-                drop(denied);
-                self.denials.send_modify(|it| *it += 1);
+                if is_about_answers(&error.to_lowercase()) {
+                    self.set_answers_denied(Some(error.clone()));
+                }
+                self.refusals.send_modify(|it| {
+                    it.count += 1;
+                    it.newest.truncate(REFUSALS_MAX - 1);
+                    it.newest.push_front(error.as_str().into());
+                });
             }
             _ => {}
         }
         tracing::debug!("nats: {event}");
     }
+}
+
+/// Whether the text of a refusal, in lower case, is about a subscription: the only one of a client is that for answers.
+fn is_about_answers(lower: &str) -> bool {
+    lower.contains("subscription to")
 }
 
 /// Whether a server says that it does not permit something.
@@ -88,17 +138,28 @@ fn is_about_permission(error: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
+    fn refuse(state: &ConnectionState, what: &str) -> String {
+        let text = format!("Permissions Violation for {what}");
+        state.note(&Event::ServerError(ServerError::Other(text.clone())));
+        text
+    }
+
     #[test]
-    fn a_refused_permission_is_known_for_some_time() {
+    fn answers_are_not_permitted_until_one_arrives_or_the_client_subscribes_again() {
         let state = ConnectionState::default();
-        let event = |text: &str| Event::ServerError(ServerError::Other(text.to_owned()));
-        state.note(&event("slow"));
-        assert_eq!(state.denied(), None);
-        let denied = "Permissions Violation for Publish to \"x\"";
-        state.note(&event(denied));
-        assert_eq!(state.denied().as_deref(), Some(denied));
+        refuse(&state, "Publish to \"x\"");
+        assert_eq!(state.answers_denied(), None);
+        let text = refuse(&state, "Subscription to \"_INBOX.y.*\"");
+        assert_eq!(state.answers_denied(), Some(text));
+        state.answered();
+        assert_eq!(state.answers_denied(), None);
+        refuse(&state, "Subscription to \"_INBOX.y.*\"");
+        state.note(&Event::Connected);
+        assert_eq!(state.answers_denied(), None);
     }
 
     #[test]
@@ -115,9 +176,28 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_noticed_although_nobody_waits_yet() {
         let state = ConnectionState::default();
+        refuse(&state, "Publish to \"before\"");
         let denied = state.next_denied();
-        let text = "Permissions Violation for Publish to \"x\"";
-        state.note(&Event::ServerError(ServerError::Other(text.to_owned())));
+        let text = refuse(&state, "Publish to \"x\"");
         assert_eq!(denied.await, text);
+    }
+
+    #[tokio::test]
+    async fn a_request_notices_only_the_refusals_that_concern_it() {
+        let state = ConnectionState::default();
+        refuse(&state, "Publish to \"a.b\"");
+        let (mut request, other) = (
+            Box::pin(state.next_denied_in("a.b")),
+            state.next_denied_in("a"),
+        );
+        refuse(&state, "Publish to \"a.b.c\"");
+        assert!(request.as_mut().now_or_never().is_none());
+        let own = refuse(&state, "Publish to \"a.b\"");
+        for number in 1..REFUSALS_MAX {
+            refuse(&state, &format!("Publish to \"{number}\""));
+        }
+        assert_eq!(request.await, own);
+        let answers = refuse(&state, "Subscription to \"_INBOX.y.*\"");
+        assert_eq!(other.await, answers);
     }
 }

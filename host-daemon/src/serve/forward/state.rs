@@ -24,7 +24,7 @@ pub(super) struct ForwardState {
     pub(super) progress: Arc<Progress>,
     /// The cluster was reached, and its stream can be used.
     has_begun: AtomicBool,
-    /// Why it has not begun; later, why the servers answer nothing.
+    /// Why it has not begun; later, why no server accepts the connection.
     trouble: Mutex<Option<String>>,
     folder: PathBuf,
 }
@@ -57,16 +57,9 @@ impl ForwardState {
     pub(super) async fn watch(&self, nats: &Nats) {
         let mut silence = Silence::new();
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                // The requests that it concerns take longer to fail.
-                denied = nats.next_denied() => {
-                    self.failed(denied);
-                    continue;
-                }
-            }
+            tokio::time::sleep(PAUSE).await;
             let progress = self.progress.read();
-            if silence.is_too_long(&progress) {
+            if silence.is_too_long(&progress, nats.lacks_answers()) {
                 info!("forward to {}: no answer; connecting again", self.label);
                 nats.reconnect().await;
             }
@@ -128,13 +121,15 @@ impl Silence {
         }
     }
 
-    /// Takes what is known now. Returns whether requests have had no answers for a long time, and begins anew then.
-    fn is_too_long(&mut self, now: &ProgressSnapshot) -> bool {
+    /// Takes what is known now, and whether answers are not permitted. Returns whether requests have had no answers for a long time, and
+    /// begins anew then.
+    fn is_too_long(&mut self, now: &ProgressSnapshot, lacks_answers: bool) -> bool {
         let failures = REASONS.iter().zip(now.failures);
         let unanswered = failures.filter(|(reason, _)| ["timeout", "other"].contains(reason));
         let unanswered = unanswered.map(|(_, count)| count).sum();
         let has_answered = self.published != now.published || now.problem.is_none();
-        let is_asked = std::mem::replace(&mut self.unanswered, unanswered) != unanswered;
+        let before = std::mem::replace(&mut self.unanswered, unanswered);
+        let is_asked = lacks_answers || before != unanswered;
         self.published = now.published;
         let is_too_long = !has_answered && is_asked && SILENCE_MAX <= self.since.elapsed();
         if has_answered || is_too_long {
@@ -168,33 +163,36 @@ mod tests {
             problem: Some("no answer".to_owned()),
             ..ProgressSnapshot::default()
         };
-        // Timeouts; timeouts of some and stored messages of others; one subject that is refused.
-        assert_eq!(
-            rounds(&mut silence, &mut now, |it| it.failures[0] += 1).await,
-            3
-        );
+        // Timeouts; timeouts of some and stored messages of others.
+        let left = rounds(&mut silence, &mut now, false, |it| it.failures[0] += 1);
+        assert_eq!(left.await, 3);
         let mixed: fn(&mut ProgressSnapshot) = |it| {
             it.failures[0] += 1;
             it.published += 1;
         };
-        assert_eq!(rounds(&mut silence, &mut now, mixed).await, 0);
-        assert_eq!(
-            rounds(&mut silence, &mut now, |it| it.failures[2] += 1).await,
-            0
-        );
+        assert_eq!(rounds(&mut silence, &mut now, false, mixed).await, 0);
+        // A stream that is missing, and permissions or subjects that are refused.
+        for reason in [1, 2, 3] {
+            let refused: &dyn Fn(&mut ProgressSnapshot) = &|it| it.failures[reason] += 1;
+            assert_eq!(rounds(&mut silence, &mut now, false, refused).await, 0);
+        }
+        // The permission to get answers has an effect with the next connection.
+        let left = rounds(&mut silence, &mut now, true, |it| it.failures[3] += 1);
+        assert_eq!(left.await, 3);
     }
 
     /// How often the server is left within 30 s, with a change a second.
     async fn rounds(
         silence: &mut Silence,
         now: &mut ProgressSnapshot,
-        change: fn(&mut ProgressSnapshot),
+        lacks_answers: bool,
+        change: impl Fn(&mut ProgressSnapshot),
     ) -> u32 {
         let mut left = 0;
         for _ in 0..30 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             change(now);
-            left += u32::from(silence.is_too_long(now));
+            left += u32::from(silence.is_too_long(now, lacks_answers));
         }
         left
     }
