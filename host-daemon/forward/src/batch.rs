@@ -61,6 +61,8 @@ pub(crate) struct Batch {
     pub connection: u64,
     /// The number of the first message in its connection or session.
     pub first: u64,
+    /// The first of the numbers right before it that have no message in the recording; the same number if there is none.
+    since: u64,
     /// The file.
     pub file: (u64, FileNonce),
     /// The order of its first message among all that were read.
@@ -114,6 +116,17 @@ impl Batch {
         parts.map(part).collect()
     }
 
+    /// With the first of the numbers right before it that have no message in the recording.
+    #[must_use]
+    pub(crate) fn with_gap(self, since: u64) -> Self {
+        Self { since, ..self }
+    }
+
+    /// The number of the first message, or the first of the numbers right before it that have no message in the recording.
+    pub(crate) const fn since(&self) -> u64 {
+        self.since
+    }
+
     /// Adds a message, unless it does not follow the others or the body would be longer than `body_max`.
     pub(crate) fn push(&mut self, message: &ReadMessage<'_>, body_max: usize) -> bool {
         let is_next = self.part.is_none()
@@ -133,6 +146,7 @@ impl Batch {
     pub(crate) fn append(&mut self, other: Self, body_max: usize) -> Option<Self> {
         let is_next = self.part.is_none()
             && other.part.is_none()
+            && other.since == other.first
             && self.file == other.file
             && self.connection == other.connection
             && self.is_like(&other.channel)
@@ -193,6 +207,7 @@ impl Batch {
         }
         self.count_steps();
         self.first += count as u64;
+        self.since = self.first;
     }
 
     /// The first messages: a copy, unless they are all.
@@ -332,6 +347,7 @@ impl Batch {
             channel: Arc::clone(message.channel),
             connection: message.connection,
             first: message.seq,
+            since: message.seq,
             file: message.file,
             order: message.order,
             items: Vec::new(),

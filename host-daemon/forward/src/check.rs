@@ -13,7 +13,8 @@ use crate::subject::Subjects;
 pub(crate) const NO_JETSTREAM: &str = "no server answers requests of JetStream; enable it (`jetstream {}` in the configuration of the \
                                        servers) for this account, and wait until the cluster has a leader";
 /// What to do if the login lacks a permission.
-pub(crate) const ALLOW_IT: &str = "allow it, as the section \"Permissions\" of docs/forwarding.md says";
+pub(crate) const ALLOW_IT: &str =
+    "allow it, as the section \"Permissions\" of docs/forwarding.md says";
 /// Copies of each message in a stream that survives the loss of a server.
 const REPLICAS: usize = 3;
 /// Longest message of a stream that this crate makes, in bytes.

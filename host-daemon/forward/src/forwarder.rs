@@ -49,7 +49,7 @@ impl Forwarding {
     #[must_use]
     pub fn saved(&self) -> Option<Place> {
         let file = CursorFile::new(&self.folder, &self.cursor);
-        file.load().map(|it| it.place)
+        file.load().map(|(cursor, _)| cursor.place)
     }
 }
 
@@ -63,6 +63,8 @@ pub struct Forwarder<S> {
     progress: Arc<Progress>,
     on_place: OnPlace,
     confirm: Option<Arc<dyn Confirm>>,
+    /// A part of the recording could not be read, ever.
+    has_lost: Arc<AtomicBool>,
     finish: Arc<AtomicBool>,
 }
 
@@ -76,6 +78,7 @@ impl<S: Stream> Forwarder<S> {
             progress,
             on_place: Box::new(drop),
             confirm: None,
+            has_lost: Arc::default(),
             finish: Arc::default(),
         }
     }
@@ -156,7 +159,8 @@ impl<S: Stream> Forwarder<S> {
                 Dispatcher::new(stream, progress, start).confirming(self.confirm.clone());
             let save = |cursor: &Cursor| {
                 (self.on_place)(cursor.place);
-                if let Err(error) = file.save(cursor) {
+                let has_lost = self.has_lost.load(Ordering::Relaxed);
+                if let Err(error) = file.save(cursor, has_lost) {
                     self.progress
                         .note(format_args!("the place is not saved: {error}"));
                 }
@@ -192,7 +196,8 @@ impl<S: Stream> Forwarder<S> {
         let subjects = &self.forwarding.subjects;
         let events = subjects.events(&instance.to_string());
         Reading {
-            gatherer: Gatherer::new(subjects.clone(), events, body_max),
+            gatherer: Gatherer::new(subjects.clone(), events, body_max)
+                .confirming(self.confirm.clone()),
             linger: Linger::new(self.forwarding.linger),
             reached: None,
             unread: Unread::default(),
@@ -200,6 +205,7 @@ impl<S: Stream> Forwarder<S> {
             is_all: false,
             has_caught_up: false,
             is_damaged: false,
+            has_lost: Arc::clone(&self.has_lost),
             progress: Arc::clone(&self.progress),
             to,
             stop: Arc::default(),
@@ -210,11 +216,14 @@ impl<S: Stream> Forwarder<S> {
     /// Where to begin: the extent of the stream, and the cursor if it is still true.
     async fn begin(&self, file: &CursorFile) -> Result<(Extent, Option<Cursor>), StreamError> {
         let extent = self.stream.extent().await?;
-        let Some(cursor) = file.load() else {
+        let Some((cursor, has_lost)) = file.load() else {
             return Ok((extent, None));
         };
         let is_true = cursor.created == extent.created
             && cursor.newest.is_intact(&*self.stream, &extent).await?;
+        if is_true && has_lost {
+            self.has_lost.store(true, Ordering::Relaxed);
+        }
         Ok((extent, is_true.then_some(cursor)))
     }
 }
@@ -303,6 +312,8 @@ struct Reading {
     has_caught_up: bool,
     /// A part of the recording could not be read.
     is_damaged: bool,
+    /// So it was, or at an earlier reading.
+    has_lost: Arc<AtomicBool>,
     progress: Arc<Progress>,
     to: mpsc::Sender<Input>,
     stop: Arc<AtomicBool>,
@@ -333,7 +344,8 @@ impl Reading {
                 number: after.number,
                 offset: message.offset,
             };
-            self.gatherer.add(file, message.index, message);
+            let is_whole = !self.has_lost.load(Ordering::Relaxed);
+            self.gatherer.add(file, message.index, message, is_whole);
             if self.linger.gathered(now) {
                 self.lingering = self.unread;
             }
@@ -391,7 +403,12 @@ impl Reading {
     /// Logs that a part of the recording cannot be read.
     fn note(&mut self, damage: impl fmt::Display) {
         self.progress.note(damage);
+        self.lose();
+    }
+
+    fn lose(&mut self) {
         self.is_damaged = true;
+        self.has_lost.store(true, Ordering::Relaxed);
     }
 
     fn send(&self, input: Input) -> Result<(), Ended> {
@@ -419,7 +436,7 @@ impl Visitor for Reading {
     }
 
     fn gap(&mut self) -> Result<(), Ended> {
-        self.is_damaged = true;
+        self.lose();
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use blocksd_recording::topic::{Kind as TopicKind, SESSION_KEY};
 use blocksd_recording::{ChannelInfo, FileNonce, Message};
 
 use crate::batch::{Batch, Channel, Kind, ReadMessage};
+use crate::confirm::Confirm;
+use crate::gaps::SessionGaps;
 use crate::stored::is_session;
 use crate::subject::Subjects;
 
@@ -14,13 +16,15 @@ use crate::subject::Subjects;
 pub(crate) const GATHERED_MAX: usize = 8 << 20;
 
 /// Gathers messages into batches of a subject each.
-#[derive(Debug)]
 pub(crate) struct Gatherer {
     subjects: Subjects,
     events: Arc<str>,
     body_max: usize,
     /// The channels of the current file, by the address of their description, which they keep.
     channels: HashMap<usize, (Arc<ChannelInfo>, Option<Target>)>,
+    /// Reads what the recording says about sessions, if their messages are confirmed.
+    confirm: Option<Arc<dyn Confirm>>,
+    gaps: SessionGaps,
     file: Option<FileNonce>,
     open: HashMap<Arc<str>, Batch>,
     full: Vec<Batch>,
@@ -42,6 +46,8 @@ impl Gatherer {
             events,
             body_max,
             channels: HashMap::new(),
+            confirm: None,
+            gaps: SessionGaps::default(),
             file: None,
             open: HashMap::new(),
             full: Vec::new(),
@@ -50,8 +56,26 @@ impl Gatherer {
         }
     }
 
-    /// Adds a message: number `before` of its file, from 0.
-    pub(crate) fn add(&mut self, file: (u64, FileNonce), before: u64, message: &Message<'_>) {
+    /// Has the gaps of sessions confirmed with the messages after them.
+    pub(crate) fn confirming(self, confirm: Option<Arc<dyn Confirm>>) -> Self {
+        Self { confirm, ..self }
+    }
+
+    /// Adds a message: number `before` of its file, from 0. `is_whole` says that nothing of the recording is lost, as far as it was read.
+    pub(crate) fn add(
+        &mut self,
+        file: (u64, FileNonce),
+        before: u64,
+        message: &Message<'_>,
+        is_whole: bool,
+    ) {
+        if message.channel.kind == TopicKind::Sessions {
+            let gap = self.confirm.as_ref().and_then(|it| it.gap(message.data));
+            if let Some(gap) = gap {
+                self.gaps.note(&gap, is_whole);
+            }
+            return;
+        }
         if self.file.replace(file.1) != Some(file.1) {
             self.channels.clear();
         }
@@ -78,12 +102,21 @@ impl Gatherer {
             }
             self.full.extend(self.open.remove(&subject));
         }
+        let since = match &channel.session {
+            Some(session) if self.confirm.is_some() => {
+                let device = &channel.device;
+                self.gaps.before(device, session, message.seq, is_whole)
+            }
+            _ => message.seq,
+        };
         if self.body_max < crate::batch::HEADER_LEN + message.data.len() {
             let parts = Batch::parts(&message, self.body_max);
             self.order += parts.len() as u64;
+            let parts = parts.into_iter().map(|part| part.with_gap(since));
             self.full.extend(parts);
         } else {
-            self.open.insert(Arc::clone(&subject), Batch::new(&message));
+            let batch = Batch::new(&message).with_gap(since);
+            self.open.insert(Arc::clone(&subject), batch);
         }
     }
 
@@ -141,3 +174,6 @@ impl Gatherer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,15 +110,24 @@ impl Default for Lane {
 }
 
 impl Done {
-    /// Numbers of a session from `from` to before `to` are in the stream, after those that the subject has before them.
+    /// Numbers of a session from `from` to before `to` are in the stream or have no message, after those that the subject has before
+    /// them.
     fn add_numbers(&mut self, stored: &Stored, channel: &Arc<Channel>, from: u64, to: u64) {
         let Some(session) = channel.session.as_deref().filter(|_| from < to) else {
             return;
         };
-        let before = stored.before(session, to);
-        for (from, to) in before.chain([(from, to)]) {
-            self.sessions.push((Arc::clone(channel), from, to));
-        }
+        let mut runs: Vec<_> = stored.before(session, to).chain([(from, to)]).collect();
+        runs.sort_unstable();
+        // One that only seems to come after missing numbers would be taken for the end of a hole.
+        runs.dedup_by(|(from, to), (_, end)| {
+            let continues = from <= end;
+            if continues {
+                *end = *to.max(end);
+            }
+            continues
+        });
+        let numbers = |(from, to)| (Arc::clone(channel), from, to);
+        self.sessions.extend(runs.into_iter().map(numbers));
     }
 }
 
@@ -353,14 +362,16 @@ impl Lane {
             return done;
         };
         while let Some(batch) = self.queue.front_mut() {
-            let (first, len, count) = (batch.first, batch.len(), batch.count());
+            let (since, len, count) = (batch.since(), batch.len(), batch.count());
             if batch.trim(place) {
                 done.bytes += len - batch.len();
-                done.add_numbers(&self.stored, &batch.channel, first, batch.first);
+                if since < batch.since() {
+                    done.add_numbers(&self.stored, &batch.channel, since, batch.first);
+                }
                 break;
             }
-            let end = batch.numbers().map_or(first, |(.., to)| to);
-            done.add_numbers(&self.stored, &batch.channel, first, end);
+            let end = batch.numbers().map_or(since, |(.., to)| to);
+            done.add_numbers(&self.stored, &batch.channel, since, end);
             done.orders.push(batch.order);
             done.bytes += len;
             done.messages += count;
@@ -397,8 +408,8 @@ impl Lane {
     /// The first batch is in the stream.
     fn finish_front(&mut self, done: &mut Done) {
         if let Some(batch) = self.queue.pop_front() {
-            if let Some((_, from, to)) = batch.numbers() {
-                done.add_numbers(&self.stored, &batch.channel, from, to);
+            if let Some((.., to)) = batch.numbers() {
+                done.add_numbers(&self.stored, &batch.channel, batch.since(), to);
             }
             done.orders.push(batch.order);
             done.bytes += batch.len();
@@ -409,11 +420,11 @@ impl Lane {
     /// The first messages of the first batch are in the stream.
     fn skip_front(&mut self, count: u64, done: &mut Done) {
         if let Some(batch) = self.queue.front_mut() {
-            let (first, len) = (batch.first, batch.len());
+            let (since, len) = (batch.since(), batch.len());
             batch.skip(count);
             done.bytes += len - batch.len();
             done.messages += count;
-            done.add_numbers(&self.stored, &batch.channel, first, batch.first);
+            done.add_numbers(&self.stored, &batch.channel, since, batch.first);
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use self::fake::{Chance, FakeStream, Faults};
 use super::*;
 use crate::batch::{Channel, Kind, ReadMessage};
+use crate::confirm::NumberGap;
 use crate::message::Messages;
 use crate::stream::Extent;
 
@@ -33,6 +34,8 @@ struct Recorded {
     channel: Arc<Channel>,
     connection: u64,
     seq: u64,
+    /// The first of the numbers right before its own that have no message.
+    since: u64,
     time: u64,
     data: Vec<u8>,
 }
@@ -74,6 +77,7 @@ impl Recording {
                 channel: Arc::clone(&channel),
                 connection,
                 seq: *seq - 1,
+                since: *seq - 1,
                 time,
                 data,
             }
@@ -124,9 +128,9 @@ impl Recording {
             if BODY_MAX < 4 + it.data.len() {
                 let parts = Batch::parts(&message, BODY_MAX);
                 order += parts.len() as u64;
-                batches.extend(parts);
+                batches.extend(parts.into_iter().map(|part| part.with_gap(it.since)));
             } else {
-                batches.push(Batch::new(&message));
+                batches.push(Batch::new(&message).with_gap(it.since));
             }
         }
         batches.sort_by_key(|batch| batch.order);

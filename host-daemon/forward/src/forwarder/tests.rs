@@ -1,8 +1,12 @@
 //! What a forwarder hands over, and when.
 
+use std::collections::HashMap;
+
+use blocksd_recording::topic::SESSION_KEY;
 use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions};
 
 use super::*;
+use crate::confirm::NumberGap;
 
 /// Time between two messages. A little more than a second, so that no message comes at the end of a linger.
 const PERIOD: Duration = Duration::from_millis(1_020);
@@ -46,23 +50,9 @@ fn read(messages: u64, len: usize, linger: Duration) -> Vec<Input> {
     }
     log.finish().unwrap();
     let (to, mut input) = mpsc::channel(1_000);
-    let finish = Arc::<AtomicBool>::default();
-    let reading = Reading {
-        unread: Unread::default(),
-        is_all: false,
-        gatherer: Gatherer::new(Subjects::new("main"), Arc::from("events"), 4 * len + 100),
-        linger: Linger::new(linger),
-        reached: None,
-        lingering: Unread::default(),
-        has_caught_up: false,
-        is_damaged: false,
-        progress: Arc::default(),
-        to,
-        stop: Arc::default(),
-        finish: Arc::clone(&finish),
-    };
+    let gatherer = Gatherer::new(Subjects::new("main"), Arc::from("events"), 4 * len + 100);
     let mut timed = Timed {
-        reading,
+        reading: reading(gatherer, linger, to),
         now: Instant::now(),
     };
     let ended = Tail::new(folder.path().to_owned(), Wanted::default()).visit(&mut timed);
@@ -78,6 +68,87 @@ fn read(messages: u64, len: usize, linger: Duration) -> Vec<Input> {
     }
     assert_eq!(handed_over, messages);
     inputs
+}
+
+/// A reading that begins.
+fn reading(gatherer: Gatherer, linger: Duration, to: mpsc::Sender<Input>) -> Reading {
+    Reading {
+        unread: Unread::default(),
+        is_all: false,
+        gatherer,
+        linger: Linger::new(linger),
+        reached: None,
+        lingering: Unread::default(),
+        has_caught_up: false,
+        is_damaged: false,
+        has_lost: Arc::default(),
+        progress: Arc::default(),
+        to,
+        stop: Arc::default(),
+        finish: Arc::default(),
+    }
+}
+
+#[test]
+fn after_a_loss_nothing_before_a_message_is_taken_for_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+    for (session, number) in [("000000000000000a", 5), ("000000000000000b", 7)] {
+        let spec = || ChannelSpec {
+            topic: "/device/imu/blocks".to_owned(),
+            metadata: [(SESSION_KEY.to_owned(), session.to_owned())].into(),
+            ..ChannelSpec::default()
+        };
+        let channel = log.channel(&mut Channel::default(), spec).unwrap();
+        log.append(channel, number, 0, b"message").unwrap();
+    }
+    log.finish().unwrap();
+    let (to, mut input) = mpsc::channel(1_000);
+    let gatherer = Gatherer::new(Subjects::new("main"), Arc::from("events"), 100);
+    let gatherer = gatherer.confirming(Some(Arc::new(NoGaps)));
+    let mut losing = Losing(reading(gatherer, Duration::ZERO, to));
+    let ended = Tail::new(folder.path().to_owned(), Wanted::default()).visit(&mut losing);
+    assert!(matches!(ended, Err(Ended::Stopped)));
+    assert!(losing.0.has_lost.load(Ordering::Relaxed));
+    let Ok(Input::Batches(batches, _)) = input.try_recv() else {
+        panic!("nothing was read");
+    };
+    let numbers: Vec<_> = batches.iter().map(|it| (it.first, it.since())).collect();
+    assert_eq!(numbers, [(5, 0), (7, 7)]);
+}
+
+/// Reads no gaps.
+struct NoGaps;
+
+impl Confirm for NoGaps {
+    fn stored(&self, _: &str, _: &str, _: u64, _: u64) {}
+
+    fn caught_up(&self, _: &HashMap<(&str, &str), u64>, _: bool) {}
+
+    fn gap(&self, _: &[u8]) -> Option<NumberGap> {
+        None
+    }
+}
+
+/// Reads as if something was lost after each message.
+struct Losing(Reading);
+
+impl Visitor for Losing {
+    type Error = Ended;
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Ended> {
+        self.0.message(message)?;
+        self.0.gap()
+    }
+
+    fn lost(&mut self, _: &Path, lost: &LostRange) -> Result<(), Ended> {
+        panic!("{lost}");
+    }
+
+    fn idle(&mut self) -> Result<(), Ended> {
+        self.0.finish.store(true, Ordering::Relaxed);
+        self.0.idle()
+    }
 }
 
 /// The number of messages that were handed over at each time.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use blocksd_engine::session::Sessions;
-use blocksd_forward::Confirm;
+use blocksd_forward::{Confirm, NumberGap};
+
+use crate::recorded::journal::Entry;
 
 /// Acknowledges messages of sessions when a cluster has them.
 pub(super) struct Acknowledging(pub(super) Arc<Sessions>);
@@ -24,6 +26,25 @@ impl Confirm for Acknowledging {
         let waiting: HashMap<_, _> = sessions.collect();
         let end = |device: &str, session| waiting.get(&(device, session)).copied();
         self.0.confirm_recovered(end, is_damaged);
+    }
+
+    fn gap(&self, entry: &[u8]) -> Option<NumberGap> {
+        let Entry::Gap {
+            device,
+            session,
+            from,
+            to,
+            ..
+        } = Entry::parse(entry)?
+        else {
+            return None;
+        };
+        Some(NumberGap {
+            device: device.into_owned(),
+            session: format!("{session:016x}"),
+            from,
+            to,
+        })
     }
 }
 

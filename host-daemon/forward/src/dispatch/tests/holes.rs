@@ -22,6 +22,10 @@ impl Confirm for Reports {
     fn caught_up(&self, _: &HashMap<(&str, &str), u64>, is_damaged: bool) {
         assert!(!is_damaged);
     }
+
+    fn gap(&self, _: &[u8]) -> Option<NumberGap> {
+        None
+    }
 }
 
 impl Reports {
@@ -44,6 +48,7 @@ fn recording(instance: Instance, numbers: impl IntoIterator<Item = u64>) -> Reco
         channel: Arc::clone(&channel),
         connection: 1,
         seq,
+        since: seq,
         time: 1000,
         data: seq.to_string().into_bytes(),
     };
@@ -97,5 +102,46 @@ fn numbers_that_the_recording_has_lost_are_not_confirmed() {
             .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (0..24).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn gaps_are_confirmed_with_the_messages_after_them() {
+    runtime().block_on(async {
+        for seed in 0..seeds() {
+            let stream = Arc::new(FakeStream::new(seed, Faults::default()));
+            let reports = Arc::<Reports>::default();
+            // More gaps than a message of the stream has runs of numbers.
+            let gaps = 4 * crate::stored::Stored::SESSION_MAX as u64;
+            let numbers = (0..gaps).flat_map(|at| [10 * at + 3, 10 * at + 4, 10 * at + 5]);
+            let mut recording = recording(Instance::random(), numbers);
+            for message in &mut recording.messages {
+                if message.seq % 10 == 3 {
+                    message.since = message.seq.saturating_sub(7);
+                }
+            }
+            let mut cursor = None;
+            for round in 0..2 {
+                let confirm = Some(Arc::clone(&reports) as Arc<dyn Confirm>);
+                recording
+                    .forward(&stream, Chance(seed + round), &mut cursor, confirm)
+                    .await;
+                let mut end = 0;
+                for (from, to) in reports.take() {
+                    assert!(from <= end, "{from} after {end}");
+                    end = to.max(end);
+                }
+                assert!(round == 1 || end == 10 * gaps - 4);
+                cursor = cursor.filter(|_| seed % 2 == 0);
+            }
+            // The stream says only which messages it has.
+            for outgoing in stream.stored(DEVICE) {
+                let stored = &outgoing.head.stored;
+                for number in 0..10 * gaps {
+                    let is_gap = !(3..6).contains(&(number % 10));
+                    assert!(!is_gap || stored.end_of(SESSION, number).is_none());
+                }
+            }
+        }
     });
 }

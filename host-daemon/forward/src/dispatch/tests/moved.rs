@@ -46,6 +46,8 @@ fn recordings(chance: &mut Chance) -> [Recording; 2] {
         };
         let begin = begin.max(state.ends[index]);
         let end = begin + chance.below(7);
+        // What the device has given up, and what the other daemon has acknowledged.
+        let mut since = state.ends[index];
         let subject: Arc<str> = format!("device.{device}").into();
         let channel = channel(&subject, Some(state.session.clone()));
         for number in begin..end {
@@ -65,9 +67,11 @@ fn recordings(chance: &mut Chance) -> [Recording; 2] {
                 channel: Arc::clone(&channel),
                 connection: visit,
                 seq: number,
+                since,
                 time: visit * 1000,
                 data,
             });
+            since = number + 1;
         }
         if begin < end {
             state.next = state.next.max(end);
@@ -148,6 +152,8 @@ struct Confirmed {
     stream: Option<Arc<FakeStream>>,
     /// Of each device and session, the numbers that are confirmed.
     numbers: Mutex<HashMap<(String, String), BTreeSet<u64>>>,
+    /// The number after the last of them. No report leaves out numbers after it: the recording has lost nothing.
+    ends: Mutex<HashMap<(String, String), u64>>,
 }
 
 impl Confirmed {
@@ -191,6 +197,12 @@ impl Confirmed {
 
 impl Confirm for Confirmed {
     fn stored(&self, device: &str, session: &str, from: u64, next: u64) {
+        let mut ends = self.ends.lock().expect("no panic");
+        let key = (device.to_owned(), session.to_owned());
+        let end = ends.entry(key).or_insert(from);
+        assert!(from <= *end, "{device} {session} {from}: after {end}");
+        *end = next.max(*end);
+        drop(ends);
         self.confirm(device, session, from..next);
     }
 
@@ -200,6 +212,10 @@ impl Confirm for Confirmed {
                 self.confirm(device, session, *number..number + 1);
             }
         }
+    }
+
+    fn gap(&self, _: &[u8]) -> Option<NumberGap> {
+        None
     }
 }
 
@@ -216,6 +232,7 @@ fn run_moved(seed: u64, faults: Faults) {
                 messages: sessions.collect(),
                 stream: (!faults.loses).then(|| Arc::clone(&stream)),
                 numbers: Mutex::default(),
+                ends: Mutex::default(),
             })
         });
         let confirms = confirmed.each_ref();
