@@ -210,11 +210,10 @@ impl Session {
         }
         state.is_recorded = true;
         let written = state.receiver.write(first, count);
-        let to = state.receiver.written();
-        if let Some(confirmation) = &mut state.confirmation
-            && written != Written::Drop
+        if let (Some(confirmation), Written::Write { skip }) = (&mut state.confirmation, written)
+            && skip < count
         {
-            confirmation.written(to);
+            confirmation.written(first.saturating_add(count));
         }
         written
     }
@@ -227,10 +226,10 @@ impl Session {
         }
         state.is_recorded = true;
         let written = state.receiver.write(first, count);
-        if let Some(confirmation) = &mut state.confirmation
-            && written != Written::Drop
+        if let (Some(confirmation), Written::Write { skip }) = (&mut state.confirmation, written)
+            && skip < count
         {
-            confirmation.gap(first, first.saturating_add(count));
+            confirmation.gap(first.saturating_add(count));
         }
         written
     }

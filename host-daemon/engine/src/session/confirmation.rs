@@ -1,22 +1,26 @@
 //! Which durable messages of a session may be acknowledged, if something else must have them, too: a [`Confirmation`].
 
-/// Largest number of runs that are kept. Later ones are taken for holes.
+/// Largest number of runs that are kept. Later ones are taken for a part of a hole: the device sends their messages again.
 const RUNS_MAX: usize = 64;
 
 /// The messages of a session that are confirmed, such as by a cluster that they are forwarded to.
 ///
-/// Confirmations come in the order of the recording. So a run that does not continue what is confirmed shows a hole: the messages
-/// between were recorded, became unreadable, and are not in the cluster. Nothing after a hole is acknowledged, so the device still
-/// has those messages.
+/// Confirmations come in the order of the recording, each with the numbers right before it that have no message. So a run that does
+/// not continue what is confirmed shows a hole: the messages between were recorded, became unreadable, and are not in the cluster.
+/// Nothing after a hole is acknowledged, so the device still has those messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Confirmation {
     /// The number after the last message that was written.
     messages: u64,
+    /// Where a gap after the last message ends. Other gaps are confirmed with the messages after them.
+    gap_end: u64,
     /// All numbers below are confirmed, or have no message.
     confirmed: u64,
     /// The number after the last message of an earlier run.
     recovered: u64,
-    /// Runs of numbers that are confirmed, or have no message, after a number that is not: in order, and apart from each other.
+    /// The device holds no message below this number, and cannot send one again.
+    held_from: u64,
+    /// Runs of numbers that are confirmed, or have no message, after a hole: in order, and apart from each other.
     runs: Vec<(u64, u64)>,
     /// The number after the last message that was confirmed: all before it come before it in the recording.
     reached: u64,
@@ -48,8 +52,10 @@ impl Confirmation {
     pub(super) const fn new(next: u64) -> Self {
         Self {
             messages: next,
+            gap_end: next,
             confirmed: next,
             recovered: next,
+            held_from: 0,
             runs: Vec::new(),
             reached: 0,
             begin: ConfirmedBegin::Known,
@@ -62,6 +68,7 @@ impl Confirmation {
     pub(super) fn again(&self, next: u64) -> Self {
         Self {
             confirmed: self.confirmed.max(next),
+            held_from: self.held_from,
             begin: ConfirmedBegin::Again,
             ..Self::new(next)
         }
@@ -80,14 +87,16 @@ impl Confirmation {
         self.messages = self.messages.max(to);
     }
 
-    /// The numbers from `from` to before `to` have no message: a gap was written.
-    pub(super) fn gap(&mut self, from: u64, to: u64) {
-        self.add(from, to);
+    /// A gap was written: the numbers after the last message have none, up to before `to`.
+    pub(super) fn gap(&mut self, to: u64) {
+        self.gap_end = self.gap_end.max(to);
+        self.settle();
     }
 
     /// Forgets messages that are not durable.
     pub(super) fn reset(&mut self, durable: u64) {
         self.messages = self.messages.min(durable);
+        self.gap_end = self.gap_end.min(durable);
         self.confirmed = self.confirmed.min(durable);
         self.reached = self.reached.min(durable);
         self.runs.retain_mut(|(from, to)| {
@@ -96,7 +105,7 @@ impl Confirmation {
         });
     }
 
-    /// The messages with numbers from `from` to before `next` are confirmed.
+    /// The messages with numbers from `from` to before `next` are confirmed. The first numbers may have no message.
     pub(super) fn confirm(&mut self, from: u64, next: u64) {
         if self.begin == ConfirmedBegin::Unknown {
             self.confirmed = self.confirmed.max(from);
@@ -111,6 +120,7 @@ impl Confirmation {
         if self.begin == ConfirmedBegin::Known {
             self.reached = self.reached.max(next);
         }
+        self.settle();
         if let Some((end, is_damaged)) = self.ending.take_if(|(end, _)| *end <= next) {
             self.confirm_recovered(end, is_damaged);
         }
@@ -121,11 +131,9 @@ impl Confirmation {
         if self.begin == ConfirmedBegin::Unknown {
             self.begin = ConfirmedBegin::Known;
         }
+        self.held_from = first;
         self.add(0, acked);
-        if self.hole().is_some_and(|(from, _)| from < first) {
-            // The device has given them up.
-            self.add(0, first);
-        }
+        self.settle();
     }
 
     /// All messages of earlier runs that can be read are confirmed once those below `end` are.
@@ -138,6 +146,7 @@ impl Confirmation {
             return;
         }
         self.is_doubtful = is_damaged;
+        self.settle();
         if !is_damaged && self.hole().is_none() {
             self.begin = ConfirmedBegin::Known;
             self.add(0, self.recovered);
@@ -157,13 +166,14 @@ impl Confirmation {
         if self.begin != ConfirmedBegin::Known {
             return None;
         }
-        match self.runs.first() {
-            Some((from, _)) if self.confirmed < self.reached => Some((self.confirmed, *from)),
-            _ if self.is_doubtful && self.confirmed < self.recovered => {
-                Some((self.confirmed, self.recovered))
-            }
-            _ => None,
-        }
+        let to = match self.runs.first() {
+            _ if self.reached <= self.confirmed => self.recovered,
+            Some((from, _)) => *from,
+            // A run that is not kept, or whose messages a failed sync has lost.
+            None => self.reached,
+        };
+        let is_known = self.confirmed < self.reached || self.is_doubtful;
+        (is_known && self.confirmed < to).then_some((self.confirmed, to))
     }
 
     /// Adds a run.
@@ -181,6 +191,11 @@ impl Confirmation {
         let index = self.runs.partition_point(|(begin, _)| *begin < from);
         self.runs.insert(index, (from, to));
         self.runs.truncate(RUNS_MAX);
+        self.join();
+    }
+
+    /// Joins what is confirmed with the runs that continue it, and with a gap after the last message.
+    fn join(&mut self) {
         if self.begin == ConfirmedBegin::Unknown {
             return;
         }
@@ -189,6 +204,20 @@ impl Confirmation {
         {
             self.confirmed = self.confirmed.max(to);
             self.runs.remove(0);
+        }
+        if self.messages <= self.confirmed {
+            self.confirmed = self.confirmed.max(self.gap_end);
+        }
+    }
+
+    /// As [`join`](Self::join). Passes over holes whose messages the device does not hold any more.
+    fn settle(&mut self) {
+        self.join();
+        while let Some((from, to)) = self.hole()
+            && from < self.held_from
+        {
+            self.confirmed = to.min(self.held_from);
+            self.join();
         }
     }
 }
@@ -202,7 +231,7 @@ mod tests {
         let mut confirmation = Confirmation::new(3);
         assert_eq!(confirmation.acknowledged(3), 3);
         // A gap up to 5.
-        confirmation.gap(3, 5);
+        confirmation.gap(5);
         assert_eq!(confirmation.acknowledged(5), 5);
         confirmation.written(9);
         assert_eq!(confirmation.acknowledged(9), 5);
@@ -210,7 +239,7 @@ mod tests {
         assert_eq!(confirmation.acknowledged(9), 7);
         confirmation.confirm(7, 9);
         // A gap up to 12, after the last message.
-        confirmation.gap(9, 12);
+        confirmation.gap(12);
         assert_eq!(confirmation.acknowledged(12), 12);
         assert_eq!(confirmation.acknowledged(8), 8);
         assert_eq!(confirmation.hole(), None);
@@ -234,7 +263,7 @@ mod tests {
         confirmation.confirm(0, 4);
         confirmation.reset(4);
         assert_eq!(confirmation.acknowledged(6), 6);
-        confirmation.gap(6, 8);
+        confirmation.gap(8);
         confirmation.written(9);
         confirmation.reset(6);
         confirmation.written(8);
@@ -246,7 +275,7 @@ mod tests {
     fn a_gap_shows_no_hole_before_it() {
         let mut confirmation = Confirmation::new(0);
         confirmation.written(9);
-        confirmation.gap(9, 12);
+        confirmation.gap(12);
         confirmation.confirm(0, 4);
         assert_eq!(
             (confirmation.hole(), confirmation.acknowledged(12)),
@@ -257,16 +286,66 @@ mod tests {
     }
 
     #[test]
+    fn gaps_without_a_number_of_them_show_no_hole() {
+        let mut confirmation = Confirmation::new(0);
+        let gaps = 0..1_000;
+        for at in gaps.clone().map(|it| 10 * it) {
+            confirmation.written(at + 5);
+            confirmation.gap(at + 10);
+        }
+        assert_eq!(confirmation.acknowledged(10_000), 0);
+        for at in gaps.map(|it| 10_u64 * it) {
+            // With the gap before them.
+            confirmation.confirm(at.saturating_sub(5), at + 5);
+            assert_eq!(confirmation.hole(), None);
+        }
+        assert_eq!(confirmation.acknowledged(10_000), 10_000);
+        confirmation.written(10_001);
+        assert_eq!(confirmation.acknowledged(10_001), 10_000);
+    }
+
+    #[test]
+    fn messages_after_more_holes_than_are_kept_are_taken_again() {
+        let mut confirmation = Confirmation::new(0);
+        confirmation.written(2_000);
+        for at in (0..2 * RUNS_MAX as u64).map(|it| 10 * it) {
+            confirmation.confirm(at + 5, at + 10);
+        }
+        assert_eq!(confirmation.hole(), Some((0, 5)));
+        // The device holds a part of them only. It does not wait in vain for those whose confirmation is not kept.
+        confirmation.begin(0, 1_275);
+        assert_eq!(confirmation.hole(), Some((1_275, 1_280)));
+        let mut again = confirmation.again(0);
+        again.gap(1_275);
+        again.written(1_280);
+        again.confirm(1_270, 1_280);
+        assert_eq!((again.hole(), again.acknowledged(1_280)), (None, 1_280));
+    }
+
+    #[test]
+    fn what_the_device_does_not_hold_any_more_is_no_hole() {
+        let mut confirmation = Confirmation::recovered(40);
+        confirmation.begin(10, 25);
+        for (from, to) in [(0, 12), (15, 18), (25, 30)] {
+            confirmation.confirm(from, to);
+            assert_eq!(confirmation.hole(), None);
+        }
+        assert_eq!(confirmation.acknowledged(40), 30);
+        confirmation.confirm(33, 40);
+        assert_eq!(confirmation.hole(), Some((30, 33)));
+    }
+
+    #[test]
     fn nothing_after_a_hole_is_acknowledged() {
         let mut confirmation = Confirmation::new(0);
         confirmation.written(30);
         confirmation.confirm(0, 10);
-        confirmation.gap(12, 15);
-        confirmation.confirm(20, 30);
+        // 15 to 20 have no message.
+        confirmation.confirm(15, 30);
         assert_eq!(confirmation.acknowledged(30), 10);
-        assert_eq!(confirmation.hole(), Some((10, 12)));
+        assert_eq!(confirmation.hole(), Some((10, 15)));
         confirmation.confirm(10, 12);
-        assert_eq!(confirmation.hole(), Some((15, 20)));
+        assert_eq!(confirmation.hole(), Some((12, 15)));
         // The other daemon has forwarded them.
         confirmation.confirm(11, 25);
         assert_eq!(
@@ -279,7 +358,7 @@ mod tests {
     fn what_an_earlier_run_has_confirmed_is_no_hole() {
         let mut confirmation = Confirmation::recovered(40);
         // Before the first report, nothing is known. What the subject has comes first.
-        confirmation.gap(40, 42);
+        confirmation.gap(42);
         assert_eq!(confirmation.hole(), None);
         confirmation.confirm(10, 20);
         confirmation.confirm(30, 40);

@@ -111,7 +111,7 @@ impl Sessions {
     }
 
     /// Of a session, confirms the messages with numbers from `from` to before `next`. Confirm messages in the order in which they
-    /// were recorded: if others are missing between them, the device sends those again.
+    /// were recorded, together with the gap right before them: if numbers are missing between them, the device sends those again.
     pub fn confirm(&self, device: &str, session: u64, from: u64, next: u64) {
         let found = self.all().find(device, session);
         if let Some(session) = found {
