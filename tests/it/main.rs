@@ -96,6 +96,7 @@ mod forward {
     mod deleted;
     mod failing_fleet;
     mod fleet;
+    mod gaps;
     mod lag;
     mod login;
     mod missed;

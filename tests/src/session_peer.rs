@@ -65,6 +65,12 @@ impl<S: Read + Write> SessionPeer<S> {
     /// Sends a HELLO.
     #[track_caller]
     pub fn hello(&mut self, device: &str, session: u64, first: u64, held: u32) {
+        self.hello_after(device, session, first, held, 0);
+    }
+
+    /// Sends a HELLO of a device that has given up `lost` messages before `first`.
+    #[track_caller]
+    pub fn hello_after(&mut self, device: &str, session: u64, first: u64, held: u32, lost: u32) {
         let hello = Hello {
             flags: 0,
             heartbeat: 0,
@@ -72,7 +78,7 @@ impl<S: Read + Write> SessionPeer<S> {
             session,
             first,
             held,
-            lost: 0,
+            lost,
             uptime_us: 0,
             device,
             extensions: Extensions::default(),
@@ -129,6 +135,18 @@ impl<S: Read + Write> SessionPeer<S> {
                 HostFrame::Closing(code, String::from_utf8_lossy(text).into_owned())
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until everything below `number` is acknowledged, whatever comes before that.
+    #[track_caller]
+    pub fn wait_for_last_ack(&mut self, number: u64) {
+        loop {
+            match self.read() {
+                HostFrame::Ack(acked) if acked == number => return,
+                HostFrame::Ack(acked) => assert!(acked < number),
+                other => panic!("{other:?}"),
+            }
         }
     }
 

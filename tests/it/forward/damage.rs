@@ -115,7 +115,7 @@ fn lose_before_forwarding(name: &str, is_sealed: bool) {
         let verified = run(&["verify", record.to_str().expect("UTF-8")], b"");
         let sessions = verified.stdout_text();
         assert!(sessions.contains(", nothing missing"), "{sessions}");
-        assert!(!sessions.contains(" twice: "), "{sessions}");
+        assert!(!sessions.contains(" twice: "), "{sessions}{}", log.stderr);
     }
 }
 
