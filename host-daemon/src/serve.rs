@@ -268,9 +268,9 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         let forwarded = folder.clone();
         // Before the recording is opened, which deletes files beyond its limits.
         let kept = KeptFiles::new(Arc::clone(&retention), &config.forwards);
-        let counting = Arc::clone(&kept);
+        let (counting, limits) = (Arc::clone(&kept), Arc::clone(&retention));
         let report = move |it: &LogReport<'_>| {
-            report::log(it);
+            report::log(it, &limits);
             counting.reported(it);
         };
         let opened = open_recording(folder, config, retention, counters, sessions, report);
