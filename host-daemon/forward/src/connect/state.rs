@@ -151,6 +151,7 @@ mod tests {
     #[test]
     fn answers_are_not_permitted_until_one_arrives_or_the_client_subscribes_again() {
         let state = ConnectionState::default();
+        state.note(&Event::Connected);
         refuse(&state, "Publish to \"x\"");
         assert_eq!(state.answers_denied(), None);
         let text = refuse(&state, "Subscription to \"_INBOX.y.*\"");
