@@ -7,6 +7,7 @@ use crate::api::devices::{DeviceReport, DevicesReport};
 use crate::api::tail::Tail;
 use crate::commands::entry_text::EntryText;
 use crate::commands::top::device_page::DevicePage;
+use crate::commands::top::forwards;
 use crate::commands::top::input::Key;
 use crate::commands::top::layout::{Size, list_sizes};
 use crate::commands::top::poll::{FeedKind, FeedRequest, PageSubject, Polled, Round, Wanted};
@@ -139,7 +140,7 @@ impl App {
 
     /// What the page shows.
     pub(super) fn wanted(&self) -> Wanted {
-        let sizes = list_sizes(self.size, self.forwards().len());
+        let sizes = list_sizes(self.size, self.forward_lines());
         let feed = |kind, device, limit| FeedRequest {
             kind,
             device,
@@ -215,9 +216,14 @@ impl App {
         self.daemon.as_ref().map_or(&[], |it| &it.forwards)
     }
 
+    /// The lines of the clusters.
+    fn forward_lines(&self) -> usize {
+        forwards::count(self.forwards(), self.size.width)
+    }
+
     /// The visible devices, each with the number of its row.
     pub(super) fn visible(&self) -> impl Iterator<Item = (usize, &DeviceReport)> {
-        let rows = list_sizes(self.size, self.forwards().len()).rows;
+        let rows = list_sizes(self.size, self.forward_lines()).rows;
         let (first, devices) = match &self.devices {
             Some((first, report)) => (*first, &*report.devices),
             None => (0, &[][..]),
@@ -247,7 +253,7 @@ impl App {
     }
 
     fn press_on_devices(&mut self, key: Key) {
-        let rows = list_sizes(self.size, self.forwards().len()).rows;
+        let rows = list_sizes(self.size, self.forward_lines()).rows;
         let last = self.matched().saturating_sub(1);
         let selected = match key {
             Key::Char('/') => {
@@ -390,7 +396,7 @@ impl App {
     }
 
     fn keep_selected_visible(&mut self) {
-        let rows = list_sizes(self.size, self.forwards().len()).rows;
+        let rows = list_sizes(self.size, self.forward_lines()).rows;
         // A very small terminal has no rows.
         let least = (self.selected + 1).saturating_sub(rows.max(1));
         self.offset = self.offset.clamp(least, self.selected);

@@ -8,9 +8,9 @@ use crate::api::device::{DeviceView, FieldView};
 use crate::commands::top::app::App;
 use crate::commands::top::device_page::DevicePage;
 use crate::commands::top::layout::DeviceLayout;
-use crate::commands::top::plot;
 use crate::commands::top::screen::{Theme, footer, line, newest, put, status};
 use crate::commands::top::words::{age, count, left, number, rate, right, size};
+use crate::commands::top::{forwards, plot};
 use crate::escape::printable;
 
 /// Width of a number of a field.
@@ -18,7 +18,7 @@ const NUMBER: usize = 9;
 
 /// Draws a device.
 pub(super) fn draw(app: &App, page: &DevicePage, theme: Theme, area: Rect, buffer: &mut Buffer) {
-    let layout = DeviceLayout::of(area);
+    let layout = DeviceLayout::of(area, forwards::count(app.forwards(), area.width));
     let name = printable(&page.name);
     let (title, figures) = match &page.view {
         Some(view) => (title(view), figures(view)),
@@ -32,6 +32,7 @@ pub(super) fn draw(app: &App, page: &DevicePage, theme: Theme, area: Rect, buffe
         }
         false => status(app, &figures, theme, line(layout.header, 1), buffer),
     }
+    forwards::draw(app.forwards(), theme, layout.forwards, buffer);
     fields(page, theme, layout.fields, buffer);
     plot::draw(page, &app.text, theme, layout.plots, buffer);
     match page.shows_faults {

@@ -33,6 +33,7 @@ pub(super) struct ListSizes {
 #[derive(Debug)]
 pub(super) struct DeviceLayout {
     pub(super) header: Rect,
+    pub(super) forwards: Rect,
     pub(super) fields: Rect,
     pub(super) plots: Rect,
     pub(super) lines: Rect,
@@ -43,7 +44,7 @@ const WIDE: u16 = 110;
 /// Width of the fields beside plots.
 const FIELDS: u16 = 50;
 
-/// What fits on the first screen, with lines for this number of clusters.
+/// What fits on the first screen, with this number of lines of clusters.
 pub(super) fn list_sizes(size: Size, clusters: usize) -> ListSizes {
     let area = Rect::new(0, 0, size.width, size.height);
     let layout = ListLayout::of(area, clusters);
@@ -55,16 +56,26 @@ pub(super) fn list_sizes(size: Size, clusters: usize) -> ListSizes {
     }
 }
 
+/// The lines of clusters in a terminal of this height: those that there are, at most six.
+fn forwards(height: u16, lines: usize) -> u16 {
+    let most = match height {
+        0..10 => 1,
+        10..20 => 2,
+        20..36 => 4,
+        _ => 6,
+    };
+    lines.min(most) as u16
+}
+
 impl ListLayout {
     pub(super) fn of(area: Rect, clusters: usize) -> Self {
-        let (most, rate, faults, messages) = match area.height {
-            0..10 => (1, 0, 0, 0),
-            10..20 => (1, 1, 1, 4),
-            20..36 => (2, 2, 3, 7),
-            _ => (4, 3, 5, 12),
+        let (rate, faults, messages) = match area.height {
+            0..10 => (0, 0, 0),
+            10..20 => (1, 1, 4),
+            20..36 => (2, 3, 7),
+            _ => (3, 5, 12),
         };
-        // At most four.
-        let forwards = clusters.min(most) as u16;
+        let forwards = forwards(area.height, clusters);
         let parts = [
             Constraint::Length(2),
             Constraint::Length(forwards),
@@ -88,7 +99,7 @@ impl ListLayout {
 }
 
 impl DeviceLayout {
-    pub(super) fn of(area: Rect) -> Self {
+    pub(super) fn of(area: Rect, clusters: usize) -> Self {
         let lines = match area.height {
             0..12 => 0,
             12..20 => 3,
@@ -97,11 +108,12 @@ impl DeviceLayout {
         };
         let parts = [
             Constraint::Length(2),
+            Constraint::Length(forwards(area.height, clusters)),
             Constraint::Min(0),
             Constraint::Length(lines),
             Constraint::Length(1),
         ];
-        let [header, middle, lines, _footer] = Layout::vertical(parts).areas(area);
+        let [header, forwards, middle, lines, _footer] = Layout::vertical(parts).areas(area);
         let (fields, plots) = match area.width < WIDE {
             true => {
                 let fields = (middle.height / 3).clamp(3, 8);
@@ -117,6 +129,7 @@ impl DeviceLayout {
         };
         Self {
             header,
+            forwards,
             fields,
             plots,
             lines,
@@ -137,19 +150,19 @@ mod tests {
         assert_eq!(sizes(60, 16), (6, 3));
         assert_eq!(sizes(80, 24), (8, 6));
         assert_eq!(sizes(200, 60), (36, 11));
-        // Each cluster has a line of the table's.
+        // Each line of a cluster is one of the table's.
         let rows = |clusters| {
             [16, 24, 60].map(|height| list_sizes(Size { width: 80, height }, clusters).rows)
         };
-        assert_eq!((rows(1), rows(9)), ([5, 7, 35], [5, 6, 32]));
+        assert_eq!((rows(1), rows(9)), ([5, 7, 35], [4, 4, 30]));
         // Nothing overflows.
         for height in 0..30 {
             for width in (0..100).step_by(9) {
                 list_sizes(Size { width, height }, height.into());
-                DeviceLayout::of(Rect::new(0, 0, width, height));
+                DeviceLayout::of(Rect::new(0, 0, width, height), height.into());
             }
         }
-        let small = DeviceLayout::of(Rect::new(0, 0, 60, 16));
+        let small = DeviceLayout::of(Rect::new(0, 0, 60, 16), 0);
         assert_eq!(
             (small.fields.height, small.plots.height, small.lines.height),
             (3, 7, 3)

@@ -133,7 +133,7 @@ pub(super) fn status(app: &App, figures: &str, theme: Theme, area: Rect, buffer:
 }
 
 fn list(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
-    let layout = ListLayout::of(area, app.forwards().len());
+    let layout = ListLayout::of(area, forwards::count(app.forwards(), area.width));
     header(app, theme, layout.header, buffer);
     forwards::draw(app.forwards(), theme, layout.forwards, buffer);
     let now = app
@@ -295,7 +295,7 @@ fn fault_kinds(
 
 /// Faults by kind, and the newest ones.
 fn faults(app: &App, theme: Theme, area: Rect, buffer: &mut Buffer) {
-    let layout = ListLayout::of(area, app.forwards().len());
+    let layout = ListLayout::of(area, forwards::count(app.forwards(), area.width));
     header(app, theme, layout.header, buffer);
     forwards::draw(app.forwards(), theme, layout.forwards, buffer);
     let header = layout.header.height + layout.forwards.height;

@@ -18,6 +18,7 @@ use crate::commands::top::screen::{Theme, draw};
 use crate::error::CommandError;
 
 mod answers;
+mod forwards;
 
 /// Whether the screens are written instead of compared.
 const IS_ACCEPTED: bool = option_env!("BLOCKSD_TEST_ACCEPT").is_some();
@@ -111,39 +112,6 @@ fn a_small_terminal_has_everything_that_matters() {
     screen.assert_is("small-devices");
     screen.press("\n");
     screen.assert_is("small-device");
-}
-
-#[test]
-fn each_cluster_has_a_line_and_those_that_are_down_are_first() {
-    for (name, width, height, are_up) in [
-        ("forward", 80, 24, &[true][..]),
-        ("forward-down", 80, 24, &[true, false]),
-        ("forward-more", 60, 16, &[true, false, true]),
-    ] {
-        let mut screen = Screen::new(1000, width, height);
-        let rows = screen.app.visible().count();
-        screen.press("G");
-        let mut daemon = screen.app.daemon.clone().unwrap();
-        daemon.forwards = answers::forwards(are_up);
-        screen.app.receive(Ok(Round {
-            daemon: Some(daemon),
-            ..Round::default()
-        }));
-        // The last line stays in sight.
-        let lines = are_up.len().min(if height < 20 { 1 } else { 2 });
-        let chosen = screen.app.visible().last().map(|(row, _)| row);
-        assert_eq!(
-            (screen.app.visible().count(), chosen),
-            (rows - lines, Some(999))
-        );
-        screen.assert_is(name);
-        screen.press_only('f');
-        assert!(
-            screen.text().contains("forward DOWN ") || are_up == [true],
-            "{}",
-            screen.text()
-        );
-    }
 }
 
 #[test]

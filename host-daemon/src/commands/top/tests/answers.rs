@@ -127,7 +127,9 @@ pub(super) fn forwards(are_up: &[bool]) -> Vec<ForwardReport> {
     let all = are_up.iter().zip(1..).map(|(is_up, number)| {
         let (state, problem) = match is_up {
             true => ("up", None),
-            false => ("down", Some("there was no answer in time")),
+            false => ("down", Some(format!(
+                    "the server cannot be reached: n{number}.plant:4222: Connection refused (os error 111); check that it runs, the address, and the firewall"
+                ))),
         };
         let (bytes, age_s) = if *is_up { (0, 0.0) } else { (3_456_789, 754.2) };
         let to = format!("nats://n{number}.plant:4222,nats://n{number}.field:4222");
