@@ -12,6 +12,9 @@ pub trait Confirm: Send + Sync {
     /// have forwarded can be among them.
     fn stored(&self, device: &str, session: &str, from: u64, next: u64);
 
+    /// The stream has no messages of a session before those that are [reported](Self::stored) next.
+    fn begins(&self, device: &str, session: &str);
+
     /// Everything that was recorded before the forwarder began is read. It is in the stream, except for messages of these
     /// sessions, each a device and a session, up to a number. Those are [confirmed](Self::stored) later. `is_damaged` says that a
     /// part could not be read: messages of any session may be missing.

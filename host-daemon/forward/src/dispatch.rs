@@ -424,6 +424,10 @@ impl<S: Stream> Dispatcher<S> {
             self.waiting.remove(order);
         }
         if let Some(confirm) = &self.confirm {
+            for channel in &done.begun {
+                let session = channel.session.as_deref().unwrap_or_default();
+                confirm.begins(&channel.device, session);
+            }
             for (channel, from, next) in &done.sessions {
                 let session = channel.session.as_deref().unwrap_or_default();
                 confirm.stored(&channel.device, session, *from, *next);

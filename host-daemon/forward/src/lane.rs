@@ -46,6 +46,8 @@ pub(crate) struct Done {
     pub left: usize,
     /// Sessions, and numbers that are in the stream: the first one, and the one after the last.
     pub sessions: Vec<(Arc<Channel>, u64, u64)>,
+    /// Sessions of which the stream has no messages before these numbers.
+    pub begun: Vec<Arc<Channel>>,
 }
 
 /// The batches of one subject, and what is known of it.
@@ -126,6 +128,10 @@ impl Done {
             }
             continues
         });
+        let has_none_before = runs.first().is_some_and(|(first, _)| *first == from);
+        if 0 < from && has_none_before && stored.has_all() {
+            self.begun.push(Arc::clone(channel));
+        }
         let numbers = |(from, to)| (Arc::clone(channel), from, to);
         self.sessions.extend(runs.into_iter().map(numbers));
     }

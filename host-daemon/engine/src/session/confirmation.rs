@@ -126,6 +126,13 @@ impl Confirmation {
         }
     }
 
+    /// Nothing is confirmed but what is from now on.
+    pub(super) fn begin_at_none(&mut self) {
+        if self.begin == ConfirmedBegin::Unknown {
+            self.begin = ConfirmedBegin::Known;
+        }
+    }
+
     /// A host has acknowledged everything below `acked` to the device, which holds no message below `first`.
     pub(super) fn begin(&mut self, acked: u64, first: u64) {
         if self.begin == ConfirmedBegin::Unknown {
@@ -371,6 +378,23 @@ mod tests {
         assert_eq!((given_up.hole(), given_up.acknowledged(42)), (None, 42));
         confirmation.begin(15, 15);
         assert_eq!(confirmation.hole(), Some((20, 30)));
+    }
+
+    #[test]
+    fn lost_messages_at_the_begin_of_a_session_are_a_hole() {
+        for is_damaged in [false, true] {
+            let mut confirmation = Confirmation::recovered(40);
+            confirmation.begin_at_none();
+            confirmation.confirm(30, 40);
+            confirmation.confirm_recovered(40, is_damaged);
+            assert_eq!(confirmation.acknowledged(40), 0);
+            let mut forgotten = confirmation.clone();
+            forgotten.begin(0, 30);
+            assert_eq!((forgotten.hole(), forgotten.acknowledged(40)), (None, 40));
+            confirmation.begin(5, 5);
+            assert_eq!(confirmation.hole(), Some((5, 30)));
+            assert_eq!(confirmation.acknowledged(40), 5);
+        }
     }
 
     #[test]

@@ -119,6 +119,15 @@ impl Sessions {
         }
     }
 
+    /// Of a session, no messages are confirmed but those that are [confirmed](Self::confirm) from now on. Without this, those before
+    /// the first ones are taken for confirmed by an earlier run.
+    pub fn confirm_begin(&self, device: &str, session: u64) {
+        let found = self.all().find(device, session);
+        if let Some(session) = found {
+            session.confirm(super::confirmation::Confirmation::begin_at_none);
+        }
+    }
+
     /// Confirms all messages that were [recovered](Self::recover). `waiting` returns of a device and a session the number after the
     /// last message that waits, if there are any: those are [confirmed](Self::confirm) before all of the session are. If the
     /// recording is damaged, the devices send those again that are not confirmed one by one.

@@ -123,6 +123,8 @@ struct NoGaps;
 impl Confirm for NoGaps {
     fn stored(&self, _: &str, _: &str, _: u64, _: u64) {}
 
+    fn begins(&self, _: &str, _: &str) {}
+
     fn caught_up(&self, _: &HashMap<(&str, &str), u64>, _: bool) {}
 
     fn gap(&self, _: &[u8]) -> Option<NumberGap> {

@@ -20,6 +20,8 @@ struct Entries;
 impl Confirm for Entries {
     fn stored(&self, _: &str, _: &str, _: u64, _: u64) {}
 
+    fn begins(&self, _: &str, _: &str) {}
+
     fn caught_up(&self, _: &HashMap<(&str, &str), u64>, _: bool) {}
 
     fn gap(&self, entry: &[u8]) -> Option<NumberGap> {

@@ -18,6 +18,12 @@ impl Confirm for Acknowledging {
         }
     }
 
+    fn begins(&self, device: &str, session: &str) {
+        if let Some(session) = numbered(session) {
+            self.0.confirm_begin(device, session);
+        }
+    }
+
     fn caught_up(&self, waiting: &HashMap<(&str, &str), u64>, is_damaged: bool) {
         let sessions = waiting.iter().filter_map(|((device, session), end)| {
             let session = numbered(session)?;

@@ -206,6 +206,8 @@ impl Confirm for Confirmed {
         self.confirm(device, session, from..next);
     }
 
+    fn begins(&self, _: &str, _: &str) {}
+
     fn caught_up(&self, waiting: &HashMap<(&str, &str), u64>, _: bool) {
         for (device, session, number) in &self.messages {
             if !waiting.contains_key(&(&**device, &**session)) {
