@@ -1,6 +1,6 @@
 //! A JetStream stream: [`Nats`].
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +34,9 @@ const LEADERS_SETTLE: (u64, u64) = (2, 11);
 const SETTLING: Duration = Duration::from_secs(1);
 /// How long a stream must be missing until it is made again.
 const MISSING: Duration = Duration::from_secs(2);
+/// How far after the last known number a stream that is made again begins: no message that is on its way to the deleted one names a
+/// number of the new one. Servers before 2.10 begin at 1.
+const AHEAD: u64 = 1 << 24;
 /// The shortest limit of a message, in bytes: with less, the headers would be most of the stream.
 const MESSAGE_MIN: usize = 32 << 10;
 /// Longest body of a message, in bytes: the size that a cluster stores fastest.
@@ -53,6 +56,8 @@ pub struct Nats {
     state: Arc<ConnectionState>,
     /// The stream was found to be missing, and is not made again.
     is_missing: Arc<AtomicBool>,
+    /// The highest sequence number that the stream is known to have had.
+    last: Arc<AtomicU64>,
     /// Taken while the stream is made again.
     making: Arc<tokio::sync::Mutex<()>>,
 }
@@ -80,6 +85,7 @@ impl Nats {
             options: options.clone(),
             state,
             is_missing: Arc::default(),
+            last: Arc::default(),
             making: Arc::default(),
         })
     }
@@ -276,7 +282,10 @@ impl Nats {
                 Err(_) => CheckError::NoStream(wish.command()),
             });
         }
-        let error = match self.context.create_stream(wish.config()).await {
+        let mut config = wish.config();
+        let last = self.last.load(Ordering::Relaxed);
+        config.first_sequence = (last != 0).then(|| last.saturating_add(AHEAD));
+        let error = match self.context.create_stream(config).await {
             Ok(created) => return Ok(created.cached_info().clone()),
             Err(error) => error,
         };
@@ -325,6 +334,7 @@ impl Stream for Nats {
         let error = match self.permitted(subject, acked).await? {
             Ok(ack) => {
                 self.state.answered();
+                self.last.fetch_max(ack.sequence, Ordering::Relaxed);
                 return stored(&ack, &self.name);
             }
             Err(error) => error,
@@ -380,6 +390,8 @@ impl Stream for Nats {
         };
         self.state.answered();
         self.is_missing.store(false, Ordering::Relaxed);
+        let last = info.state.last_sequence;
+        self.last.fetch_max(last, Ordering::Relaxed);
         let body_max = match self.wish.get() {
             Some(wish) => self.body_max(&info.config, wish),
             None => Ok(BODY_MAX),
