@@ -90,6 +90,8 @@ pub(super) struct Puller {
     disruptions: u64,
     /// Everything was read that the stream had at some time since the beginning.
     has_caught_up: bool,
+    /// When that was so last.
+    compared: Option<Instant>,
     /// A message that was on its way alone when the connection broke, and how often it was.
     suspect: Option<(u64, u32)>,
     /// Messages that a consumer of the last message of each subject delivers first. They may be after the end.
@@ -138,6 +140,7 @@ impl Puller {
             breaks: 0,
             disruptions: 0,
             has_caught_up: false,
+            compared: None,
             suspect: None,
             snapshot: 0,
             lag: Lag::default(),
@@ -163,11 +166,8 @@ impl Puller {
                 Received::End => return Ok(Pulled::End),
                 Received::Behind => self.catch_up().await?,
                 Received::Empty => {
-                    match self.is_at_end().await {
-                        Ok(is_at_end) => {
-                            self.failures = 0;
-                            self.has_caught_up = is_at_end;
-                        }
+                    match self.note_pause().await {
+                        Ok(()) => self.failures = 0,
                         Err(error) => self.pause(error).await?,
                     }
                     return Ok(Pulled::Waiting);

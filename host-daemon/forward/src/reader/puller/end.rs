@@ -1,6 +1,6 @@
 //! Decides whether a [`Puller`] has read all: only the leader of the stream knows, since the server that delivers may lag.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Info;
 
@@ -10,19 +10,41 @@ use crate::reader::puller::{ANSWER, Puller, Received};
 use crate::reader::{Begin, ReadError};
 use crate::stream::Stream as _;
 
+/// How long a server that has delivered all is believed to have nothing more.
+const COMPARED: Duration = Duration::from_secs(10);
+
 impl Puller {
-    /// Whether the server has delivered all that the leader has, and nothing is on its way; or that was so before.
-    pub(super) async fn is_at_end(&self) -> Result<bool, ReadError> {
+    /// What it means for a reader without an end that the server delivers nothing: it may have all, or lag.
+    pub(super) async fn note_pause(&mut self) -> Result<(), ReadError> {
         let Some(consumer) = &self.consumer else {
-            return Ok(self.has_caught_up);
+            return Ok(());
         };
-        if self.has_caught_up {
-            return Ok(true);
+        if self.compared.is_some_and(|it| it.elapsed() < COMPARED) {
+            return Ok(());
         }
         let info = tokio::time::timeout(ANSWER, consumer.get_info()).await;
         let is_at_end = matches!(info, Ok(Ok(info)) if info.num_pending == 0
             && info.delivered.consumer_sequence == self.delivered);
-        Ok(is_at_end && !self.nats.awaits(&self.filters, self.begin).await?)
+        if !is_at_end {
+            return Ok(());
+        }
+        if !self.nats.awaits(&self.filters, self.begin).await? {
+            self.lag.end();
+            (self.has_caught_up, self.compared) = (true, Some(Instant::now()));
+            return Ok(());
+        }
+        match self.lag.step(Instant::now()) {
+            LagStep::Wait => {}
+            LagStep::Renew => self.close().await,
+            LagStep::GiveUp => {
+                self.lag.end();
+                tracing::warn!(
+                    "{}; trying again",
+                    ReadError::Behind(self.nats.name.clone())
+                );
+            }
+        }
+        Ok(())
     }
 
     /// What it means for a reader with an end that the server delivers nothing.

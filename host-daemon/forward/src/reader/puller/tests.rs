@@ -9,8 +9,8 @@ use super::*;
 use crate::NatsOptions;
 use crate::subject::Subjects;
 
-/// Reads a stream of ten messages to its end, or to another one. Returns the sequence numbers, and what the server was asked.
-async fn read(begin: Begin, end: u64, replica: Replica) -> (Vec<u64>, Arc<Mutex<Replica>>) {
+/// A puller, and what its server was asked.
+async fn puller(begin: Begin, end: Option<u64>, replica: Replica) -> (Puller, Arc<Mutex<Replica>>) {
     let (url, replica) = replica.serve();
     let options = NatsOptions {
         servers: vec![url],
@@ -22,10 +22,15 @@ async fn read(begin: Begin, end: u64, replica: Replica) -> (Vec<u64>, Arc<Mutex<
         devices: Vec::new(),
         has_events: false,
         begin,
-        end: Some(end),
+        end,
         only_heads: false,
     };
-    let mut puller = Puller::new(nats, &selection);
+    (Puller::new(nats, &selection), replica)
+}
+
+/// Reads a stream of ten messages to its end, or to another one. Returns the sequence numbers, and what the server was asked.
+async fn read(begin: Begin, end: u64, replica: Replica) -> (Vec<u64>, Arc<Mutex<Replica>>) {
+    let (mut puller, replica) = puller(begin, Some(end), replica).await;
     let mut read = Vec::new();
     loop {
         match puller.next().await.unwrap() {
@@ -64,6 +69,22 @@ async fn a_server_that_stays_behind_is_left_for_another() {
     let replica = replica.lock().unwrap();
     let removals = ["c1", "c2"].map(|it| format!("CONSUMER.DELETE.blocksd.{it}"));
     assert_eq!((replica.made, &replica.removals[..]), (2, &removals[..]));
+}
+
+#[tokio::test]
+async fn a_reader_without_an_end_leaves_a_server_that_stays_behind() {
+    // The second one begins with message 3 again.
+    let (mut puller, replica) = puller(Begin::First, None, lagging(&[&[3], &[2, 10]])).await;
+    let mut read = Vec::new();
+    while !puller.has_caught_up() {
+        match puller.next().await.unwrap() {
+            Pulled::Message(message) => read.push(message.sequence),
+            Pulled::Waiting => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(read, (1..=10).collect::<Vec<_>>());
+    assert_eq!(replica.lock().unwrap().made, 2);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ pub(super) struct Replica {
     pub(super) leader: Vec<u64>,
     /// The sequence number of the last message that is not deleted, if it is another one.
     pub(super) kept: Option<u64>,
-    /// For each consumer that is made, the last message that its server has at each pull. The last ones stay.
+    /// For each consumer, the last message that its server has when it is made, and at each pull. The last ones stay.
     pub(super) has: Vec<Vec<u64>>,
     /// How often a consumer is removed before the cluster knows it.
     pub(super) unknown: usize,
@@ -98,6 +98,7 @@ impl Replica {
                     true => self.last(),
                     false => from.min(self.last() + 1),
                 };
+                self.pulls = 1;
                 self.info()
             }
             _ if api.starts_with("CONSUMER.INFO.") => self.info(),
@@ -186,6 +187,10 @@ impl Client {
         let last = replica.last();
         replica.pulls += 1;
         for _ in 0..request["batch"].as_u64().unwrap() {
+            if last < replica.next && request["no_wait"] != true {
+                // The next pull gets what comes.
+                return;
+            }
             if last < replica.next {
                 let status = "NATS/1.0 404 No Messages\r\n\r\n";
                 let len = status.len();
