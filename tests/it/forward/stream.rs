@@ -46,27 +46,43 @@ pub(super) fn recorded(folder: &Path) -> Messages {
 /// The messages of a stream, of all recordings.
 #[track_caller]
 pub(super) fn forwarded(url: &str, stream: &str) -> Messages {
-    let mut messages = Messages::new();
-    for (_, device, message) in joined(&read_stream(url, stream)) {
-        messages.entry(device).or_default().push(message);
+    let messages = read_stream(url, stream);
+    let (messages, is_whole) = joined(&messages);
+    assert!(is_whole, "a message is not complete");
+    by_device(messages)
+}
+
+/// As [`forwarded`]; of the last message, some parts may be missing.
+#[track_caller]
+fn forwarded_so_far(url: &str, stream: &str) -> Messages {
+    by_device(joined(&read_stream(url, stream)).0)
+}
+
+fn by_device(messages: Vec<(String, String, Recorded)>) -> Messages {
+    let mut devices = Messages::new();
+    for (_, device, message) in messages {
+        devices.entry(device).or_default().push(message);
     }
-    messages
+    devices
 }
 
 /// The messages of a stream by their recording.
 #[track_caller]
 pub(super) fn by_recording(stream: &[Value]) -> BTreeMap<String, Messages> {
     let mut recordings = BTreeMap::<String, Messages>::new();
-    for (recording, device, message) in joined(stream) {
+    let (messages, is_whole) = joined(stream);
+    assert!(is_whole, "a message is not complete");
+    for (recording, device, message) in messages {
         let messages = recordings.entry(recording).or_default();
         messages.entry(device).or_default().push(message);
     }
     recordings
 }
 
-/// The messages of a stream in its order, each with its recording and device. Parts of long messages are joined.
+/// The messages of a stream in its order, each with its recording and device, and whether it ends with a whole one. Parts of long
+/// messages are joined.
 #[track_caller]
-fn joined(stream: &[Value]) -> Vec<(String, String, Recorded)> {
+fn joined(stream: &[Value]) -> (Vec<(String, String, Recorded)>, bool) {
     let mut messages = Vec::new();
     let mut joined: BTreeMap<(String, String), Vec<u8>> = BTreeMap::new();
     for message in stream {
@@ -108,8 +124,7 @@ fn joined(stream: &[Value]) -> Vec<(String, String, Recorded)> {
             messages.push((instance.clone(), device.clone(), message));
         }
     }
-    assert!(joined.is_empty(), "a message is not complete");
-    messages
+    (messages, joined.is_empty())
 }
 
 /// A server, and a folder for the recording of a daemon that forwards to it.
@@ -240,7 +255,7 @@ pub(super) fn wait_until_forwarded(server: &Server, url: &str, record: &Path) {
     let wanted = recorded(record);
     wait_until("everything is forwarded", || {
         let counts = |of: &Messages| of.values().map(Vec::len).sum::<usize>();
-        counts(&wanted) <= counts(&forwarded(url, "blocksd"))
+        counts(&wanted) <= counts(&forwarded_so_far(url, "blocksd"))
     });
 }
 
