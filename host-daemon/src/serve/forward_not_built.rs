@@ -61,7 +61,8 @@ impl UnbuiltForwards {
         _: &UnbuiltRecording,
         _: &Arc<UnbuiltKeptFiles>,
     ) -> Result<(), CommandError> {
-        configs.iter().try_for_each(check)
+        let first = configs.iter().flat_map(check).next();
+        first.map_or(Ok(()), |(_, error)| Err(error))
     }
 
     #[expect(clippy::unused_async, reason = "the other builds wait for the cluster")]

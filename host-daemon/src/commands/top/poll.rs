@@ -124,7 +124,6 @@ pub(super) async fn ask(client: &mut DaemonClient, wanted: &Wanted) -> Polled {
                 target = target.with("filter", filter);
             }
             round.devices = Some((*offset, client.get(&target).await?));
-            round.daemon = Some(client.get(&RequestTarget::new("/api/v1/daemon")).await?);
         }
         PageSubject::Device {
             device,
@@ -146,6 +145,7 @@ pub(super) async fn ask(client: &mut DaemonClient, wanted: &Wanted) -> Polled {
             round.device = Some((device.clone(), view));
         }
     }
+    round.daemon = Some(client.get(&RequestTarget::new("/api/v1/daemon")).await?);
     for feed in &wanted.feeds {
         let path = match feed.kind {
             FeedKind::Messages => "/api/v1/tail",
