@@ -71,10 +71,14 @@ pub(crate) fn list(folder: &Path) -> Option<Vec<(u64, FileNonce)>> {
     Some(named.collect())
 }
 
-/// The first numbers that no file has, from `begin` on, although earlier and later ones have files.
-pub(crate) fn missing(files: &[(u64, FileNonce)], begin: u64) -> Option<RangeInclusive<u64>> {
-    let mut numbers: Vec<_> = files.iter().map(|it| it.0).collect();
-    numbers.retain(|it| begin <= *it);
+/// The first numbers that no file has although later ones do: after the file that is read first, or from 1 on.
+pub(crate) fn missing(
+    files: &[(u64, FileNonce)],
+    first: Option<u64>,
+) -> Option<RangeInclusive<u64>> {
+    let first = first.unwrap_or(0);
+    let mut numbers: Vec<_> = files.iter().map(|it| it.0).chain([first]).collect();
+    numbers.retain(|it| first <= *it);
     numbers.sort_unstable();
     numbers.windows(2).find_map(|pair| match pair {
         [before, after] if before + 1 < *after => Some(before + 1..=after - 1),
@@ -122,11 +126,13 @@ mod tests {
         let files = |numbers: &[u64]| -> Vec<_> {
             numbers.iter().map(|it| (*it, FileNonce::new())).collect()
         };
-        assert_eq!(missing(&[], 0), None);
-        assert_eq!(missing(&files(&[4, 3, 5, 5]), 0), None);
-        assert_eq!(missing(&files(&[9, 3, 4, 7]), 0), Some(5..=6));
-        assert_eq!(missing(&files(&[9, 3, 4, 7]), 7), Some(8..=8));
-        assert_eq!(missing(&files(&[9, 3, 4, 7]), 8), None);
+        assert_eq!(missing(&[], None), None);
+        assert_eq!(missing(&[], Some(3)), None);
+        assert_eq!(missing(&files(&[2, 3, 1, 2]), None), None);
+        assert_eq!(missing(&files(&[4, 3, 5, 5]), None), Some(1..=2));
+        assert_eq!(missing(&files(&[9, 3, 4, 7]), Some(3)), Some(5..=6));
+        assert_eq!(missing(&files(&[9, 3, 4, 7]), Some(7)), Some(8..=8));
+        assert_eq!(missing(&files(&[9, 3, 4, 7]), Some(9)), None);
     }
 
     #[test]

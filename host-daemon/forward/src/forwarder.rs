@@ -145,11 +145,11 @@ impl<S: Stream> Forwarder<S> {
                 reached: std::mem::take(&mut reached),
             };
             let mut reading = self.reading(instance, extent.body_max, to);
-            let begin = from.map_or(0, |place| place.number);
-            if let Some(missing) = files::missing(&files::list(folder).unwrap_or_default(), begin) {
+            let here = files::list(folder).unwrap_or_default();
+            if let Some(missing) = files::missing(&here, from.map(|place| place.number)) {
                 let (first, last) = missing.into_inner();
                 reading.note(format_args!(
-                    "files {first} to {last} of the recording are missing; their messages are not forwarded"
+                    "the recording has no files from {first} to {last}; what they had is not forwarded from here"
                 ));
             }
             self.progress.begins(from);
