@@ -19,6 +19,9 @@ pub const REASONS: [&str; 6] = [
     "moved",
 ];
 
+/// Largest number of reasons that are logged until it works again.
+const LOGGED_MAX: usize = 16;
+
 /// Counters and state of a forwarder. Each figure is exact, but they are not read at one moment.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -38,8 +41,8 @@ pub struct Progress {
 struct Shown {
     place: Option<Place>,
     problem: Option<String>,
-    /// A reason that says what to do was logged since something keeps the forwarder from its work.
-    is_explained: bool,
+    /// The reasons that were logged since it has worked last.
+    logged: Vec<String>,
     unread: Option<Unread>,
     reading: ReadingAt,
 }
@@ -132,7 +135,7 @@ impl Progress {
     /// Nothing keeps the forwarder from its work. Logs that once.
     pub(crate) fn works(&self) {
         let problem = self.shown(|it| {
-            it.is_explained = false;
+            it.logged.clear();
             it.problem.take()
         });
         if problem.is_some() {
@@ -140,15 +143,16 @@ impl Progress {
         }
     }
 
-    /// Something keeps the forwarder from its work. Logs the first reason, and the first one that only a person can remove.
+    /// Something keeps the forwarder from its work. Logs each reason once, until it works again.
     pub(crate) fn failed(&self, error: &StreamError) {
         self.count(error.reason());
         let text = error.to_string();
-        let explains = matches!(error, StreamError::Unfit(_) | StreamError::Denied(_));
         let is_new = self.shown(|it| {
-            let is_first = it.problem.replace(text).is_none();
-            let is_new = is_first || (explains && !it.is_explained);
-            it.is_explained |= explains;
+            let is_new = it.logged.len() < LOGGED_MAX && !it.logged.contains(&text);
+            if is_new {
+                it.logged.push(text.clone());
+            }
+            it.problem = Some(text);
             is_new
         });
         if is_new {
