@@ -72,7 +72,7 @@ impl Puller {
         Ok(is_beyond || (!awaits && end <= leader.state.last_sequence))
     }
 
-    /// Waits for a server that lags behind the leader, or leaves it for another.
+    /// Waits for a server that lags, or leaves it for another.
     pub(super) async fn catch_up(&mut self) -> Result<(), ReadError> {
         self.failures = 0;
         match self.lag.step(Instant::now()) {

@@ -1,4 +1,4 @@
-//! A server that lags behind the leader of the stream: all is read, each message once.
+//! A server that lags: all that the leader of the stream has is read, each message once.
 
 mod replica;
 
@@ -72,7 +72,7 @@ async fn a_server_that_stays_behind_is_left_for_another() {
 }
 
 #[tokio::test]
-async fn a_reader_without_an_end_leaves_a_server_that_stays_behind() {
+async fn a_reader_without_an_end_leaves_a_server_that_goes_on_lagging() {
     // The second one begins with message 3 again.
     let (mut puller, replica) = puller(Begin::First, None, lagging(&[&[3], &[2, 10]])).await;
     let mut read = Vec::new();

@@ -1,4 +1,4 @@
-//! A server whose replica of a stream lags behind the leader: a [`Replica`]. It knows what a puller asks, and no more.
+//! A server whose replica of a stream lags: a [`Replica`]. It knows what a puller asks, and no more.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
