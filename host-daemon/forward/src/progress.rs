@@ -143,12 +143,19 @@ impl Progress {
         }
     }
 
-    /// Something keeps the forwarder from its work. Logs each reason once, until it works again.
+    /// Something keeps the forwarder from its work. Logs the first reason, and each other one that says what to do, until it works
+    /// again.
     pub(crate) fn failed(&self, error: &StreamError) {
         self.count(error.reason());
         let text = error.to_string();
+        let is_vague = matches!(
+            error,
+            StreamError::Timeout(_) | StreamError::NoStream | StreamError::Other(_)
+        );
         let is_new = self.shown(|it| {
-            let is_new = it.logged.len() < LOGGED_MAX && !it.logged.contains(&text);
+            let count = it.logged.len();
+            let is_wanted = count == 0 || (count < LOGGED_MAX && !is_vague);
+            let is_new = is_wanted && !it.logged.contains(&text);
             if is_new {
                 it.logged.push(text.clone());
             }
@@ -271,5 +278,24 @@ mod tests {
         assert_eq!(progress.read().failures, [0, 2, 0, 1, 0, 0]);
         progress.works();
         assert_eq!(progress.read().problem, None);
+    }
+
+    #[test]
+    fn each_reason_that_says_what_to_do_is_logged_once() {
+        let progress = Progress::default();
+        let logged = |errors: &[StreamError]| {
+            errors.iter().for_each(|it| progress.failed(it));
+            progress.shown(|it| it.logged.len())
+        };
+        let denied = |subject: &str| StreamError::Denied(subject.to_owned());
+        let slow = || StreamError::Timeout(5000);
+        assert_eq!(logged(&[slow(), StreamError::NoStream, slow()]), 1);
+        assert_eq!(logged(&[denied("a"), slow(), denied("b"), denied("a")]), 3);
+        let many: Vec<_> = (0..2 * LOGGED_MAX)
+            .map(|it| denied(&it.to_string()))
+            .collect();
+        assert_eq!(logged(&many), LOGGED_MAX);
+        progress.works();
+        assert_eq!(logged(&[slow()]), 1);
     }
 }
