@@ -31,7 +31,7 @@ const HEAD_MAX: usize = 16 << 10;
 /// From this version on, a leader has applied what the one before it had accepted before it answers.
 const LEADERS_SETTLE: (u64, u64) = (2, 11);
 /// Time within which an earlier one has.
-const SETTLING: Duration = Duration::from_secs(1);
+const SETTLING: Duration = Duration::from_secs(2);
 /// How long a stream must be missing until it is made again.
 const MISSING: Duration = Duration::from_secs(2);
 /// How far after the last known number a stream that is made again begins: no message that is on its way to the deleted one names a
