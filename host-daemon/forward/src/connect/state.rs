@@ -73,9 +73,10 @@ impl ConnectionState {
 
     /// Waits until a server refuses the permission to publish in a subject, or to get answers, from this call on.
     pub(crate) fn next_denied_in(&self, subject: &str) -> impl Future<Output = String> {
-        let publish = format!("publish to \"{subject}\"").to_lowercase();
+        // A refusal is rare, and a request is not: the texts are compared when there is one.
         self.refused(move |text| {
             let lower = text.to_lowercase();
+            let publish = format!("publish to \"{subject}\"").to_lowercase();
             lower.contains(&publish) || is_about_answers(&lower)
         })
     }
