@@ -94,9 +94,19 @@ fn batches(
     batches
 }
 
+/// Passes messages of the stream through a window, which holds nothing afterwards.
+fn emit_all(stream: Vec<Fetched>, emit: &mut Emit<'_>) {
+    let mut window = Window::new(WINDOW_BYTES);
+    for fetched in stream {
+        let wrong = window.push(fetched, emit).expect("no error");
+        assert_eq!(wrong, None);
+    }
+    while window.pop(emit).expect("no error") {}
+    assert!(window.lanes.is_empty() && window.bytes == 0);
+}
+
 /// What a window emits, by recording and device: the texts.
 fn emitted(stream: Vec<Fetched>) -> BTreeMap<(String, String), Vec<String>> {
-    let mut window = Window::new(WINDOW_BYTES);
     let mut found: BTreeMap<_, Vec<String>> = BTreeMap::new();
     let mut emit = |it: &Emitted<'_>| {
         let text = String::from_utf8_lossy(it.data).into_owned();
@@ -116,12 +126,7 @@ fn emitted(stream: Vec<Fetched>) -> BTreeMap<(String, String), Vec<String>> {
         of.push(text);
         Ok(())
     };
-    for fetched in stream {
-        let wrong = window.push(fetched, &mut emit).expect("no error");
-        assert_eq!(wrong, None);
-    }
-    while window.pop(&mut emit).expect("no error") {}
-    assert!(window.lanes.is_empty() && window.bytes == 0);
+    emit_all(stream, &mut emit);
     found
 }
 
@@ -172,7 +177,6 @@ proptest! {
 
 /// What a window emits of these messages of the stream, by the place that each text ends with.
 fn places(stream: Vec<Fetched>) -> Vec<u64> {
-    let mut window = Window::new(WINDOW_BYTES);
     let mut places = Vec::new();
     let mut emit = |it: &Emitted<'_>| {
         let text = String::from_utf8_lossy(it.data);
@@ -183,12 +187,7 @@ fn places(stream: Vec<Fetched>) -> Vec<u64> {
         places.push(place.parse().expect("a number"));
         Ok(())
     };
-    for fetched in stream {
-        let wrong = window.push(fetched, &mut emit).expect("no error");
-        assert_eq!(wrong, None);
-    }
-    while window.pop(&mut emit).expect("no error") {}
-    assert!(window.lanes.is_empty() && window.bytes == 0);
+    emit_all(stream, &mut emit);
     places
 }
 
