@@ -61,7 +61,7 @@ pub(crate) struct Batch {
     pub connection: u64,
     /// The number of the first message in its connection or session.
     pub first: u64,
-    /// The first of the numbers right before it that have no message in the recording; the same number if there is none.
+    /// The first of the numbers right before it that have no message in the recording; `first` without a gap.
     since: u64,
     /// The file.
     pub file: (u64, FileNonce),

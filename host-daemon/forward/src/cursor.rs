@@ -94,8 +94,8 @@ impl CursorFile {
         }
     }
 
-    /// Reads it. `None` if there is none, or none that this version understands. The flag says whether a part of the recording could
-    /// not be read.
+    /// Reads it, with whether a part of the recording could not be read. `None` without a file, or if this version does not understand
+    /// it.
     pub(crate) fn load(&self) -> Option<(Cursor, bool)> {
         let text = std::fs::read_to_string(&self.path).ok()?;
         let mut words = text.split_whitespace();

@@ -197,7 +197,7 @@ impl<S: Stream> Dispatcher<S> {
                     self.is_unfit = false;
                     self.checks.passed(&checks);
                     self.works();
-                    // What is read again is not stored, and holds no place.
+                    // Messages that are read again are not stored, and hold no place.
                     let before = before.filter(|_| !self.must_read_again);
                     if let (Some(place), Some(newest)) = (before, checks.last().copied()) {
                         let created = self.created;

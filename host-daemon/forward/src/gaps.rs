@@ -8,7 +8,7 @@ use crate::confirm::NumberGap;
 /// Number of sessions, half of those that are remembered at most.
 const SESSIONS_MAX: usize = 1 << 17;
 
-/// The gap after the last message of each session: numbers from one to before another; the same one if there is none.
+/// The gap after the last message of each session: numbers from one to before another, or the same one twice without a gap.
 type Runs = HashMap<u64, (u64, u64)>;
 
 /// The gaps of sessions that come right before their next messages.

@@ -368,8 +368,7 @@ impl Puller {
         }
     }
 
-    /// Requests messages, unless a request is open. Makes a consumer if there is none. Returns false if there are none up to the
-    /// end.
+    /// Requests messages, unless a request is open, and makes a missing consumer. Returns false if no messages are left up to the end.
     async fn request(&mut self) -> Result<bool, ReadError> {
         if self.batch.is_some() {
             return Ok(true);

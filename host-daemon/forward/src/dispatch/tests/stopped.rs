@@ -18,6 +18,19 @@ async fn run_once(
     .await
 }
 
+/// Forwards all messages within a time, and checks them.
+async fn finish(
+    recording: &Recording,
+    stream: &Arc<FakeStream>,
+    cursor: &mut Option<Cursor>,
+    limit: Duration,
+) {
+    let none = Reached::default();
+    let ended = run_once(recording, stream, cursor, none, QUEUED_MAX, limit).await;
+    assert_eq!(ended, Some(End::Finished));
+    recording.check(stream);
+}
+
 /// As [`run_once`], with this progress.
 async fn run_with(
     recording: &Recording,
@@ -128,11 +141,8 @@ fn subjects_that_are_taken_again_share_a_reading() {
                 (wanted_s..wanted_s + 6).contains(&took_s),
                 "after {took_s} s"
             );
-            // No place after what was not kept was saved.
-            let (none, limit) = (Reached::default(), Duration::from_secs(1000));
-            let ended = run_once(&recording, &stream, &mut cursor, none, QUEUED_MAX, limit).await;
-            assert_eq!(ended, Some(End::Finished));
-            recording.check(&stream);
+            // No place was saved after messages that were not kept.
+            finish(&recording, &stream, &mut cursor, Duration::from_secs(1000)).await;
         });
     }
 }
@@ -194,7 +204,7 @@ fn a_subject_that_stops_first_does_not_take_the_place_of_the_others() {
         let (stopped, others): (Vec<_>, Vec<_>) = std::mem::take(&mut recording.messages)
             .into_iter()
             .partition(|it| &*it.subject == "device.0");
-        // What is not kept waits, too.
+        // Messages that are not kept wait, too.
         let waiting: usize = stopped.iter().map(|it| it.data.len()).sum();
         let shown = progress.read().queued_bytes;
         let headers = 4 * stopped.len();
@@ -216,10 +226,7 @@ fn messages_that_were_deleted_do_not_wait_for_the_window_of_duplicates() {
         // The second start has no cursor, and sends everything again.
         for _ in 0..2 {
             stream.clear();
-            let (none, limit) = (Reached::default(), Duration::from_secs(30));
-            let ended = run_once(&recording, &stream, &mut None, none, QUEUED_MAX, limit).await;
-            assert_eq!(ended, Some(End::Finished));
-            recording.check(&stream);
+            finish(&recording, &stream, &mut None, Duration::from_secs(30)).await;
         }
     });
 }

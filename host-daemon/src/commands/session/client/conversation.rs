@@ -155,7 +155,7 @@ async fn exchange(
             () = queue.fill(), if welcomed.is_some() && queue.wants_more() => continue,
             () = reached(deadline) => break Err(welcomed),
             () = reached(is_long), if welcomed.is_some() => {
-                client.ack_wait.tell(&client.label, waiting);
+                client.ack_wait.report(&client.label, waiting);
                 continue;
             }
         }
