@@ -85,10 +85,12 @@ impl ControlledHost {
         lock(&self.state).syncs = syncs;
     }
 
-    /// Number of the next message that it expects.
+    /// Number of the next message that it expects; 0 until a message has come: then the device has read its first WELCOME. A
+    /// HELLO alone can skip numbers.
     pub fn taken(&self) -> u64 {
         let state = lock(&self.state);
         let session = state.session.as_ref();
+        let session = session.filter(|session| 0 < session.message_count());
         session.map_or(0, |session| session.receiver.taken())
     }
 
