@@ -1,8 +1,7 @@
 // Tests of access: keyboard alone, help, phone, dark, and axe on every screen.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { accessible, MOCK_ONLY, names, REAL, shot, until, withPage } from "./harness.mjs";
+import { accessible, MOCK_ONLY, names, REAL, shot, test, until, withPage } from "./harness.mjs";
 
 test("all is reached by keyboard alone", async () => {
   await withPage({ devices: 10 }, async ({ page }) => {

@@ -1,8 +1,7 @@
 // Tests of bounds: polls stop and back off, requests in flight, tabs; and the figures of frames and memory, printed.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { MOCK_ONLY, names, REAL, until, watched, withPage } from "./harness.mjs";
+import { MOCK_ONLY, names, REAL, test, until, watched, withPage } from "./harness.mjs";
 
 test("pause stops all requests, and a click still acts", MOCK_ONLY, async () => {
   await withPage({ devices: 1000 }, async ({ page, subject }) => {
@@ -75,7 +74,7 @@ test("seven tabs load", async () => {
   });
 });
 
-test("figures: frames and memory", { timeout: 120_000 }, async () => {
+test("figures: frames and memory", { timeout: 120_000, isAlone: true }, async () => {
   const cases = REAL ? [["the daemon", {}]] : [["list of 1,000 devices, tail open", { devices: 1000 }], ["one device", { devices: 1 }]];
   for (const [what, options] of cases) {
     await withPage(options, async ({ page, subject, context }) => {

@@ -1,8 +1,7 @@
 // Clusters that the recording is forwarded to: a strip above all views, and nothing without one.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { accessible, MOCK_ONLY, names, shot, until, withPage } from "./harness.mjs";
+import { accessible, MOCK_ONLY, names, shot, test, until, withPage } from "./harness.mjs";
 
 const UP = { to: "nats://n1.plant:4222,nats://n2.plant:4222,nats://n3.plant:4222", stream: "blocksd", state: "up", problem: null, messages_per_s: 8214.2, backlog_bytes: 0, backlog_s: 0 };
 const DOWN = { ...UP, state: "down", problem: "the server does not answer: timed out", messages_per_s: 0, backlog_bytes: 3_456_789, backlog_s: 754.2 };

@@ -1,11 +1,11 @@
-// Opens the page in Chromium, on the mock or on a daemon, and fails on errors and violations. Start with `withPage`.
+// Opens the page in Chromium, on the mock or on a daemon, and fails on errors and violations. Start with `test` and `withPage`.
 
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { after } from "node:test";
+import { after, describe, test as run } from "node:test";
 import { startMock } from "./mock.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -20,15 +20,35 @@ const TOKEN = process.env.PAGE_TOKEN ?? null;
 /** Options of a test that only the mock can pass. */
 export const MOCK_ONLY = { skip: REAL ? "needs the mock" : false };
 
+/** Tests that run at the same time: most of their time is that of timers. */
+const CONCURRENCY = 4;
+
+const together = [];
+const alone = [];
+
+/** Adds a test: `test(name, body)` or `test(name, options, body)`. One with the option `isAlone` measures, and shares the machine with no other. */
+export function test(name, ...rest) {
+  const body = rest.pop();
+  const { isAlone = false, ...options } = rest[0] ?? {};
+  (isAlone ? alone : together).push([name, options, body]);
+}
+
+/** Runs all tests. */
+export function runTests() {
+  const add = (tests) => () => tests.forEach((it) => run(...it));
+  describe("the page", { concurrency: CONCURRENCY }, add(together));
+  describe("alone", add(alone));
+}
+
 let browser = null;
 
 after(async () => {
-  await browser?.close();
+  await (await browser)?.close();
 });
 
 /** The one browser of all tests. */
-export async function theBrowser() {
-  browser ??= await chromium.launch({
+export function theBrowser() {
+  browser ??= chromium.launch({
     executablePath: process.env.PAGE_CHROMIUM ?? "/usr/bin/chromium",
     args: ["--no-sandbox", "--enable-precise-memory-info", "--js-flags=--expose-gc"],
   });

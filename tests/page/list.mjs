@@ -1,8 +1,7 @@
 // Tests of the list: 10 and 1,000 devices, filter, sort, pages, states, and the order that is held.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { MOCK_ONLY, names, shot, until, withPage } from "./harness.mjs";
+import { MOCK_ONLY, names, shot, test, until, withPage } from "./harness.mjs";
 
 test("ten devices have a table, small plots of one field, and a tail", async () => {
   await withPage({ devices: 10, height: 1000 }, async ({ page, subject }) => {

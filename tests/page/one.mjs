@@ -2,8 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { test } from "node:test";
-import { MOCK_ONLY, shot, until, withPage } from "./harness.mjs";
+import { MOCK_ONLY, shot, test, until, withPage } from "./harness.mjs";
 
 /** The address of the first device that has numeric fields. */
 export async function numericDevice(subject) {

@@ -8,3 +8,6 @@ import "./access.mjs";
 import "./safety.mjs";
 import "./forwards.mjs";
 import "./bounds.mjs";
+import { runTests } from "./harness.mjs";
+
+runTests();

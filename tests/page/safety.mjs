@@ -1,9 +1,8 @@
 // Tests of safety: hostile names and payloads, the policy of the page, and the token.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { HOSTILE } from "./fleet.mjs";
-import { MOCK_ONLY, REAL, shot, until, withPage } from "./harness.mjs";
+import { MOCK_ONLY, REAL, shot, test, until, withPage } from "./harness.mjs";
 
 /** Elements that only text of a device could have made. */
 const FOREIGN = "img:not(header img), script:not([src]), iframe, object, embed, b, i, svg[onload], [onerror], [onload], [onfocus], [autofocus], [style*=url], base, meta[http-equiv]";

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { test } from "node:test";
+import { test } from "./harness.mjs";
 
 const PAGE = join(dirname(fileURLToPath(import.meta.url)), "../../host-daemon/page");
 const TESTS = dirname(fileURLToPath(import.meta.url));

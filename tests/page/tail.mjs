@@ -1,8 +1,7 @@
 // Tests of the tail: filters, levels, forms, and lines that are not shown.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { MOCK_ONLY, shot, until, withPage } from "./harness.mjs";
+import { MOCK_ONLY, shot, test, until, withPage } from "./harness.mjs";
 import { numericDevice } from "./one.mjs";
 
 const lines = (page) => page.locator(".tail .line-text").allTextContents();
