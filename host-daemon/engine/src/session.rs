@@ -22,7 +22,7 @@ use self::confirmation::Confirmation;
 pub(crate) use self::counts::add_saturating;
 pub use self::counts::{HelloKind, SessionCounters, SessionTotals};
 pub(crate) use self::registry::OpenedSession;
-pub use self::registry::{Recovered, Sessions};
+pub use self::registry::{Recovered, Sessions, Unsettled};
 use crate::moment::Moment;
 
 /// Time in which a third supersession makes a sender wait for longer.
@@ -229,7 +229,7 @@ impl Session {
         if let (Some(confirmation), Written::Write { skip }) = (&mut state.confirmation, written)
             && skip < count
         {
-            confirmation.gap(first.saturating_add(count));
+            confirmation.gap(first.saturating_add(skip), first.saturating_add(count));
         }
         written
     }

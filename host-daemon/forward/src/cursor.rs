@@ -18,9 +18,6 @@ const INSTANCE_FILE: &str = "blocksd.instance";
 /// Largest number of earlier files that are saved with a cursor.
 const EARLIER_MAX: usize = 64;
 
-/// The last word of the file after a part of the recording could not be read.
-const LOST: &str = "lost";
-
 /// Everything before a place was stored when a message was the newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
@@ -94,9 +91,8 @@ impl CursorFile {
         }
     }
 
-    /// Reads it, with whether a part of the recording could not be read. `None` without a file, or if this version does not understand
-    /// it.
-    pub(crate) fn load(&self) -> Option<(Cursor, bool)> {
+    /// Reads it. `None` without a file, or if this version does not understand it.
+    pub(crate) fn load(&self) -> Option<Cursor> {
         let text = std::fs::read_to_string(&self.path).ok()?;
         let mut words = text.split_whitespace();
         let mut word = || words.next();
@@ -108,16 +104,9 @@ impl CursorFile {
                 nonce: u64::from_str_radix(word()?, 16).ok()?,
             },
         };
-        let (mut earlier, mut has_lost) = (Vec::new(), false);
-        for word in words {
-            match word {
-                LOST => has_lost = true,
-                _ if has_lost => return None,
-                file => earlier.push(file_of(file)?),
-            }
-        }
+        let earlier: Vec<_> = words.map(file_of).collect::<Option<_>>()?;
         let place = self.place_here(cursor.place, &earlier);
-        Some((Cursor { place, ..cursor }, has_lost))
+        Some(Cursor { place, ..cursor })
     }
 
     /// A place, or that after the newest of the earlier files that are here, if the recording is one without the file of the place.
@@ -139,11 +128,11 @@ impl CursorFile {
         }
     }
 
-    /// Replaces it. `has_lost` says whether a part of the recording could not be read.
+    /// Replaces it.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(crate) fn save(&mut self, cursor: &Cursor, has_lost: bool) -> io::Result<()> {
+    pub(crate) fn save(&mut self, cursor: &Cursor) -> io::Result<()> {
         let Cursor {
             created,
             place,
@@ -154,9 +143,6 @@ impl CursorFile {
         for (number, nonce) in self.earlier_than(place.number) {
             // Writing to a text does not fail.
             let _ = write!(text, " {number}.{nonce}");
-        }
-        if has_lost {
-            text.extend([" ", LOST]);
         }
         text.push('\n');
         replace(&self.path, text.as_bytes())
@@ -272,10 +258,8 @@ mod tests {
             },
         };
         let mut file = CursorFile::new(folder, "cursor");
-        for has_lost in [true, false] {
-            file.save(&cursor, has_lost).expect("it is saved");
-            assert_eq!(file.load(), Some((cursor.clone(), has_lost)));
-        }
+        file.save(&cursor).expect("it is saved");
+        assert_eq!(file.load(), Some(cursor));
         let remove = |number: u64| {
             let paths = folder.read_dir().expect("a folder").flatten();
             let of = |it: &PathBuf| blocksd_recording::catalog::number(it) == number;
@@ -283,7 +267,7 @@ mod tests {
             std::fs::remove_file(path.expect("a file")).expect("it is removed");
         };
         let place_of = |file: &CursorFile| {
-            let place = file.load().expect("a cursor").0.place;
+            let place = file.load().expect("a cursor").place;
             (place.number, place.nonce, place.messages)
         };
         remove(number);
@@ -324,9 +308,7 @@ mod tests {
         for (text, is_one) in [
             ("1 1.0000000000000001.5 9 0a", true),
             ("1 1.0000000000000001.5 9 0a 0.0000000000000002", true),
-            ("1 1.0000000000000001.5 9 0a 0.0000000000000002 lost", true),
-            ("1 1.0000000000000001.5 9 0a lost", true),
-            ("1 1.0000000000000001.5 9 0a lost more", false),
+            ("1 1.0000000000000001.5 9 0a 0.0000000000000002 more", false),
             ("1 1.0000000000000001.5 9", false),
             ("1 1.0000000000000001.5 9 0a more", false),
             ("", false),

@@ -3,6 +3,7 @@
 mod call;
 mod checks;
 mod input;
+mod settling;
 mod subject;
 mod turns;
 
@@ -18,7 +19,8 @@ use tokio::time::Instant;
 
 use self::call::{Answer, Call, Known, Outcome};
 use self::checks::Checks;
-pub(crate) use self::input::{End, Input, Reached, Start};
+pub(crate) use self::input::{Asked, End, Input, Reached, Start};
+use self::settling::Settling;
 use self::subject::{Reply, Subject};
 use self::turns::{PAUSE_MAX, Turns};
 use crate::batch::Batch;
@@ -82,6 +84,7 @@ pub(crate) struct Dispatcher<S> {
     checks: Checks,
     /// [`Stream::disruptions`] so far.
     disruptions: u64,
+    settling: Settling,
 }
 
 impl<S: Stream> Dispatcher<S> {
@@ -125,6 +128,7 @@ impl<S: Stream> Dispatcher<S> {
             flying: 0,
             created: extent.created,
             checks: Checks::new(newest, reached.proofs),
+            settling: Settling::default(),
         }
     }
 
@@ -145,6 +149,7 @@ impl<S: Stream> Dispatcher<S> {
             self.notice_disruption();
             self.park();
             self.call();
+            self.settle();
             let again_at = Some(self.read_again_at).filter(|_| self.must_read_again);
             if again_at.is_some_and(|at| has_ended || at <= Instant::now()) {
                 return End::Again(self.known());
@@ -158,7 +163,8 @@ impl<S: Stream> Dispatcher<S> {
             }
             let can_read = !has_ended && self.queued < self.queued_max;
             let next_turn = self.turns.next_at().filter(|_| self.can_call());
-            let next_at = [self.checks.next_at(), next_turn, again_at];
+            let settle_at = self.settling.next_at().filter(|_| self.can_call());
+            let next_at = [self.checks.next_at(), next_turn, again_at, settle_at];
             let next_at = next_at.into_iter().flatten().min();
             let answer = tokio::select! {
                 Some(answer) = self.calls.next(), if !self.calls.is_empty() => answer,
@@ -167,6 +173,7 @@ impl<S: Stream> Dispatcher<S> {
                         Some(Input::Batches(batches, unread)) => self.add(batches, unread),
                         Some(Input::Reached(place)) => self.reached = Some(place),
                         Some(Input::CaughtUp { is_damaged }) => self.caught_up(is_damaged),
+                        Some(Input::Unsettled(sessions)) => self.settling.add(sessions),
                         None => has_ended = true,
                     }
                     self.report();
@@ -185,8 +192,13 @@ impl<S: Stream> Dispatcher<S> {
                 }
                 Err(end) => return end,
             };
-            let Outcome::Checked(before, checked) = outcome else {
-                continue;
+            let (before, checked) = match outcome {
+                Outcome::Checked(before, checked) => (before, checked),
+                Outcome::Settled(asked, runs) => {
+                    self.settled(asked, runs);
+                    continue;
+                }
+                Outcome::Found(_) | Outcome::Published(_) => continue,
             };
             match checked {
                 Ok(None) => return End::Lost,
@@ -424,10 +436,6 @@ impl<S: Stream> Dispatcher<S> {
             self.waiting.remove(order);
         }
         if let Some(confirm) = &self.confirm {
-            for channel in &done.begun {
-                let session = channel.session.as_deref().unwrap_or_default();
-                confirm.begins(&channel.device, session);
-            }
             for (channel, from, next) in &done.sessions {
                 let session = channel.session.as_deref().unwrap_or_default();
                 confirm.stored(&channel.device, session, *from, *next);
@@ -440,7 +448,7 @@ impl<S: Stream> Dispatcher<S> {
         if self.checks.has_failed() {
             // Until the stream is checked again, no place is saved.
             self.checks.soon();
-        } else if self.failing == 0 && !self.is_unfit {
+        } else if self.failing == 0 && !self.is_unfit && !self.settling.is_failing() {
             self.progress.works();
         }
     }
@@ -449,14 +457,6 @@ impl<S: Stream> Dispatcher<S> {
         self.read_again_at = Instant::now();
         // In a damaged recording, what was published may not be readable any more.
         self.has_caught_up = !is_damaged;
-        if let Some(confirm) = &self.confirm {
-            let mut waiting = HashMap::new();
-            for (session, end) in self.lanes.values().flat_map(|it| it.lane.sessions()) {
-                let last = waiting.entry(session).or_default();
-                *last = end.max(*last);
-            }
-            confirm.caught_up(&waiting, is_damaged);
-        }
     }
 
     /// Everything before this place is stored.

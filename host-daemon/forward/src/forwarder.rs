@@ -13,7 +13,7 @@ use blocksd_recording::{
 };
 use tokio::sync::mpsc;
 
-use crate::confirm::Confirm;
+use crate::confirm::{Confirm, Unsettled};
 use crate::cursor::{Cursor, CursorFile, instance_of, renew_instance};
 use crate::dispatch::{Dispatcher, End, Input, Reached, Start};
 use crate::files::{self, KnownFiles};
@@ -49,7 +49,7 @@ impl Forwarding {
     #[must_use]
     pub fn saved(&self) -> Option<Place> {
         let file = CursorFile::new(&self.folder, &self.cursor);
-        file.load().map(|(cursor, _)| cursor.place)
+        file.load().map(|cursor| cursor.place)
     }
 }
 
@@ -63,8 +63,6 @@ pub struct Forwarder<S> {
     progress: Arc<Progress>,
     on_place: OnPlace,
     confirm: Option<Arc<dyn Confirm>>,
-    /// A part of the recording could not be read, ever.
-    has_lost: Arc<AtomicBool>,
     finish: Arc<AtomicBool>,
 }
 
@@ -78,7 +76,6 @@ impl<S: Stream> Forwarder<S> {
             progress,
             on_place: Box::new(drop),
             confirm: None,
-            has_lost: Arc::default(),
             finish: Arc::default(),
         }
     }
@@ -159,8 +156,7 @@ impl<S: Stream> Forwarder<S> {
                 Dispatcher::new(stream, progress, start).confirming(self.confirm.clone());
             let save = |cursor: &Cursor| {
                 (self.on_place)(cursor.place);
-                let has_lost = self.has_lost.load(Ordering::Relaxed);
-                if let Err(error) = file.save(cursor, has_lost) {
+                if let Err(error) = file.save(cursor) {
                     self.progress
                         .note(format_args!("the place is not saved: {error}"));
                 }
@@ -205,7 +201,8 @@ impl<S: Stream> Forwarder<S> {
             is_all: false,
             has_caught_up: false,
             is_damaged: false,
-            has_lost: Arc::clone(&self.has_lost),
+            confirm: self.confirm.clone(),
+            unsettled: None,
             progress: Arc::clone(&self.progress),
             to,
             stop: Arc::default(),
@@ -216,14 +213,11 @@ impl<S: Stream> Forwarder<S> {
     /// Where to begin: the extent of the stream, and the cursor if it is still true.
     async fn begin(&self, file: &CursorFile) -> Result<(Extent, Option<Cursor>), StreamError> {
         let extent = self.stream.extent().await?;
-        let Some((cursor, has_lost)) = file.load() else {
+        let Some(cursor) = file.load() else {
             return Ok((extent, None));
         };
         let is_true = cursor.created == extent.created
             && cursor.newest.is_intact(&*self.stream, &extent).await?;
-        if is_true && has_lost {
-            self.has_lost.store(true, Ordering::Relaxed);
-        }
         Ok((extent, is_true.then_some(cursor)))
     }
 }
@@ -312,8 +306,9 @@ struct Reading {
     has_caught_up: bool,
     /// A part of the recording could not be read.
     is_damaged: bool,
-    /// So it was, or at an earlier reading.
-    has_lost: Arc<AtomicBool>,
+    confirm: Option<Arc<dyn Confirm>>,
+    /// The sessions that were not settled when everything was read last. `None` before.
+    unsettled: Option<Vec<Unsettled>>,
     progress: Arc<Progress>,
     to: mpsc::Sender<Input>,
     stop: Arc<AtomicBool>,
@@ -344,8 +339,7 @@ impl Reading {
                 number: after.number,
                 offset: message.offset,
             };
-            let is_whole = !self.has_lost.load(Ordering::Relaxed);
-            self.gatherer.add(file, message.index, message, is_whole);
+            self.gatherer.add(file, message.index, message);
             if self.linger.gathered(now) {
                 self.lingering = self.unread;
             }
@@ -367,10 +361,26 @@ impl Reading {
             let is_damaged = self.is_damaged;
             self.send(Input::CaughtUp { is_damaged })?;
         }
+        self.settle()?;
         match finishes {
             true => Err(Ended::Stopped),
             false => Ok(()),
         }
+    }
+
+    /// Hands over the sessions that were not settled when everything was read before: what was durable then was read now.
+    fn settle(&mut self) -> Result<(), Ended> {
+        let Some(confirm) = &self.confirm else {
+            return Ok(());
+        };
+        let unsettled = confirm.unsettled(self.unsettled.is_none());
+        let read = self.unsettled.replace(unsettled).unwrap_or_default();
+        if read.is_empty() {
+            return Ok(());
+        }
+        let asked = read.into_iter().map(|it| self.gatherer.asked(it));
+        let asked = asked.collect();
+        self.send(Input::Unsettled(asked))
     }
 
     /// Hands over the gathered batches with the beginning of the unread part, and then the place that was reached.
@@ -403,12 +413,7 @@ impl Reading {
     /// Logs that a part of the recording cannot be read.
     fn note(&mut self, damage: impl fmt::Display) {
         self.progress.note(damage);
-        self.lose();
-    }
-
-    fn lose(&mut self) {
         self.is_damaged = true;
-        self.has_lost.store(true, Ordering::Relaxed);
     }
 
     fn send(&self, input: Input) -> Result<(), Ended> {
@@ -436,7 +441,7 @@ impl Visitor for Reading {
     }
 
     fn gap(&mut self) -> Result<(), Ended> {
-        self.lose();
+        self.is_damaged = true;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ type Runs = HashMap<u64, (u64, u64)>;
 
 /// The gaps of sessions that come right before their next messages.
 ///
-/// Memory is bounded. Those of which nothing was read for long are forgotten, and are sessions then of which nothing was read before.
+/// Memory is bounded: those of which nothing was read for long are forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct SessionGaps {
     young: Runs,
@@ -22,9 +22,8 @@ pub(crate) struct SessionGaps {
 }
 
 impl SessionGaps {
-    /// Notes a gap. `is_whole` says that nothing of the recording is lost: before the first message or gap that is read of a session,
-    /// everything is settled then.
-    pub(crate) fn note(&mut self, gap: &NumberGap, is_whole: bool) {
+    /// Notes a gap.
+    pub(crate) fn note(&mut self, gap: &NumberGap) {
         let NumberGap {
             device,
             session,
@@ -34,29 +33,28 @@ impl SessionGaps {
         let key = self.key(device, session);
         let begin = match self.take(key) {
             Some((begin, end)) if end == *from => begin,
-            None if is_whole => 0,
             _ => *from,
         };
         self.insert(key, (begin, *to));
     }
 
     /// Takes the next message of a session. Returns the first of the numbers right before it that have no message, or its own number.
-    pub(crate) fn before(
-        &mut self,
-        device: &str,
-        session: &str,
-        number: u64,
-        is_whole: bool,
-    ) -> u64 {
+    pub(crate) fn before(&mut self, device: &str, session: &str, number: u64) -> u64 {
         let key = self.key(device, session);
         let begin = match self.take(key) {
             Some((begin, end)) if end == number => begin,
-            None if is_whole => 0,
             _ => number,
         };
         // What follows is known from here on.
         self.insert(key, (0, 0));
         begin
+    }
+
+    /// The gap after the last message of a session, if there is one.
+    pub(crate) fn last(&self, device: &str, session: &str) -> Option<(u64, u64)> {
+        let key = self.key(device, session);
+        let run = self.young.get(&key).or_else(|| self.old.get(&key))?;
+        (run.0 < run.1).then_some(*run)
     }
 
     fn key(&self, device: &str, session: &str) -> u64 {
@@ -82,78 +80,54 @@ mod tests {
 
     const DEVICE: &str = "pump";
 
-    /// Notes gaps, and takes messages.
-    #[derive(Default)]
-    struct Noted(SessionGaps);
-
-    impl Noted {
-        fn gap(&mut self, session: &str, from: u64, to: u64, is_whole: bool) {
-            let gap = NumberGap {
-                device: DEVICE.to_owned(),
-                session: session.to_owned(),
-                from,
-                to,
-            };
-            self.0.note(&gap, is_whole);
-        }
-
-        fn message(&mut self, session: &str, number: u64, is_whole: bool) -> u64 {
-            self.0.before(DEVICE, session, number, is_whole)
+    fn gap(session: &str, from: u64, to: u64) -> NumberGap {
+        NumberGap {
+            device: DEVICE.to_owned(),
+            session: session.to_owned(),
+            from,
+            to,
         }
     }
 
     #[test]
     fn gaps_that_end_at_a_message_come_before_it() {
-        for is_whole in [false, true] {
-            let mut noted = Noted::default();
-            let first = match is_whole {
-                true => 0,
-                false => 5,
-            };
-            assert_eq!(noted.message("a", 5, is_whole), first);
-            // Of two sessions of a device, in turns.
-            noted.gap("a", 8, 10, is_whole);
-            assert_eq!(noted.message("b", 10, false), 10);
-            noted.gap("a", 10, 11, is_whole);
-            assert_eq!(noted.message("b", 20, is_whole), 20);
-            assert_eq!(noted.message("a", 11, is_whole), 8);
-            assert_eq!(noted.message("a", 12, is_whole), 12);
-            // Messages 13 to 20 are lost.
-            noted.gap("a", 20, 22, is_whole);
-            assert_eq!(noted.message("a", 22, is_whole), 20);
-            noted.gap("a", 23, 30, is_whole);
-            assert_eq!(noted.message("a", 40, is_whole), 40);
-            // They are taken again, from 13 on.
-            noted.gap("a", 41, 45, is_whole);
-            assert_eq!(noted.message("a", 13, is_whole), 13);
-            assert_eq!(noted.message("a", 45, is_whole), 45);
-        }
-    }
-
-    #[test]
-    fn before_the_first_gap_of_a_whole_recording_everything_is_settled() {
-        let mut noted = Noted::default();
-        noted.gap("a", 8, 10, true);
-        noted.gap("b", 8, 10, false);
-        assert_eq!(noted.message("a", 10, true), 0);
-        assert_eq!(noted.message("b", 10, true), 8);
+        let mut gaps = SessionGaps::default();
+        assert_eq!(gaps.before(DEVICE, "a", 5), 5);
+        assert_eq!(gaps.last(DEVICE, "a"), None);
+        // Of two sessions of a device, in turns.
+        gaps.note(&gap("a", 8, 10));
+        assert_eq!(gaps.before(DEVICE, "b", 10), 10);
+        gaps.note(&gap("a", 10, 11));
+        assert_eq!(gaps.before(DEVICE, "b", 20), 20);
+        assert_eq!(gaps.last(DEVICE, "a"), Some((8, 11)));
+        assert_eq!(gaps.before(DEVICE, "a", 11), 8);
+        assert_eq!(gaps.before(DEVICE, "a", 12), 12);
+        // Messages 13 to 20 are lost.
+        gaps.note(&gap("a", 20, 22));
+        assert_eq!(gaps.before(DEVICE, "a", 22), 20);
+        gaps.note(&gap("a", 23, 30));
+        assert_eq!(gaps.before(DEVICE, "a", 40), 40);
+        // They are taken again, from 13 on.
+        gaps.note(&gap("a", 41, 45));
+        assert_eq!(gaps.before(DEVICE, "a", 13), 13);
+        assert_eq!(gaps.before(DEVICE, "a", 45), 45);
     }
 
     #[test]
     fn sessions_of_which_nothing_was_read_for_long_are_forgotten() {
-        let mut noted = Noted::default();
-        noted.message("a", 0, false);
-        noted.gap("a", 5, 7, false);
-        noted.gap("b", 5, 7, false);
-        for number in 0..2 * SESSIONS_MAX {
+        let mut gaps = SessionGaps::default();
+        gaps.before(DEVICE, "a", 0);
+        gaps.note(&gap("a", 5, 7));
+        gaps.note(&gap("b", 5, 7));
+        for number in 0..2 * SESSIONS_MAX as u64 {
             if number % 1000 == 0 {
-                noted.gap("b", 7 + number as u64, 7 + number as u64 + 1000, false);
+                gaps.note(&gap("b", 7 + number, 7 + number + 1000));
             }
-            noted.message(&number.to_string(), 0, false);
+            gaps.before(DEVICE, &number.to_string(), 0);
         }
-        assert!(noted.0.young.len() + noted.0.old.len() <= 2 * SESSIONS_MAX);
-        assert_eq!(noted.message("a", 7, false), 7);
+        assert!(gaps.young.len() + gaps.old.len() <= 2 * SESSIONS_MAX);
+        assert_eq!(gaps.before(DEVICE, "a", 7), 7);
         let end = 7 + (2 * SESSIONS_MAX as u64).next_multiple_of(1000);
-        assert_eq!(noted.message("b", end, false), 5);
+        assert_eq!(gaps.before(DEVICE, "b", end), 5);
     }
 }

@@ -7,7 +7,8 @@ use blocksd_recording::topic::{Kind as TopicKind, SESSION_KEY};
 use blocksd_recording::{ChannelInfo, FileNonce, Message};
 
 use crate::batch::{Batch, Channel, Kind, ReadMessage};
-use crate::confirm::Confirm;
+use crate::confirm::{Confirm, Unsettled};
+use crate::dispatch::Asked;
 use crate::gaps::SessionGaps;
 use crate::stored::is_session;
 use crate::subject::Subjects;
@@ -61,18 +62,12 @@ impl Gatherer {
         Self { confirm, ..self }
     }
 
-    /// Adds a message: number `before` of its file, from 0. `is_whole` says that nothing of the recording is lost, as far as it was read.
-    pub(crate) fn add(
-        &mut self,
-        file: (u64, FileNonce),
-        before: u64,
-        message: &Message<'_>,
-        is_whole: bool,
-    ) {
+    /// Adds a message: number `before` of its file, from 0.
+    pub(crate) fn add(&mut self, file: (u64, FileNonce), before: u64, message: &Message<'_>) {
         if message.channel.kind == TopicKind::Sessions {
             let gap = self.confirm.as_ref().and_then(|it| it.gap(message.data));
             if let Some(gap) = gap {
-                self.gaps.note(&gap, is_whole);
+                self.gaps.note(&gap);
             }
             return;
         }
@@ -105,7 +100,7 @@ impl Gatherer {
         let since = match &channel.session {
             Some(session) if self.confirm.is_some() => {
                 let device = &channel.device;
-                self.gaps.before(device, session, message.seq, is_whole)
+                self.gaps.before(device, session, message.seq)
             }
             _ => message.seq,
         };
@@ -117,6 +112,18 @@ impl Gatherer {
         } else {
             let batch = Batch::new(&message).with_gap(since);
             self.open.insert(Arc::clone(&subject), batch);
+        }
+    }
+
+    /// Adds to an unsettled session the subject of its device, and the gap after its last message.
+    pub(crate) fn asked(&self, unsettled: Unsettled) -> Asked {
+        let Unsettled {
+            device, session, ..
+        } = &unsettled;
+        Asked {
+            subject: self.subjects.device(device),
+            gap: self.gaps.last(device, session),
+            unsettled,
         }
     }
 

@@ -9,7 +9,7 @@
 //! Each message names the sequence number of the one before it in its subject, so the stream stores it at its place or not at
 //! all. What the last message of the subject says decides where the lane goes on, also after a crash.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::batch::{Batch, Channel};
@@ -46,8 +46,6 @@ pub(crate) struct Done {
     pub left: usize,
     /// Sessions, and numbers that are in the stream: the first one, and the one after the last.
     pub sessions: Vec<(Arc<Channel>, u64, u64)>,
-    /// Sessions of which the stream has no messages before these numbers.
-    pub begun: Vec<Arc<Channel>>,
 }
 
 /// The batches of one subject, and what is known of it.
@@ -77,8 +75,8 @@ pub(crate) struct Lane {
     nonce: u64,
     /// Only the first batch is kept. What comes after it is read again once it is stored.
     is_parked: bool,
-    /// What the messages were that are not kept, and the number after the last one.
-    dropped: HashMap<Arc<Channel>, u64>,
+    /// What the messages were that are not kept.
+    dropped: HashSet<Arc<Channel>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +104,7 @@ impl Default for Lane {
             sent: 0,
             nonce: 0,
             is_parked: false,
-            dropped: HashMap::new(),
+            dropped: HashSet::new(),
         }
     }
 }
@@ -128,10 +126,6 @@ impl Done {
             }
             continues
         });
-        let has_none_before = runs.first().is_some_and(|(first, _)| *first == from);
-        if 0 < from && has_none_before && stored.has_all() {
-            self.begun.push(Arc::clone(channel));
-        }
         let numbers = |(from, to)| (Arc::clone(channel), from, to);
         self.sessions.extend(runs.into_iter().map(numbers));
     }
@@ -166,7 +160,9 @@ impl Lane {
 
     /// Whether nothing waits, and no answer is missing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && matches!(self.state, LaneState::Idle | LaneState::Unknown)
+        !self.is_parked
+            && self.queue.is_empty()
+            && matches!(self.state, LaneState::Idle | LaneState::Unknown)
     }
 
     /// Keeps only the first batch, of a subject that the stream does not take at present. Returns those that are not kept.
@@ -177,11 +173,11 @@ impl Lane {
             return done;
         };
         if self.state != LaneState::Sending {
-            let (len, end) = (first.len(), first.first + first.count());
+            let len = first.len();
             first = first.head(1).into_owned();
             done.bytes += len - first.len();
             done.left += len - first.len();
-            self.drop_to(&first.channel, end);
+            self.dropped.insert(Arc::clone(&first.channel));
         }
         for batch in std::mem::take(&mut self.queue) {
             self.leave(&batch, &mut done);
@@ -205,24 +201,17 @@ impl Lane {
         done.orders.push(batch.order);
         done.bytes += batch.len();
         done.left += batch.len();
-        self.drop_to(&batch.channel, batch.first + batch.count());
+        self.dropped.insert(Arc::clone(&batch.channel));
     }
 
-    /// Notes the number after the last message that is not kept.
-    fn drop_to(&mut self, channel: &Arc<Channel>, end: u64) {
-        let last = self.dropped.entry(Arc::clone(channel)).or_default();
-        *last = end.max(*last);
-    }
-
-    /// The devices and sessions of the messages that wait, each with the number after the last one of a batch.
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = ((&str, &str), u64)> {
-        let queued = self.queue.iter();
-        let queued = queued.map(|it| (&it.channel, it.first + it.count()));
-        let dropped = self.dropped.iter().map(|(channel, end)| (channel, *end));
-        queued.chain(dropped).filter_map(|(channel, end)| {
-            let session = channel.session.as_deref()?;
-            Some(((&*channel.device, session), end))
-        })
+    /// Whether messages of a session wait, with numbers below `to`.
+    pub(crate) fn waits_for(&self, device: &str, session: &str, to: u64) -> bool {
+        let is_of = |channel: &Channel| {
+            channel.session.as_deref() == Some(session) && &*channel.device == device
+        };
+        let mut queued = self.queue.iter();
+        queued.any(|it| is_of(&it.channel) && it.first < to)
+            || self.dropped.iter().any(|channel| is_of(channel))
     }
 
     /// Returns what to do next. The answer to a [`Look`](Step::Look) goes to [`found`](Self::found) or [`failed`](Self::failed), that to

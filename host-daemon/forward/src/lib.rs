@@ -28,7 +28,7 @@ pub mod subject;
 
 pub use self::batch::Kind;
 pub use self::check::{CheckError, Wish};
-pub use self::confirm::{Confirm, NumberGap};
+pub use self::confirm::{Confirm, NumberGap, Unsettled};
 pub use self::connect::{ConnectError, Credentials, NatsOptions};
 pub use self::cursor::instance_of;
 pub use self::forwarder::{Forwarder, Forwarding};

@@ -94,12 +94,6 @@ impl Stored {
         runs.into_iter()
     }
 
-    /// Whether none were forgotten for want of room.
-    #[must_use]
-    pub const fn has_all(&self) -> bool {
-        self.0.len() < Self::OTHERS_MAX
-    }
-
     fn of(&self, session: &str) -> impl Iterator<Item = &Run> {
         self.0.iter().filter(move |it| it.session == session)
     }

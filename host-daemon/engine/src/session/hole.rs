@@ -28,6 +28,19 @@ impl Session {
         }
     }
 
+    /// The number below which messages must be settled, if a connection could send them again. `again` returns one that was returned
+    /// before, too.
+    pub(super) fn unsettled(&self, is_regular: bool, again: bool) -> Option<u64> {
+        let mut state = self.state();
+        state.receiver.owner()?;
+        let durable = state.receiver.durable();
+        let confirmation = state.confirmation.as_mut()?;
+        if again {
+            confirmation.ask_again();
+        }
+        confirmation.unsettled(durable, is_regular)
+    }
+
     /// The confirmation of the messages from a HELLO on, if the device must send messages again that cannot be read here: those of
     /// a hole, and all after it.
     pub(super) fn again(&self, conn: u64, hello: &Hello<'_>) -> Option<Confirmation> {

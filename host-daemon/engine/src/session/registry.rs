@@ -4,16 +4,20 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use framing_core::session::wire::{ClosingCode, Hello};
 use framing_core::session::{Gap, Resumed, Unresumable};
 use hashbrown::HashTable;
 
+use crate::moment::Moment;
 use crate::session::counts::HelloKind;
 use crate::session::{GapCause, Session, SessionCounters, SessionGap};
 
 /// One session in this many is forgotten at once, so that a flood of new sessions does not search the table for each.
 const FORGOTTEN_PART: usize = 64;
+/// How often all sessions are looked at for messages that are not confirmed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The sessions of all devices.
 ///
@@ -42,6 +46,8 @@ pub struct Sessions {
     is_clock_synced: AtomicBool,
     /// A session was forgotten that is taken from its device again.
     has_forgotten: AtomicBool,
+    /// A HELLO continues a session with messages that are not confirmed.
+    has_unsettled: AtomicBool,
     all: Mutex<All>,
 }
 
@@ -58,12 +64,25 @@ pub struct Recovered {
     pub check: u32,
 }
 
+/// A session with messages that are durable and not [confirmed](Sessions::confirm).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The device.
+    pub device: Arc<str>,
+    /// Number of the session.
+    pub session: u64,
+    /// The messages below this number are durable.
+    pub to: u64,
+}
+
 #[derive(Default)]
 struct All {
     table: HashTable<Arc<Session>>,
     hasher: RandomState,
     /// Counts the openings.
     used: u64,
+    /// When all sessions were looked at for those that are not settled.
+    looked: Option<Moment>,
 }
 
 /// A session that a connection opened.
@@ -97,6 +116,7 @@ impl Sessions {
             is_closed: AtomicBool::new(false),
             is_clock_synced: AtomicBool::new(false),
             has_forgotten: AtomicBool::new(false),
+            has_unsettled: AtomicBool::new(false),
             all: Mutex::default(),
         }
     }
@@ -119,23 +139,38 @@ impl Sessions {
         }
     }
 
-    /// Of a session, no messages are confirmed but those that are [confirmed](Self::confirm) from now on. Without this, those before
-    /// the first ones are taken for confirmed by an earlier run.
-    pub fn confirm_begin(&self, device: &str, session: u64) {
-        let found = self.all().find(device, session);
-        if let Some(session) = found {
-            session.confirm(super::confirmation::Confirmation::begin_at_none);
+    /// Returns the connected sessions with durable messages of which none was [confirmed](Self::confirm) for a second, and those of the
+    /// recording of which none was since their HELLO. Each is returned once, and again if more messages become durable; `all` returns
+    /// those again that are not [settled](Self::settle).
+    pub fn unsettled(&self, all: bool) -> Vec<Unsettled> {
+        let now = Moment::now();
+        let mut guard = self.all();
+        let is_regular = guard.looked.is_none_or(|it| it.is_past(LOOK, now));
+        if is_regular {
+            guard.looked = Some(now);
         }
+        if !all && !is_regular && !self.has_unsettled.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let sessions: Vec<_> = guard.table.iter().cloned().collect();
+        drop(guard);
+        let unsettled = sessions.iter().filter_map(|session| {
+            Some(Unsettled {
+                to: session.unsettled(is_regular, all)?,
+                device: Arc::clone(session.device()),
+                session: session.number(),
+            })
+        });
+        unsettled.collect()
     }
 
-    /// Confirms all messages that were [recovered](Self::recover). `waiting` returns of a device and a session the number after the
-    /// last message that waits, if there are any: those are [confirmed](Self::confirm) before all of the session are. If the
-    /// recording is damaged, the devices send those again that are not confirmed one by one.
-    pub fn confirm_recovered(&self, waiting: impl Fn(&str, u64) -> Option<u64>, is_damaged: bool) {
-        self.for_each(|session| {
-            let end = waiting(session.device(), session.number());
-            session.confirm(|it| it.confirm_recovered(end.unwrap_or_default(), is_damaged));
-        });
+    /// Everything that can be read of an [unsettled](Self::unsettled) session below its number was confirmed, and so are the numbers of
+    /// these runs, each the first one and the one after the last. The device sends the rest again.
+    pub fn settle(&self, unsettled: &Unsettled, runs: &[(u64, u64)]) {
+        let found = self.all().find(&unsettled.device, unsettled.session);
+        if let Some(session) = found {
+            session.confirm(|it| it.settle(unsettled.to, runs));
+        }
     }
 
     /// Returns once whether a session was forgotten that is taken from its device again. The sink that stores messages then writes
@@ -324,6 +359,9 @@ impl Sessions {
             confirmation.begin(first.saturating_sub(lost.into()), first);
         }
         resumed.acked = state.acknowledged();
+        if resumed.acked < state.receiver.durable() {
+            self.has_unsettled.store(true, Ordering::Relaxed);
+        }
         all.used += 1;
         state.used = all.used;
         state.newest = conn;

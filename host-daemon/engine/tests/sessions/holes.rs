@@ -104,11 +104,49 @@ async fn numbers_that_the_device_has_given_up_are_no_hole() {
     acked(&mut device, 8).await;
 }
 
+/// The device says what it holds, and the answer is that nothing but these runs can be read or is confirmed.
+async fn settle(host: &Host, device: &mut Device, first: u64, next: u64, runs: &[(u64, u64)]) {
+    device
+        .send(&[&hello(9, first, (next - first) as u32, 0)])
+        .await;
+    let welcome = device.read().await;
+    assert!(
+        matches!(welcome, Down::Welcome { resume, session: 9, .. } if resume == next),
+        "{welcome:?}"
+    );
+    for unsettled in host.sessions.unsettled(false) {
+        assert_eq!((unsettled.session, unsettled.to), (9, next));
+        host.sessions.settle(&unsettled, runs);
+    }
+}
+
 #[tokio::test]
-async fn after_damage_a_device_sends_again_what_it_holds() {
-    for (is_damaged, first, resume) in [(true, 2, 2), (false, 2, 6), (true, 6, 6)] {
+async fn a_device_sends_again_what_is_not_confirmed_and_cannot_be_read() {
+    for (first, runs, resume) in [
+        (2, &[][..], 2),
+        (2, &[(0, 6)], 6),
+        (2, &[(0, 4)], 2),
+        (2, &[(3, 6)], 2),
+        (4, &[(3, 6)], 6),
+        (6, &[], 6),
+    ] {
         let host = confirming(Some(recovered(6))).await;
-        host.sessions.confirm_recovered(|_, _| None, is_damaged);
+        let mut device = host.connect().await;
+        settle(&host, &mut device, first, 6, runs).await;
+        assert!(host.sessions.unsettled(false).is_empty());
+        if resume == 6 {
+            if first < 6 {
+                acked(&mut device, 6).await;
+            }
+            continue;
+        }
+        let closing = loop {
+            match device.read().await {
+                Down::Ack { acked, .. } => assert!(acked <= 4, "{acked}"),
+                other => break other,
+            }
+        };
+        assert_eq!(closing, Down::closing(7, 0));
         let mut device = host.connect().await;
         device.send(&[&hello(9, first, 6 - first as u32, 0)]).await;
         let welcome = device.read().await;
@@ -116,26 +154,25 @@ async fn after_damage_a_device_sends_again_what_it_holds() {
             matches!(welcome, Down::Welcome { resume: it, session: 9, .. } if it == resume),
             "{welcome:?}"
         );
-        assert_eq!(host.sessions.take_forgotten(), resume == 2);
+        assert!(host.sessions.take_forgotten());
     }
 }
 
 #[tokio::test]
-async fn a_hole_of_an_earlier_run_is_taken_again_if_the_device_holds_it() {
-    for (first, resume) in [(3, 3), (5, 8)] {
-        let host = confirming(Some(recovered(8))).await;
-        host.sessions.confirm("boiler", 9, 0, 4);
-        host.sessions.confirm("boiler", 9, 5, 8);
-        host.sessions.confirm_recovered(|_, _| None, false);
-        let mut device = host.connect().await;
-        device.send(&[&hello(9, first, 8 - first as u32, 0)]).await;
-        let welcome = device.read().await;
-        assert!(
-            matches!(welcome, Down::Welcome { resume: it, .. } if it == resume),
-            "{welcome:?}"
-        );
-        if resume == 8 {
-            assert!(matches!(welcome, Down::Welcome { acked: 8, .. }));
-        }
-    }
+async fn only_connected_devices_are_asked_for() {
+    let host = confirming(Some(recovered(8))).await;
+    assert!(host.sessions.unsettled(true).is_empty());
+    let mut device = host.connect().await;
+    device.send(&[&hello(9, 3, 5, 0)]).await;
+    assert!(matches!(
+        device.read().await,
+        Down::Welcome { acked: 3, .. }
+    ));
+    assert_eq!(host.sessions.unsettled(false).len(), 1);
+    assert!(host.sessions.unsettled(false).is_empty());
+    // To another forwarder.
+    assert_eq!(host.sessions.unsettled(true).len(), 1);
+    host.sessions.confirm("boiler", 9, 0, 8);
+    acked(&mut device, 8).await;
+    assert!(host.sessions.unsettled(true).is_empty());
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::input::Asked;
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
 use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
@@ -21,7 +22,7 @@ pub(super) struct Call<S> {
 
 /// The end of a call.
 pub(super) struct Answer {
-    /// The subject; `None` for a check.
+    /// The subject; `None` if the answer is not for a lane.
     pub(super) subject: Option<Arc<str>>,
     pub(super) is_retry: bool,
     /// The messages that were checked.
@@ -33,6 +34,8 @@ pub(super) struct Answer {
 pub(super) enum Outcome {
     Found(Result<Found, StreamError>),
     Published(Result<u64, PublishError>),
+    /// What the stream has of a session.
+    Settled(Asked, Result<Vec<(u64, u64)>, StreamError>),
     /// A check of the newest message: where everything was stored before it, and the extent if the message is there.
     Checked(Option<Place>, Result<Option<Extent>, StreamError>),
 }
@@ -125,6 +128,18 @@ impl<S: Stream> Call<S> {
     pub(super) async fn check(self, before: Option<Place>) -> Answer {
         let checked = self.extent_with(&self.checks).await;
         self.answer(0, Outcome::Checked(before, checked))
+    }
+
+    /// Asks for the numbers of a session that its subject has.
+    pub(super) async fn settle(self, asked: Asked) -> Answer {
+        let last = self.stream.last(&asked.subject).await;
+        let session = &asked.unsettled.session;
+        let runs = last.map(|last| {
+            let stored = last.map(|it| it.head.stored).unwrap_or_default();
+            let runs = stored.before(session, u64::MAX);
+            runs.chain(asked.gap).collect()
+        });
+        self.answer(0, Outcome::Settled(asked, runs))
     }
 
     fn answer(self, flown: usize, outcome: Outcome) -> Answer {

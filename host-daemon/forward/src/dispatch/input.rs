@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::batch::Batch;
+use crate::confirm::Unsettled;
 use crate::cursor::Newest;
 use crate::files::KnownFiles;
 use crate::place::{Instance, Place};
@@ -22,6 +23,19 @@ pub(crate) enum Input {
         /// Except for a part that could not be read.
         is_damaged: bool,
     },
+    /// What was recorded of these sessions was read.
+    Unsettled(Vec<Asked>),
+}
+
+/// A session that is to be settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The subject of its device.
+    pub subject: Arc<str>,
+    /// The gap after its last message: numbers from one to before another.
+    pub gap: Option<(u64, u64)>,
+    /// The session.
+    pub unsettled: Unsettled,
 }
 
 /// Where a recording has got to in a stream.

@@ -158,7 +158,7 @@ impl Subject {
                 self.failed_sends = self.failed_sends.saturating_add(1);
                 self.fail(&mut taken, error, successes);
             }
-            Outcome::Checked(..) => {}
+            Outcome::Settled(..) | Outcome::Checked(..) => {}
         }
         taken
     }

@@ -202,6 +202,7 @@ impl Recording {
             let (to, input) = mpsc::channel(4);
             let end = self.end();
             let delays = chance.is(2);
+            let unsettled = unsettled(confirm.as_deref(), true);
             let feed = tokio::spawn(async move {
                 for batch in batches {
                     if delays {
@@ -214,6 +215,7 @@ impl Recording {
                 // The dispatcher may have ended.
                 let _ = to.send(Input::Reached(end)).await;
                 let _ = to.send(Input::CaughtUp { is_damaged: false }).await;
+                let _ = to.send(Input::Unsettled(unsettled)).await;
             });
             let start = Start {
                 reached: std::mem::take(&mut known),
@@ -229,6 +231,8 @@ impl Recording {
             let ended = tokio::time::timeout(limit, dispatcher.run(input, save)).await;
             feed.abort();
             match ended {
+                // The stream has not answered.
+                Ok(End::Finished) if !self::unsettled(confirm.as_deref(), false).is_empty() => {}
                 Ok(ended @ (End::Finished | End::Copied(_))) => return ended,
                 Ok(End::Lost) => *cursor = None,
                 Ok(End::Again(reached)) => known = reached,
@@ -292,6 +296,17 @@ impl Recording {
             assert_eq!(short(&found), short(&expected), "{subject}");
         }
     }
+}
+
+/// All sessions that are not settled.
+fn unsettled(confirm: Option<&dyn Confirm>, all: bool) -> Vec<Asked> {
+    let unsettled = confirm.map(|it| it.unsettled(all)).unwrap_or_default();
+    let asked = unsettled.into_iter().map(|unsettled| Asked {
+        subject: Arc::clone(&unsettled.device),
+        gap: None,
+        unsettled,
+    });
+    asked.collect()
 }
 
 /// A channel of a device, with a session or not.

@@ -1,8 +1,7 @@
 //! What a forwarder hands over, and when.
 
-use std::collections::HashMap;
+use std::sync::Mutex;
 
-use blocksd_recording::topic::SESSION_KEY;
 use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions};
 
 use super::*;
@@ -64,6 +63,7 @@ fn read(messages: u64, len: usize, linger: Duration) -> Vec<Input> {
             Input::Batches(batches, _) => handed_over += count(batches),
             Input::Reached(place) => assert_eq!(place.messages, handed_over),
             Input::CaughtUp { .. } => assert_eq!(handed_over, 1),
+            Input::Unsettled(sessions) => panic!("{sessions:?}"),
         }
     }
     assert_eq!(handed_over, messages);
@@ -81,7 +81,8 @@ fn reading(gatherer: Gatherer, linger: Duration, to: mpsc::Sender<Input>) -> Rea
         lingering: Unread::default(),
         has_caught_up: false,
         is_damaged: false,
-        has_lost: Arc::default(),
+        confirm: None,
+        unsettled: None,
         progress: Arc::default(),
         to,
         stop: Arc::default(),
@@ -90,66 +91,52 @@ fn reading(gatherer: Gatherer, linger: Duration, to: mpsc::Sender<Input>) -> Rea
 }
 
 #[test]
-fn after_a_loss_nothing_before_a_message_is_taken_for_settled() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
-    for (session, number) in [("000000000000000a", 5), ("000000000000000b", 7)] {
-        let spec = || ChannelSpec {
-            topic: "/device/imu/blocks".to_owned(),
-            metadata: [(SESSION_KEY.to_owned(), session.to_owned())].into(),
-            ..ChannelSpec::default()
-        };
-        let channel = log.channel(&mut Channel::default(), spec).unwrap();
-        log.append(channel, number, 0, b"message").unwrap();
-    }
-    log.finish().unwrap();
+fn a_session_is_settled_after_what_was_durable_is_read() {
     let (to, mut input) = mpsc::channel(1_000);
     let gatherer = Gatherer::new(Subjects::new("main"), Arc::from("events"), 100);
-    let gatherer = gatherer.confirming(Some(Arc::new(NoGaps)));
-    let mut losing = Losing(reading(gatherer, Duration::ZERO, to));
-    let ended = Tail::new(folder.path().to_owned(), Wanted::default()).visit(&mut losing);
-    assert!(matches!(ended, Err(Ended::Stopped)));
-    assert!(losing.0.has_lost.load(Ordering::Relaxed));
-    let Ok(Input::Batches(batches, _)) = input.try_recv() else {
-        panic!("nothing was read");
+    let asked = Arc::<Asked>::default();
+    let mut reading = reading(gatherer, Duration::from_secs(5), to);
+    reading.confirm = Some(Arc::clone(&asked) as Arc<dyn Confirm>);
+    let mut idle = |now| {
+        assert!(reading.idle_at(now).is_ok());
+        std::iter::from_fn(|| input.try_recv().ok())
+            .filter_map(|input| match input {
+                Input::Unsettled(sessions) => Some(sessions),
+                _ => None,
+            })
+            .flatten()
+            .map(|asked| (asked.subject.to_string(), asked.unsettled.to))
+            .collect::<Vec<_>>()
     };
-    let numbers: Vec<_> = batches.iter().map(|it| (it.first, it.since())).collect();
-    assert_eq!(numbers, [(5, 0), (7, 7)]);
+    let now = Instant::now();
+    assert_eq!(idle(now), []);
+    let subject = "blocksd.main.dev.pump".to_owned();
+    assert_eq!(idle(now), [(subject.clone(), 1)]);
+    assert_eq!(idle(now), [(subject, 2)]);
+    assert_eq!(*asked.0.lock().unwrap(), [true, false, false]);
 }
 
-/// Reads no gaps.
-struct NoGaps;
+/// Has an unsettled session whenever it is asked, and takes down how.
+#[derive(Default)]
+struct Asked(Mutex<Vec<bool>>);
 
-impl Confirm for NoGaps {
+impl Confirm for Asked {
     fn stored(&self, _: &str, _: &str, _: u64, _: u64) {}
 
-    fn begins(&self, _: &str, _: &str) {}
+    fn unsettled(&self, all: bool) -> Vec<Unsettled> {
+        let mut asked = self.0.lock().unwrap();
+        asked.push(all);
+        vec![Unsettled {
+            device: "pump".into(),
+            session: "000000000000000a".to_owned(),
+            to: asked.len() as u64,
+        }]
+    }
 
-    fn caught_up(&self, _: &HashMap<(&str, &str), u64>, _: bool) {}
+    fn settled(&self, _: &Unsettled, _: &[(u64, u64)]) {}
 
     fn gap(&self, _: &[u8]) -> Option<NumberGap> {
         None
-    }
-}
-
-/// Reads as if something was lost after each message.
-struct Losing(Reading);
-
-impl Visitor for Losing {
-    type Error = Ended;
-
-    fn message(&mut self, message: &Message<'_>) -> Result<(), Ended> {
-        self.0.message(message)?;
-        self.0.gap()
-    }
-
-    fn lost(&mut self, _: &Path, lost: &LostRange) -> Result<(), Ended> {
-        panic!("{lost}");
-    }
-
-    fn idle(&mut self) -> Result<(), Ended> {
-        self.0.finish.store(true, Ordering::Relaxed);
-        self.0.idle()
     }
 }
 

@@ -6,7 +6,7 @@ use blocksd_recording::MessageOrigin;
 use blocksd_recording::topic::SESSIONS_TOPIC;
 
 use super::*;
-use crate::confirm::NumberGap;
+use crate::confirm::{NumberGap, Unsettled};
 
 const BODY_MAX: usize = 100;
 const DEVICE: &str = "pump";
@@ -20,9 +20,11 @@ struct Entries;
 impl Confirm for Entries {
     fn stored(&self, _: &str, _: &str, _: u64, _: u64) {}
 
-    fn begins(&self, _: &str, _: &str) {}
+    fn unsettled(&self, _: bool) -> Vec<Unsettled> {
+        Vec::new()
+    }
 
-    fn caught_up(&self, _: &HashMap<(&str, &str), u64>, _: bool) {}
+    fn settled(&self, _: &Unsettled, _: &[(u64, u64)]) {}
 
     fn gap(&self, entry: &[u8]) -> Option<NumberGap> {
         let mut words = std::str::from_utf8(entry).ok()?.split(' ');
@@ -40,17 +42,15 @@ struct Recorded {
     gatherer: Gatherer,
     file: (u64, FileNonce),
     before: u64,
-    is_whole: bool,
 }
 
 impl Recorded {
-    fn new(confirm: Option<Arc<dyn Confirm>>, is_whole: bool) -> Self {
+    fn new(confirm: Option<Arc<dyn Confirm>>) -> Self {
         let gatherer = Gatherer::new(Subjects::new("main"), "events".into(), BODY_MAX);
         Self {
             gatherer: gatherer.confirming(confirm),
             file: (1, FileNonce::new()),
             before: 0,
-            is_whole,
         }
     }
 
@@ -58,8 +58,7 @@ impl Recorded {
         let channel = Arc::new(ChannelInfo::new(topic.to_owned(), metadata));
         let origin = MessageOrigin::new(1, seq).expect("a connection");
         let message = Message::new(&channel, 0, Some(origin), 0, data);
-        self.gatherer
-            .add(self.file, self.before, &message, self.is_whole);
+        self.gatherer.add(self.file, self.before, &message);
         self.before += 1;
     }
 
@@ -87,7 +86,7 @@ impl Recorded {
 
 #[test]
 fn a_gap_comes_before_the_next_message_of_its_session() {
-    let mut recorded = Recorded::new(Some(Arc::new(Entries)), false);
+    let mut recorded = Recorded::new(Some(Arc::new(Entries)));
     recorded.message(A, 0, 5);
     recorded.message(A, 1, 5);
     recorded.gap(A, 2, 4);
@@ -117,25 +116,8 @@ fn a_gap_comes_before_the_next_message_of_its_session() {
 }
 
 #[test]
-fn before_the_first_message_that_is_read_of_a_whole_recording_everything_is_settled() {
-    let mut recorded = Recorded::new(Some(Arc::new(Entries)), true);
-    recorded.message(A, 7, 5);
-    recorded.gap(B, 4, 5);
-    recorded.message(B, 5, 5);
-    // Not so before later ones.
-    recorded.message(A, 20, 5);
-    recorded.is_whole = false;
-    recorded.message(B, 20, 5);
-    let of = |session: &str, first, since| (session.to_owned(), first, since, 1);
-    assert_eq!(
-        recorded.take(),
-        [of(A, 7, 0), of(B, 5, 0), of(A, 20, 20), of(B, 20, 20)]
-    );
-}
-
-#[test]
 fn nothing_is_known_of_gaps_that_nobody_reads() {
-    let mut recorded = Recorded::new(None, true);
+    let mut recorded = Recorded::new(None);
     recorded.message(A, 7, 5);
     recorded.gap(A, 8, 9);
     recorded.message(A, 9, 5);

@@ -1,10 +1,9 @@
 //! Acknowledges messages of sessions when a cluster has them: [`Acknowledging`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use blocksd_engine::session::Sessions;
-use blocksd_forward::{Confirm, NumberGap};
+use blocksd_engine::session::{self, Sessions};
+use blocksd_forward::{Confirm, NumberGap, Unsettled};
 
 use crate::recorded::journal::Entry;
 
@@ -18,20 +17,25 @@ impl Confirm for Acknowledging {
         }
     }
 
-    fn begins(&self, device: &str, session: &str) {
-        if let Some(session) = numbered(session) {
-            self.0.confirm_begin(device, session);
-        }
+    fn unsettled(&self, all: bool) -> Vec<Unsettled> {
+        let unsettled = self.0.unsettled(all).into_iter();
+        let unsettled = unsettled.map(|it| Unsettled {
+            device: it.device,
+            session: text_of(it.session),
+            to: it.to,
+        });
+        unsettled.collect()
     }
 
-    fn caught_up(&self, waiting: &HashMap<(&str, &str), u64>, is_damaged: bool) {
-        let sessions = waiting.iter().filter_map(|((device, session), end)| {
-            let session = numbered(session)?;
-            Some(((*device, session), *end))
-        });
-        let waiting: HashMap<_, _> = sessions.collect();
-        let end = |device: &str, session| waiting.get(&(device, session)).copied();
-        self.0.confirm_recovered(end, is_damaged);
+    fn settled(&self, unsettled: &Unsettled, runs: &[(u64, u64)]) {
+        if let Some(session) = numbered(&unsettled.session) {
+            let unsettled = session::Unsettled {
+                device: Arc::clone(&unsettled.device),
+                session,
+                to: unsettled.to,
+            };
+            self.0.settle(&unsettled, runs);
+        }
     }
 
     fn gap(&self, entry: &[u8]) -> Option<NumberGap> {
@@ -47,11 +51,15 @@ impl Confirm for Acknowledging {
         };
         Some(NumberGap {
             device: device.into_owned(),
-            session: format!("{session:016x}"),
+            session: text_of(session),
             from,
             to,
         })
     }
+}
+
+fn text_of(session: u64) -> String {
+    format!("{session:016x}")
 }
 
 /// The number of a session, from its text.

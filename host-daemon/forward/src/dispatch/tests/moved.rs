@@ -200,20 +200,63 @@ impl Confirm for Confirmed {
         let mut ends = self.ends.lock().expect("no panic");
         let key = (device.to_owned(), session.to_owned());
         let end = ends.entry(key).or_insert(from);
-        assert!(from <= *end, "{device} {session} {from}: after {end}");
+        // Numbers of earlier gaps are left out, and messages of an earlier run that the stream has lost.
+        let left_out = *end..from;
+        let mut own = self.messages.iter();
+        let is_left_out = own.any(|(of, its, number)| {
+            (&**of, &**its) == (device, session) && left_out.contains(number)
+        });
+        assert!(
+            !is_left_out || self.stream.is_none(),
+            "{device} {session} {from}: after {end}"
+        );
         *end = next.max(*end);
         drop(ends);
         self.confirm(device, session, from..next);
     }
 
-    fn begins(&self, _: &str, _: &str) {}
-
-    fn caught_up(&self, waiting: &HashMap<(&str, &str), u64>, _: bool) {
+    /// At the begin of a reading, the daemon is taken for restarted: nothing is confirmed.
+    fn unsettled(&self, all: bool) -> Vec<Unsettled> {
+        let mut numbers = self.numbers.lock().expect("no panic");
+        if all {
+            numbers.clear();
+            self.ends.lock().expect("no panic").clear();
+        }
+        let mut unsettled: Vec<Unsettled> = Vec::new();
         for (device, session, number) in &self.messages {
-            if !waiting.contains_key(&(&**device, &**session)) {
-                self.confirm(device, session, *number..number + 1);
+            let confirmed = numbers.get(&(device.clone(), session.clone()));
+            if confirmed.is_some_and(|it| it.contains(number)) {
+                continue;
+            }
+            let is_of = |it: &&mut Unsettled| &*it.device == device && it.session == *session;
+            match unsettled.iter_mut().find(is_of) {
+                Some(of) => of.to = of.to.max(number + 1),
+                None => unsettled.push(Unsettled {
+                    device: device.as_str().into(),
+                    session: session.clone(),
+                    to: number + 1,
+                }),
             }
         }
+        unsettled
+    }
+
+    fn settled(&self, unsettled: &Unsettled, runs: &[(u64, u64)]) {
+        let Unsettled {
+            device,
+            session,
+            to,
+        } = unsettled;
+        for &(from, to) in runs {
+            self.confirm(device, session, from..to);
+        }
+        // The recording has lost nothing, so nothing is left. Later, a stream that loses messages has less.
+        let left = self.unsettled(false).into_iter();
+        let mut left = left.filter(|it| (&it.device, &it.session) == (device, session));
+        assert!(
+            self.stream.is_none() || left.all(|it| *to < it.to),
+            "{device} {session}: {runs:?}"
+        );
     }
 
     fn gap(&self, _: &[u8]) -> Option<NumberGap> {

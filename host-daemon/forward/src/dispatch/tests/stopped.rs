@@ -381,3 +381,25 @@ fn shorter_limits_of_a_stream_are_noticed() {
         assert!(matches!(ended, Ok(End::Again(_))), "{ended:?}");
     });
 }
+
+#[test]
+fn a_lane_that_must_be_read_again_is_not_forgotten() {
+    let instance = Instance::random();
+    let recording = Recording::new(1, 40, &mut Chance(6));
+    let batches = recording.batches(None, &mut Chance(1)).into_iter();
+    let mut of_one = batches.filter(|it| &*it.subject == "device.0");
+    let mut lane = Lane::default();
+    for _ in 0..2 {
+        lane.push(of_one.next().expect("several"));
+    }
+    lane.park();
+    assert!(matches!(
+        lane.step(instance, BODY_MAX, 0).0,
+        Step::Look { .. }
+    ));
+    lane.found(None, instance, false);
+    while matches!(lane.step(instance, BODY_MAX, 0).0, Step::Send(_)) {
+        lane.acked(1);
+    }
+    assert!(lane.must_be_read_again() && !lane.is_empty());
+}
