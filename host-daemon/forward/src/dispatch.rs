@@ -18,7 +18,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use self::call::{Answer, Call, Known, Outcome};
-use self::checks::Checks;
+use self::checks::{Checks, Listed};
 pub(crate) use self::input::{Asked, End, Input, Reached, Start};
 use self::settling::Settling;
 use self::subject::{Reply, Subject};
@@ -211,7 +211,7 @@ impl<S: Stream> Dispatcher<S> {
                     self.works();
                     // Messages that are read again are not stored, and hold no place.
                     let before = before.filter(|_| !self.must_read_again);
-                    if let (Some(place), Some(newest)) = (before, checks.last().copied()) {
+                    if let (Some(place), Some(newest)) = (before, checks.newest()) {
                         let created = self.created;
                         save(&Cursor {
                             created,
@@ -219,7 +219,7 @@ impl<S: Stream> Dispatcher<S> {
                             newest,
                         });
                     }
-                    if is_done && self.checks.newest() == checks.last().copied() {
+                    if is_done && self.checks.are_proved_by(&checks) {
                         return End::Finished;
                     }
                 }
@@ -268,7 +268,8 @@ impl<S: Stream> Dispatcher<S> {
     }
 
     fn can_call(&self) -> bool {
-        !self.is_unfit && self.calls.len() < CALLS_MAX && self.flying < FLYING_MAX
+        let has_room = self.calls.len() < CALLS_MAX && self.flying < FLYING_MAX;
+        has_room && !self.is_unfit && !self.checks.is_full()
     }
 
     /// Begins calls for lanes whose turn it is.
@@ -292,9 +293,9 @@ impl<S: Stream> Dispatcher<S> {
             // Nothing is known of the subject: what is before its first batch is stored if the stream is whole.
             let checks = match (&step, reached) {
                 (Step::Look { .. }, None) => self.checks.list(),
-                _ => Vec::new(),
+                _ => Listed::default(),
             };
-            self.note(reached);
+            self.note(reached, None);
             self.finish(&done);
             if has_recovered {
                 self.failing -= 1;
@@ -307,6 +308,7 @@ impl<S: Stream> Dispatcher<S> {
                 is_retry: turn.is_retry,
                 created: self.created,
                 disruptions: self.disruptions,
+                begun: (self.checks.last(), Instant::now()),
                 checks,
             };
             self.calls.push(match step {
@@ -332,6 +334,7 @@ impl<S: Stream> Dispatcher<S> {
             is_retry: false,
             created: self.created,
             disruptions: self.disruptions,
+            begun: (self.checks.last(), Instant::now()),
             checks: self.checks.list(),
         };
         self.calls.push(Box::pin(call.check(self.place())));
@@ -356,6 +359,14 @@ impl<S: Stream> Dispatcher<S> {
                 return Err(End::Copied(self.known()));
             }
         }
+        let (known, begun) = answer.begun;
+        match &answer.outcome {
+            // The stream has gone back.
+            Outcome::Published(Ok(sequence)) if *sequence <= known => return Err(End::Lost),
+            Outcome::Published(Ok(sequence)) => self.checks.acked(*sequence),
+            Outcome::Found(Ok(_)) => self.checks.proved(&answer.checks),
+            _ => {}
+        }
         let Some(of) = self.lanes.get_mut(&subject) else {
             return Ok(None);
         };
@@ -372,7 +383,7 @@ impl<S: Stream> Dispatcher<S> {
             0 => self.turns.add(subject),
             failures => self.turns.retry(subject, failures, !taken.needs_pause),
         }
-        self.note(reached);
+        self.note(reached, Some(begun));
         self.finish(&taken.done);
         match taken.reply {
             Reply::Stored => self.progress.stored(taken.done.messages, taken.done.bytes),
@@ -380,7 +391,9 @@ impl<S: Stream> Dispatcher<S> {
             Reply::Other => {}
             Reply::Failed(error) => {
                 self.progress.failed(&error);
-                self.checks.pin();
+                if !taken.is_refused_again {
+                    self.checks.doubt();
+                }
                 return Ok(None);
             }
         }
@@ -398,7 +411,7 @@ impl<S: Stream> Dispatcher<S> {
         });
         Reached {
             subjects: known.collect(),
-            proofs: self.checks.list(),
+            proofs: self.checks.list().messages,
             created: self.created,
         }
     }
@@ -410,10 +423,10 @@ impl<S: Stream> Dispatcher<S> {
         is_read && self.files.have(place)
     }
 
-    /// Notes the newest message.
-    fn note(&mut self, reached: Option<(Place, Newest)>) {
+    /// Notes the newest message, as a call has shown that began then.
+    fn note(&mut self, reached: Option<(Place, Newest)>, begun: Option<Instant>) {
         if let Some((_, proof)) = reached {
-            self.checks.note(proof);
+            self.checks.note(proof, begun);
         }
     }
 

@@ -2,10 +2,17 @@
 
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use super::checks::Listed;
 use super::input::Asked;
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
 use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
+
+/// Largest number of requests of a check at a time.
+const REQUESTS_MAX: usize = 32;
 
 /// A call of the stream.
 pub(super) struct Call<S> {
@@ -17,7 +24,9 @@ pub(super) struct Call<S> {
     pub(super) created: i128,
     /// [`Stream::disruptions`] when it began.
     pub(super) disruptions: u64,
-    pub(super) checks: Vec<Newest>,
+    /// The highest sequence number that the stream had acknowledged when it began, and when that was.
+    pub(super) begun: (u64, Instant),
+    pub(super) checks: Listed,
 }
 
 /// The end of a call.
@@ -25,8 +34,10 @@ pub(super) struct Answer {
     /// The subject; `None` if the answer is not for a lane.
     pub(super) subject: Option<Arc<str>>,
     pub(super) is_retry: bool,
+    /// As in the [`Call`].
+    pub(super) begun: (u64, Instant),
     /// The messages that were checked.
-    pub(super) checks: Vec<Newest>,
+    pub(super) checks: Listed,
     pub(super) flown: usize,
     pub(super) outcome: Outcome,
 }
@@ -79,7 +90,7 @@ impl<S: Stream> Call<S> {
         let is_intact = match known.reached {
             Some((place, proof)) if found < Some(place) => self.is_intact(&[proof]).await?,
             Some(_) => true,
-            None => self.is_intact(&self.checks).await?,
+            None => self.is_intact(&self.checks.messages).await?,
         };
         let sequence = last.as_ref().map_or(0, |it| it.sequence);
         let was_removed = match known.said {
@@ -107,8 +118,9 @@ impl<S: Stream> Call<S> {
         if extent.created != self.created {
             return Ok(None);
         }
-        for newest in messages {
-            if !newest.is_intact(&*self.stream, &extent).await? {
+        for some in messages.chunks(REQUESTS_MAX) {
+            let asked = some.iter().map(|it| it.is_intact(&*self.stream, &extent));
+            if try_join_all(asked).await?.contains(&false) {
                 return Ok(None);
             }
         }
@@ -126,7 +138,7 @@ impl<S: Stream> Call<S> {
     }
 
     pub(super) async fn check(self, before: Option<Place>) -> Answer {
-        let checked = self.extent_with(&self.checks).await;
+        let checked = self.extent_with(&self.checks.messages).await;
         self.answer(0, Outcome::Checked(before, checked))
     }
 
@@ -146,6 +158,7 @@ impl<S: Stream> Call<S> {
         Answer {
             subject: self.subject,
             is_retry: self.is_retry,
+            begun: self.begun,
             checks: self.checks,
             flown,
             outcome,

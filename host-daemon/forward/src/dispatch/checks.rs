@@ -13,18 +13,25 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const BUSY_INTERVAL: Duration = Duration::from_secs(2);
 /// Time until it is checked after a failure.
 const SOON: Duration = Duration::from_secs(1);
+/// A stream that loses messages stores none for this time at least: servers restart. More than the time between two commits of
+/// the recording, so that a check asks for few messages.
+const QUIET: Duration = Duration::from_millis(150);
+/// Largest number of pinned messages. No more are stored until some of them are checked.
+const PINNED_MAX: usize = 1024;
 
 /// Messages that a whole stream has.
 #[derive(Debug)]
 pub(super) struct Checks {
-    /// The newest message that the stream has acknowledged.
+    /// The newest message that the stream has acknowledged or shown.
     newest: Option<Newest>,
-    /// The newest messages when something went wrong, which are not checked yet: a stream that has lost messages since then
-    /// may have given their numbers to others.
-    pinned: Vec<Newest>,
-    /// How often something went wrong, now and when the check in progress began.
+    /// When the call began that says so, and when it ended. `None` if that was long ago.
+    known: Option<(Instant, Instant)>,
+    /// The newest messages when something went wrong, or when the stream may have been away, which are not checked yet: a stream
+    /// that has lost messages since then may have given their numbers to others.
+    pinned: Vec<Pin>,
+    /// How often messages were pinned.
     pins: u64,
-    checking: Option<u64>,
+    is_checking: bool,
     /// When the next check begins.
     at: Instant,
     /// When it begins if messages are stored.
@@ -33,25 +40,65 @@ pub(super) struct Checks {
     has_failed: bool,
 }
 
+/// A message that is pinned.
+#[derive(Debug)]
+struct Pin {
+    message: Newest,
+    /// The number of its last pin.
+    number: u64,
+    /// Until then, a newer message that is pinned in the same way takes its place: answers came in between.
+    replaced_until: Option<Instant>,
+}
+
+/// Messages to check.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listed {
+    /// The messages: the newest one is the last.
+    pub(super) messages: Vec<Newest>,
+    /// How often messages were pinned before.
+    pins: u64,
+}
+
+impl Listed {
+    /// The newest message.
+    pub(super) fn newest(&self) -> Option<Newest> {
+        self.messages.last().copied()
+    }
+}
+
 impl Checks {
     /// The stream had `newest` a moment ago. Whether it still has `pinned` is checked soon.
     pub(super) fn new(newest: Option<Newest>, pinned: Vec<Newest>) -> Self {
         let wait = if pinned.is_empty() { INTERVAL } else { SOON };
         let all = newest.iter().chain(&pinned);
+        let newest = all.max_by_key(|it| it.sequence).copied();
+        let pinned = pinned.into_iter().map(|message| Pin {
+            message,
+            number: 0,
+            replaced_until: None,
+        });
         Self {
-            newest: all.max_by_key(|it| it.sequence).copied(),
-            pinned,
+            newest,
+            known: None,
+            pinned: pinned.collect(),
             pins: 0,
-            checking: None,
+            is_checking: false,
             at: Instant::now() + wait,
             busy_at: Instant::now() + BUSY_INTERVAL,
             has_failed: false,
         }
     }
 
-    /// The messages: the newest one is the last.
-    pub(super) fn list(&self) -> Vec<Newest> {
-        self.pinned.iter().copied().chain(self.newest).collect()
+    /// The messages that prove that the stream is whole.
+    pub(super) fn list(&self) -> Listed {
+        let pinned = self.pinned.iter().map(|it| it.message);
+        let newest = self.newest.filter(|it| !self.is_pinned(it));
+        let mut messages: Vec<_> = pinned.chain(newest).collect();
+        messages.sort_unstable_by_key(|it| it.sequence);
+        Listed {
+            messages,
+            pins: self.pins,
+        }
     }
 
     /// The newest message.
@@ -59,23 +106,86 @@ impl Checks {
         self.newest
     }
 
-    /// Notes a message that the stream has acknowledged.
-    pub(super) fn note(&mut self, message: Newest) {
-        if self.newest.is_none_or(|it| it.sequence < message.sequence) {
-            self.newest = Some(message);
-            self.at = self.at.min(self.busy_at);
+    /// Its sequence number; 0 if there is none. A message that is stored later has a higher one.
+    pub(super) fn last(&self) -> u64 {
+        self.newest.map_or(0, |it| it.sequence)
+    }
+
+    /// Whether these messages are all that is to be checked.
+    pub(super) fn are_proved_by(&self, listed: &Listed) -> bool {
+        self.newest == listed.newest() && self.pinned.is_empty()
+    }
+
+    /// Whether so many are pinned that nothing may be stored before a check.
+    pub(super) const fn is_full(&self) -> bool {
+        PINNED_MAX <= self.pinned.len()
+    }
+
+    /// Notes a message that the stream has acknowledged or shown, in answer to a call that began then.
+    pub(super) fn note(&mut self, message: Newest, begun: Option<Instant>) {
+        if message.sequence <= self.last() {
+            return;
+        }
+        // Others may have the numbers of messages that were lost in between.
+        let now = Instant::now();
+        match self.known {
+            Some((begun, _)) if now < begun + QUIET => {}
+            Some((_, ended)) if now < ended + QUIET => self.pin_until(Some(now + QUIET)),
+            _ => self.pin_until(None),
+        }
+        self.newest = Some(message);
+        self.known = begun.map(|begun| (begun, now));
+        self.at = self.at.min(self.busy_at);
+    }
+
+    /// The stream has acknowledged a message with this number. One that is not the newest was stored before the newest one, or its
+    /// number was given twice.
+    pub(super) fn acked(&mut self, sequence: u64) {
+        if sequence <= self.last() {
+            self.pin_until(Some(Instant::now() + QUIET));
         }
     }
 
-    /// Something went wrong, so the newest message is checked soon: the stream may be another one, too.
+    /// The servers may have restarted, so the newest message is checked soon: the stream may be another one, too.
     pub(super) fn pin(&mut self) {
-        self.pins += 1;
         self.soon();
-        if let Some(newest) = self.newest
-            && !self.pinned.contains(&newest)
+        self.pin_until(None);
+    }
+
+    /// A call has failed, so it is checked, too.
+    pub(super) fn doubt(&mut self) {
+        self.soon();
+        self.pin_until(Some(Instant::now() + QUIET));
+    }
+
+    /// Pins the newest message. Until then, a newer one can take its place.
+    fn pin_until(&mut self, replaced_until: Option<Instant>) {
+        let Some(message) = self.newest else {
+            return;
+        };
+        self.pins += 1;
+        let number = self.pins;
+        let now = Instant::now();
+        let same = self.pinned.iter_mut().find(|it| it.message == message);
+        if let Some(pin) = same {
+            pin.number = number;
+            pin.replaced_until = pin.replaced_until.and(replaced_until);
+        } else if let Some(pin) = self.pinned.last_mut()
+            && replaced_until.is_some()
+            && pin.replaced_until.is_some_and(|until| now < until)
         {
-            self.pinned.push(newest);
+            (pin.message, pin.number) = (message, number);
+        } else {
+            self.pinned.push(Pin {
+                message,
+                number,
+                replaced_until,
+            });
         }
+    }
+
+    fn is_pinned(&self, message: &Newest) -> bool {
+        self.pinned.iter().any(|it| it.message == *message)
     }
 
     /// The next check begins soon.
@@ -91,32 +201,38 @@ impl Checks {
     /// Begins a check if one is due, or at once unless the last one had no answer, and none is in progress. Returns whether it begins.
     pub(super) fn begin(&mut self, at_once: bool) -> bool {
         let is_due = (at_once && !self.has_failed) || self.at <= Instant::now();
-        let begins = is_due && self.checking.is_none();
-        if begins {
-            self.checking = Some(self.pins);
-        }
+        let begins = is_due && !self.is_checking;
+        self.is_checking |= begins;
         begins
     }
 
     /// When the next check begins; `None` while one is in progress.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.checking.is_none().then_some(self.at)
+        (!self.is_checking).then_some(self.at)
     }
 
     /// The stream has these messages.
-    pub(super) fn passed(&mut self, checked: &[Newest]) {
-        // What went wrong during the check may have come after the answers.
-        if self.checking.take() == Some(self.pins) {
-            self.pinned.retain(|it| !checked.contains(it));
-        }
-        self.at = Instant::now() + INTERVAL;
+    pub(super) fn proved(&mut self, listed: &Listed) {
+        // A message that was pinned after they were listed may have been lost after the answers.
+        self.pinned
+            .retain(|it| listed.pins < it.number || !listed.messages.contains(&it.message));
+    }
+
+    /// So a check has found.
+    pub(super) fn passed(&mut self, listed: &Listed) {
+        self.proved(listed);
+        self.is_checking = false;
         self.busy_at = Instant::now() + BUSY_INTERVAL;
+        self.at = match self.pinned.is_empty() {
+            true => Instant::now() + INTERVAL,
+            false => self.busy_at,
+        };
         self.has_failed = false;
     }
 
     /// There was no answer.
     pub(super) fn failed(&mut self) {
-        self.checking = None;
+        self.is_checking = false;
         self.at = Instant::now() + PAUSE_MAX;
         self.busy_at = self.at;
         self.has_failed = true;
@@ -127,21 +243,87 @@ impl Checks {
 mod tests {
     use super::*;
 
+    fn message(sequence: u64) -> Newest {
+        Newest { sequence, nonce: 7 }
+    }
+
+    fn numbers(checks: &Checks) -> Vec<u64> {
+        let listed = checks.list().messages;
+        listed.iter().map(|it| it.sequence).collect()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_goes_wrong_during_a_check_is_checked_again() {
-        let [first, second] = [1, 2].map(|sequence| Newest { sequence, nonce: 7 });
+        let [first, second] = [1, 2].map(message);
         let mut checks = Checks::new(Some(first), Vec::new());
         checks.pin();
         assert!(checks.begin(true));
         let checked = checks.list();
         assert!(!checks.begin(true));
         checks.pin();
-        checks.note(second);
+        checks.note(second, Some(Instant::now()));
         checks.passed(&checked);
-        assert_eq!(checks.list(), [first, second]);
+        assert_eq!(numbers(&checks), [1, 2]);
         assert!(checks.begin(true));
         let checked = checks.list();
         checks.passed(&checked);
-        assert_eq!(checks.list(), [second]);
+        assert_eq!(numbers(&checks), [2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_ends_what_was_pinned_before_it_whatever_is_pinned_meanwhile() {
+        let mut checks = Checks::new(None, Vec::new());
+        checks.note(message(1), Some(Instant::now()));
+        checks.pin();
+        for number in 2..50 {
+            let checked = checks.list();
+            checks.note(message(number), Some(Instant::now()));
+            checks.pin();
+            checks.passed(&checked);
+            assert_eq!(numbers(&checks), [number]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_before_each_quiet_time_is_pinned() {
+        let mut checks = Checks::new(None, Vec::new());
+        let mut note = async |sequence, wait_ms, call_ms| {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            let begun = Instant::now() - Duration::from_millis(call_ms);
+            checks.note(message(sequence), Some(begun));
+            numbers(&checks)
+        };
+        assert_eq!(note(1, 0, 2).await, [1]);
+        assert_eq!(note(3, 100, 2).await, [3]);
+        assert_eq!(note(4, 200, 2).await, [3, 4]);
+        assert_eq!(note(4, 200, 2).await, [3, 4]);
+        assert_eq!(note(5, 20, 2).await, [3, 4, 5]);
+        // Answers that take long: what they tell of may be older than the quiet time.
+        assert_eq!(note(6, 2, 500).await, [3, 4, 6]);
+        assert_eq!(note(7, 20, 500).await, [3, 4, 6, 7]);
+        // There is one of them for each such time.
+        assert_eq!(note(8, 20, 500).await, [3, 4, 7, 8]);
+        assert_eq!(note(9, 140, 500).await, [3, 4, 7, 8, 9]);
+        assert_eq!(note(10, 20, 500).await, [3, 4, 7, 9, 10]);
+        assert_eq!(note(11, 500, 2).await, [3, 4, 7, 9, 10, 11]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_pin_one_message_for_each_quiet_time() {
+        let mut checks = Checks::new(None, Vec::new());
+        for sequence in 1..=1000 {
+            checks.note(message(sequence), Some(Instant::now()));
+            checks.doubt();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let pinned = checks.pinned.len();
+        assert!((6..=8).contains(&pinned), "{pinned} are pinned");
+        assert!(!checks.is_full());
+        // What interrupts the way does, each time.
+        for sequence in 2000..2000 + PINNED_MAX as u64 {
+            checks.note(message(sequence), Some(Instant::now()));
+            checks.pin();
+        }
+        assert!(checks.is_full());
     }
 }

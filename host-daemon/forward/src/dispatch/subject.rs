@@ -47,6 +47,8 @@ pub(super) struct Taken {
     pub(super) reply: Reply,
     /// The next call must not be made at once.
     pub(super) needs_pause: bool,
+    /// The stream does not take this subject or this message, as before: nothing else is wrong.
+    pub(super) is_refused_again: bool,
 }
 
 /// What an answer says.
@@ -112,6 +114,7 @@ impl Subject {
             done: Done::default(),
             reply: Reply::Other,
             needs_pause: false,
+            is_refused_again: false,
         };
         match outcome {
             Outcome::Found(Ok(found)) => {
@@ -166,7 +169,9 @@ impl Subject {
     fn fail(&mut self, taken: &mut Taken, error: StreamError, successes: u64) {
         let is_alone = std::mem::replace(&mut self.successes, successes) < successes;
         self.alone = self.alone.saturating_add(u32::from(is_alone));
-        self.is_refused = matches!(error, StreamError::Foreign { .. } | StreamError::Refused(_));
+        let is_refused = matches!(error, StreamError::Foreign { .. } | StreamError::Refused(_));
+        taken.is_refused_again = self.is_refused && is_refused;
+        self.is_refused = is_refused;
         self.lane.failed();
         taken.needs_pause = true;
         taken.reply = Reply::Failed(error);

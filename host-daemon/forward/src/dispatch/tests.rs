@@ -5,6 +5,7 @@ mod fake;
 mod holes;
 mod moved;
 mod stopped;
+mod unnoticed;
 
 use std::collections::HashMap;
 use std::sync::Arc;

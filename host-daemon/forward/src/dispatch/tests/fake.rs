@@ -71,6 +71,8 @@ struct State {
     accepted: Vec<(Instant, String, Outgoing)>,
     losses: u64,
     losses_max: u64,
+    /// Losses that have interrupted the way.
+    disruptions: u64,
     /// The identities in the window of duplicates, also those of messages that a leader has accepted and not stored.
     ids: HashSet<String>,
     /// The window does not end.
@@ -181,6 +183,7 @@ impl State {
     fn lose(&mut self) {
         let lost = self.chance.below(4) as usize;
         self.lose_newest(lost);
+        self.disruptions += 1;
     }
 
     /// Loses so many of the newest messages, after a restart.
@@ -211,6 +214,7 @@ impl FakeStream {
                 accepted: Vec::new(),
                 losses: 0,
                 losses_max: 5,
+                disruptions: 0,
                 ids: HashSet::new(),
                 keeps_ids: false,
                 created: 1,
@@ -276,7 +280,26 @@ impl FakeStream {
 
     /// Loses so many of the newest messages, after a restart.
     pub(super) fn lose_newest(&self, lost: usize) {
-        self.with(|state| state.lose_newest(lost));
+        self.with(|state| {
+            state.lose_newest(lost);
+            state.disruptions += 1;
+        });
+    }
+
+    /// Loses so many of the newest messages, after a restart of a server that the daemon is not connected to. Others then store so many.
+    pub(super) fn lose_elsewhere(&self, lost: usize, others: usize) {
+        self.with(|state| {
+            let (_, _, one) = state.messages.last().expect("a message").clone();
+            state.lose_newest(lost);
+            for _ in 0..others {
+                let mut message = one.clone();
+                message.head.nonce = state.chance.below(u64::MAX);
+                state
+                    .messages
+                    .push((state.next, "other".to_owned(), message));
+                state.next += 1;
+            }
+        });
     }
 
     /// Is not fit any more, or again.
@@ -321,9 +344,9 @@ async fn silence() -> StreamError {
 impl Stream for FakeStream {
     async fn publish(&self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
         let [fate, delay, late] = self.with(|it| [12, 50, 8000].map(|end| it.chance.below(end)));
-        let losses = self.disruptions();
+        let losses = self.with(|state| state.losses);
         tokio::time::sleep(Duration::from_millis(delay)).await;
-        if losses != self.disruptions() {
+        if losses != self.with(|state| state.losses) {
             // The servers have restarted.
             return Err(silence().await.into());
         }
@@ -415,7 +438,7 @@ impl Stream for FakeStream {
     }
 
     fn disruptions(&self) -> u64 {
-        self.with(|state| state.losses)
+        self.with(|state| state.disruptions)
     }
 
     async fn extent(&self) -> Result<Extent, StreamError> {

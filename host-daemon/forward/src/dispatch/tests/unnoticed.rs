@@ -1,0 +1,195 @@
+//! Losses of the stream that interrupt nothing: another server has lost its newest messages, and gives their numbers to others.
+
+use super::*;
+
+/// A recording with a message of each subject, all others of one subject, and then those of the others. Returns it with the number of
+/// messages before the latter.
+fn recording(len: usize) -> (Recording, usize) {
+    let mut recording = Recording::new(1, len, &mut Chance(1));
+    let file = recording.messages[0].file;
+    let mut known = std::collections::HashSet::new();
+    let mut is_new = |it: &Recorded| known.insert(it.subject.clone());
+    recording
+        .messages
+        .sort_by_cached_key(|it| (!is_new(it), it.subject.clone()));
+    for (before, message) in recording.messages.iter_mut().enumerate() {
+        (message.file, message.before) = (file, before as u64);
+        message.data.truncate(BODY_MAX / 4);
+    }
+    let is_first = |it: &&Recorded| &*it.subject == "device.0";
+    let first = recording.messages.iter().filter(is_first).count() + DEVICES as usize - 1;
+    (recording, first)
+}
+
+/// One batch of each message.
+fn batches(messages: &[Recorded]) -> Vec<Batch> {
+    let batch = |(order, it): (usize, &Recorded)| {
+        Batch::new(&ReadMessage {
+            subject: &it.subject,
+            channel: &it.channel,
+            connection: it.connection,
+            seq: it.seq,
+            file: it.file,
+            before: it.before,
+            order: order as u64,
+            time: it.time,
+            data: &it.data,
+        })
+    };
+    messages.iter().enumerate().map(batch).collect()
+}
+
+/// How the stream loses what one subject has, and what follows.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    /// How long nothing was stored before the others.
+    quiet: Duration,
+    lost: usize,
+    /// How many messages others store before the other subjects go on.
+    others: usize,
+    /// The pause between messages of the other subjects.
+    pause: Duration,
+}
+
+/// Forwards what one subject has, loses some of it, and forwards the others, until the loss is noticed and everything is sent again.
+async fn lose(loss: Loss) {
+    let (recording, first) = recording(120);
+    let stream = Arc::new(FakeStream::new(1, Faults::default()));
+    let progress = Arc::<Progress>::default();
+    let start = recording.start(stream.extent().await.expect("no faults"), None);
+    let (to, input) = mpsc::channel(4);
+    let all = batches(&recording.messages);
+    let losing = Arc::clone(&stream);
+    let feed = tokio::spawn(async move {
+        for (index, batch) in all.into_iter().enumerate() {
+            if index == first {
+                // All are stored, and the last check is too far away to see the loss.
+                tokio::time::sleep(Duration::from_millis(3100)).await;
+                losing.lose_elsewhere(loss.lost, loss.others);
+                tokio::time::sleep(loss.quiet).await;
+            } else if first < index {
+                tokio::time::sleep(loss.pause).await;
+            }
+            if to.send(Input::Batches(vec![batch], None)).await.is_err() {
+                return;
+            }
+        }
+        to.closed().await;
+    });
+    let dispatcher = Dispatcher::new(Arc::clone(&stream), progress, start);
+    let ran = dispatcher.run(input, |_: &Cursor| {});
+    let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+    assert_eq!(ended, Ok(End::Lost), "{loss:?}");
+    feed.abort();
+    recording.forward(&stream, Chance(1), &mut None, None).await;
+    recording.check(&stream);
+}
+
+#[test]
+fn a_number_that_is_not_after_those_that_were_known_shows_a_loss() {
+    runtime().block_on(async {
+        for lost in [1, 3, 10] {
+            lose(Loss {
+                quiet: Duration::ZERO,
+                lost,
+                others: 0,
+                pause: Duration::ZERO,
+            })
+            .await;
+        }
+    });
+}
+
+#[test]
+fn what_was_the_newest_before_a_quiet_time_is_checked_although_others_are_newer() {
+    runtime().block_on(async {
+        for (lost, others) in [(1, 1), (3, 3), (3, 4), (10, 100)] {
+            for pause_ms in [0, 20, 400] {
+                lose(Loss {
+                    quiet: Duration::from_millis(300),
+                    lost,
+                    others,
+                    pause: Duration::from_millis(pause_ms),
+                })
+                .await;
+            }
+        }
+    });
+}
+
+#[test]
+fn losses_at_other_servers_are_noticed() {
+    for seed in 0..seeds() {
+        runtime().block_on(async move {
+            let mut chance = Chance(seed);
+            let quiet = Duration::from_millis(
+                [chance.below(100), 150 + chance.below(12_000)][seed as usize % 2],
+            );
+            let lost = 1 + chance.below(20);
+            // A server does not restart, and store so many, at once.
+            let others = chance.below([lost, 2 * lost][seed as usize % 2]);
+            let pause = Duration::from_millis(chance.below(chance.clone().below(1000) + 1));
+            eprintln!("seed {seed}");
+            lose(Loss {
+                quiet,
+                lost: lost as usize,
+                others: others as usize,
+                pause,
+            })
+            .await;
+        });
+    }
+}
+
+#[test]
+fn checks_end_however_many_subjects_fail_meanwhile() {
+    runtime().block_on(async {
+        let recording = Recording::new(1, 1, &mut Chance(2));
+        let one = &recording.messages[0];
+        let stream = Arc::new(FakeStream::new(2, Faults::default()));
+        stream.set_foreign(Some("stopped."));
+        let start = recording.start(stream.extent().await.expect("no faults"), None);
+        let (to, input) = mpsc::channel(4);
+        let mut order = 0;
+        let mut batch = |subject: String, seq: u64| {
+            order += 1;
+            let message = Recorded {
+                subject: subject.into(),
+                seq,
+                before: order,
+                ..one.clone()
+            };
+            let mut batch = batches(&[message]).remove(0);
+            batch.order = order;
+            Input::Batches(vec![batch], None)
+        };
+        let watched = Arc::clone(&stream);
+        let feed = async {
+            // Their retries are spread over the time.
+            for index in 0..2000 {
+                to.send(batch(format!("stopped.{index}"), 0))
+                    .await
+                    .expect("it runs");
+                tokio::time::sleep(Duration::from_micros(2600)).await;
+            }
+            for index in 0..600 {
+                to.send(batch("device.0".to_owned(), index))
+                    .await
+                    .expect("it runs");
+                tokio::time::sleep(Duration::from_millis(150)).await;
+            }
+            let begin = Instant::now();
+            to.send(batch("new".to_owned(), 0)).await.expect("it runs");
+            while watched.stored("new").is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let took = begin.elapsed();
+                assert!(took < Duration::from_millis(300), "a new subject waits");
+            }
+        };
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::<Progress>::default(), start);
+        tokio::select! {
+            ended = dispatcher.run(input, |_: &Cursor| {}) => panic!("ended: {ended:?}"),
+            () = feed => {}
+        }
+    });
+}
