@@ -53,8 +53,8 @@ impl Forwarding {
     }
 }
 
-/// A function that takes a place.
-type OnPlace = Box<dyn Fn(Place) + Send + Sync>;
+/// A function that takes a place, or none.
+type OnPlace = Box<dyn Fn(Option<Place>) + Send + Sync>;
 
 /// Forwards a recording to a stream.
 pub struct Forwarder<S> {
@@ -81,9 +81,9 @@ impl<S: Stream> Forwarder<S> {
     }
 
     /// Calls a function with each place before which everything is certainly stored: files before it need not be kept. The place
-    /// can go back, if the stream loses messages.
+    /// can go back: there is none when the stream has lost messages, until it has everything again.
     #[must_use]
-    pub fn on_place(self, on_place: impl Fn(Place) + Send + Sync + 'static) -> Self {
+    pub fn on_place(self, on_place: impl Fn(Option<Place>) + Send + Sync + 'static) -> Self {
         Self {
             on_place: Box::new(on_place),
             ..self
@@ -133,6 +133,9 @@ impl<S: Stream> Forwarder<S> {
             };
             let from = cursor.as_ref().map(|it| it.place);
             let newest = cursor.as_ref().map(|it| it.newest);
+            if from.is_none() {
+                (self.on_place)(None);
+            }
             let (to, input) = mpsc::channel(INPUTS);
             let start = Start {
                 instance,
@@ -155,15 +158,19 @@ impl<S: Stream> Forwarder<S> {
             let dispatcher =
                 Dispatcher::new(stream, progress, start).confirming(self.confirm.clone());
             let save = |cursor: &Cursor| {
-                (self.on_place)(cursor.place);
+                // Files are deleted only after that is saved: after a crash, they would be missed. A full disk needs the room.
                 if let Err(error) = file.save(cursor) {
                     self.progress
                         .note(format_args!("the place is not saved: {error}"));
                 }
+                (self.on_place)(Some(cursor.place));
             };
             match dispatcher.run(input, save).await {
                 End::Finished => return follower.end(),
                 End::Lost => {
+                    // From now on: the next begin may be far away.
+                    (self.on_place)(None);
+                    self.progress.begins(None);
                     self.progress.note(
                         "the stream has lost messages that it had acknowledged, or is another one; beginning again with what the \
                          recording has",

@@ -1,5 +1,7 @@
 //! What a forwarder hands over, and when.
 
+mod lost;
+
 use std::sync::Mutex;
 
 use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions};

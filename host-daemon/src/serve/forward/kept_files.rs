@@ -74,11 +74,12 @@ impl KeptFiles {
 }
 
 impl Keep {
-    pub(super) fn keep_from(&self, place: Place) {
+    /// Keeps the files from a place on, or all.
+    pub(super) fn keep_from(&self, place: Option<Place>) {
         let numbers = &self.kept.numbers;
         let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = numbers.get_mut(self.index) {
-            *number = place.number;
+            *number = place.map_or(0, |it| it.number);
         }
         self.kept.retention.keep_from(numbers.iter().min().copied());
     }

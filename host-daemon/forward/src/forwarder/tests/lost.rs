@@ -1,0 +1,163 @@
+//! A stream that has lost messages, and is away then: no file of the recording is given up.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::stream::{At, Last, Outgoing, PublishError};
+
+/// A stream in memory.
+#[derive(Debug, Default)]
+struct SimpleStream(Mutex<SimpleState>);
+
+#[derive(Debug, Default)]
+struct SimpleState {
+    messages: Vec<(String, Outgoing)>,
+    created: i128,
+    disruptions: u64,
+    is_away: bool,
+    /// It is away after the next answer to a question for its extent.
+    leaves: bool,
+}
+
+impl SimpleStream {
+    fn with<T>(&self, work: impl FnOnce(&mut SimpleState) -> T) -> T {
+        work(&mut self.0.lock().unwrap())
+    }
+
+    fn here(&self) -> Result<(), StreamError> {
+        match self.with(|it| it.is_away) {
+            true => Err(StreamError::NoStream),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Stream for SimpleStream {
+    async fn publish(&self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
+        self.here()?;
+        let message = (subject.to_owned(), message.clone());
+        Ok(self.with(|it| {
+            it.messages.push(message);
+            it.messages.len() as u64
+        }))
+    }
+
+    async fn last(&self, subject: &str) -> Result<Option<Last>, StreamError> {
+        self.here()?;
+        Ok(self.with(|it| {
+            let index = it.messages.iter().rposition(|it| it.0 == subject)?;
+            let head = it.messages[index].1.head.clone();
+            let sequence = index as u64 + 1;
+            Some(Last { sequence, head })
+        }))
+    }
+
+    async fn at(&self, sequence: u64) -> Result<At, StreamError> {
+        self.here()?;
+        Ok(self.with(|it| {
+            let found = it.messages.get(sequence as usize - 1);
+            found.map_or(At::Nothing, |(_, it)| At::Message(it.head.nonce))
+        }))
+    }
+
+    fn settling(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn disruptions(&self) -> u64 {
+        self.with(|it| it.disruptions)
+    }
+
+    async fn extent(&self) -> Result<Extent, StreamError> {
+        self.here()?;
+        Ok(self.with(|it| {
+            it.is_away = std::mem::take(&mut it.leaves);
+            Extent {
+                created: it.created,
+                first: 1,
+                last: it.messages.len() as u64,
+                body_max: 1000,
+            }
+        }))
+    }
+}
+
+/// Numbers of the files from which the recording is kept.
+type Kept = Arc<Mutex<Vec<u64>>>;
+
+/// Forwards a recording, while something else is done.
+async fn forward(folder: &Path, stream: &Arc<SimpleStream>, kept: &Kept, work: impl AsyncFnOnce()) {
+    let forwarding = Forwarding {
+        folder: folder.to_owned(),
+        durability: None,
+        subjects: Subjects::new("main"),
+        cursor: "cursor".to_owned(),
+        linger: Duration::ZERO,
+    };
+    let kept = Arc::clone(kept);
+    let forwarder = Forwarder::new(Arc::clone(stream), forwarding, Arc::default());
+    let forwarder = forwarder.on_place(move |place| {
+        let number = place.map_or(0, |it| it.number);
+        kept.lock().unwrap().push(number);
+    });
+    tokio::select! {
+        ended = forwarder.run() => panic!("ended: {ended:?}"),
+        () = work() => {}
+    }
+}
+
+/// Waits until files are kept from a number on.
+async fn until(kept: &Kept, number: u64) {
+    let begin = Instant::now();
+    while kept.lock().unwrap().last() != Some(&number) {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{kept:?}");
+        // The recording is read in another thread.
+        thread::sleep(Duration::from_millis(1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_files_are_kept_from_the_moment_when_a_loss_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in 1..=2 {
+        let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
+        let spec = || ChannelSpec {
+            topic: "/device/imu/blocks".to_owned(),
+            ..ChannelSpec::default()
+        };
+        let channel = log.channel(&mut Channel::default(), spec).unwrap();
+        log.append(channel, file, 0, b"message").unwrap();
+        log.finish().unwrap();
+    }
+    let stream = Arc::<SimpleStream>::default();
+    let kept = Kept::default();
+    forward(folder.path(), &stream, &kept, async || {
+        until(&kept, 2).await;
+        stream.with(|it| {
+            it.messages.clear();
+            it.disruptions += 1;
+            it.leaves = true;
+        });
+        // It is known, and the stream has nothing.
+        until(&kept, 0).await;
+        assert!(stream.with(|it| it.is_away && it.messages.is_empty()));
+        stream.with(|it| it.is_away = false);
+        until(&kept, 2).await;
+    })
+    .await;
+    // After a restart, it is another stream.
+    stream.with(|it| {
+        it.created += 1;
+        it.messages.clear();
+        it.leaves = true;
+    });
+    kept.lock().unwrap().clear();
+    forward(folder.path(), &stream, &kept, async || {
+        until(&kept, 0).await;
+        stream.with(|it| it.is_away = false);
+        until(&kept, 2).await;
+    })
+    .await;
+    assert_eq!(kept.lock().unwrap().first(), Some(&0));
+}
