@@ -190,8 +190,9 @@ mod tests {
             let taken = take(Err(PublishError::WrongLast));
             assert!(matches!(taken.reply, Reply::Moved) && !taken.needs_pause);
         }
-        for _ in 0..2 {
+        for is_again in [false, true] {
             let taken = take(Err(PublishError::WrongLast));
+            assert_eq!(taken.is_refused_again, is_again);
             let Reply::Failed(StreamError::Refused(reason)) = taken.reply else {
                 panic!("no failure");
             };
