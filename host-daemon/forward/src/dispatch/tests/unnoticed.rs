@@ -1,6 +1,7 @@
 //! Losses of the stream that interrupt nothing: another server has lost its newest messages, and gives their numbers to others.
 
 use super::*;
+use crate::stream::At;
 
 /// A recording with a message of each subject, all others of one subject, and then those of the others. Returns it with the number of
 /// messages before the latter.
@@ -191,5 +192,42 @@ fn checks_end_however_many_subjects_fail_meanwhile() {
             ended = dispatcher.run(input, |_: &Cursor| {}) => panic!("ended: {ended:?}"),
             () = feed => {}
         }
+    });
+}
+
+#[test]
+fn the_requests_of_a_check_are_made_at_the_same_time() {
+    runtime().block_on(async {
+        let (recording, _) = recording(120);
+        let stream = Arc::new(FakeStream::new(1, Faults::default()));
+        recording.forward(&stream, Chance(1), &mut None, None).await;
+        let extent = stream.extent().await.expect("no faults");
+        let mut proofs = Vec::new();
+        for sequence in 1..=extent.last {
+            if let Ok(At::Message(nonce)) = stream.at(sequence).await {
+                proofs.push(Newest { sequence, nonce });
+            }
+        }
+        assert!(40 < proofs.len());
+        let mut start = recording.start(extent, None);
+        start.reached = Reached {
+            proofs,
+            created: extent.created,
+            ..Reached::default()
+        };
+        let one = Recorded {
+            subject: "new".into(),
+            ..recording.messages[0].clone()
+        };
+        let (to, input) = mpsc::channel(1);
+        let begin = Instant::now();
+        let batches = batches(&[one]);
+        to.send(Input::Batches(batches, None)).await.expect("room");
+        drop(to);
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
+        assert_eq!(dispatcher.run(input, |_: &Cursor| {}).await, End::Finished);
+        // A request takes 5 ms.
+        let took = begin.elapsed();
+        assert!(took < Duration::from_millis(150), "{took:?}");
     });
 }
