@@ -302,14 +302,8 @@ impl<S: Stream> Dispatcher<S> {
                 self.works();
             }
             let call = Call {
-                stream: Arc::clone(&self.stream),
-                instance: self.instance,
-                subject: Some(turn.subject),
                 is_retry: turn.is_retry,
-                created: self.created,
-                disruptions: self.disruptions,
-                begun: (self.checks.last(), Instant::now()),
-                checks,
+                ..self.new_call(Some(turn.subject), checks)
             };
             self.calls.push(match step {
                 Step::Wait => {
@@ -325,18 +319,23 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
-    /// Begins a check of the newest message.
-    fn check(&self) {
-        let call = Call {
+    /// A call that begins now.
+    fn new_call(&self, subject: Option<Arc<str>>, checks: Listed) -> Call<S> {
+        Call {
             stream: Arc::clone(&self.stream),
             instance: self.instance,
-            subject: None,
+            subject,
             is_retry: false,
             created: self.created,
             disruptions: self.disruptions,
             begun: (self.checks.last(), Instant::now()),
-            checks: self.checks.list(),
-        };
+            checks,
+        }
+    }
+
+    /// Begins a check of the newest message.
+    fn check(&self) {
+        let call = self.new_call(None, self.checks.list());
         self.calls.push(Box::pin(call.check(self.place())));
     }
 

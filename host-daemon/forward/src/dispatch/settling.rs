@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Dispatcher;
-use super::call::Call;
+use super::checks::Listed;
 use super::input::Asked;
 use super::turns::PAUSE_MAX;
 use crate::confirm::Unsettled;
@@ -54,15 +54,7 @@ impl<S: Stream> Dispatcher<S> {
             of.is_some_and(|of| of.lane.waits_for(device, session, *to))
         });
         for asked in taken {
-            let call = Call {
-                stream: Arc::clone(&self.stream),
-                instance: self.instance,
-                subject: None,
-                is_retry: false,
-                created: self.created,
-                disruptions: self.disruptions,
-                checks: Vec::new(),
-            };
+            let call = self.new_call(None, Listed::default());
             self.calls.push(Box::pin(call.settle(asked)));
         }
     }

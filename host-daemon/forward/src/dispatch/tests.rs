@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use self::fake::{Chance, FakeStream, Faults};
 use super::*;
 use crate::batch::{Channel, Kind, ReadMessage};
-use crate::confirm::NumberGap;
+use crate::confirm::{NumberGap, Unsettled};
 use crate::message::Messages;
 use crate::stream::Extent;
 
