@@ -20,9 +20,9 @@ const INACTIVE: Duration = Duration::from_secs(60);
 /// Pause until a consumer is removed again of which the cluster has not heard yet.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 
-/// The last message of some subjects.
+/// A message of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LastStored {
+struct StoredAt {
     sequence: u64,
     /// When it was stored, in nanoseconds since 1970.
     published: u64,
@@ -41,20 +41,25 @@ impl Nats {
     /// Whether the leader has messages of these subjects that a reader has not read which has got here.
     pub(super) async fn awaits(&self, filters: &[String], begin: Begin) -> Result<bool, ReadError> {
         for filter in filters {
-            if let Some(last) = self.last_stored(filter).await?
-                && !begin.is_after(last.sequence, last.published)
+            let mut stored = self.stored(&json!({ "last_by_subj": filter })).await?;
+            // nats-server 2.9 finds none after the last message of a subject was removed.
+            if stored.is_none()
+                && let Some(sequence) = begin.sequence()
             {
+                let next = json!({ "seq": sequence, "next_by_subj": filter });
+                stored = self.stored(&next).await?;
+            }
+            if stored.is_some_and(|it| !begin.is_after(it.sequence, it.published)) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// The last message of a subject, which may have wildcards. Only the leader answers.
-    async fn last_stored(&self, filter: &str) -> Result<Option<LastStored>, ReadError> {
+    /// A message of a subject, which may have wildcards. Only the leader answers.
+    async fn stored(&self, request: &Value) -> Result<Option<StoredAt>, ReadError> {
         let subject = format!("STREAM.MSG.GET.{}", self.name);
-        let request = json!({ "last_by_subj": filter });
-        let answer = self.context.request(subject, &request);
+        let answer = self.context.request(subject, request);
         let answer: Value = match self.asked(answer).await? {
             Ok(answer) => answer,
             Err(error) if unanswered(&error) == Some(Unanswered::NoResponders) => {
@@ -94,13 +99,22 @@ impl Begin {
         }
     }
 
+    /// The first sequence number; `None` if it is a time.
+    const fn sequence(self) -> Option<u64> {
+        match self {
+            Self::First | Self::LastOfEach => Some(1),
+            Self::Sequence(first) => Some(first),
+            Self::Stored(_) => None,
+        }
+    }
+
     /// Whether a message before it is after the last one of the stream.
     pub(super) const fn exceeds(self, last: u64) -> bool {
         matches!(self, Self::Sequence(next) if last < next.saturating_sub(1))
     }
 }
 
-fn parse(answer: &Value, stream: &str) -> Result<Option<LastStored>, ReadError> {
+fn parse(answer: &Value, stream: &str) -> Result<Option<StoredAt>, ReadError> {
     if let Some(error) = answer.get("error") {
         let error: Result<jetstream::Error, _> = serde_json::from_value(error.clone());
         return match error {
@@ -119,7 +133,7 @@ fn parse(answer: &Value, stream: &str) -> Result<Option<LastStored>, ReadError> 
     let time = parse_rfc3339(time).map_err(|error| ReadError::NoAnswer(error.to_string()))?;
     let time = SystemTime::from(time).duration_since(UNIX_EPOCH);
     let time = time.unwrap_or_default().as_nanos();
-    Ok(Some(LastStored {
+    Ok(Some(StoredAt {
         sequence,
         published: u64::try_from(time).unwrap_or(u64::MAX),
     }))
