@@ -70,6 +70,17 @@ pub enum ReadError {
     /// It was deleted and made again while it was read.
     #[error("the stream `{0}` was deleted and made again while it was read; read it again")]
     Replaced(String),
+    /// It has lost messages that were read already.
+    #[error(
+        "the stream `{stream}` has lost messages that it had stored, as in a power failure of its servers: its message {sequence} is not \
+         the one that was read; messages may be missing in what was read, or be there twice: read the stream again"
+    )]
+    Lost {
+        /// The name of the stream.
+        stream: String,
+        /// The sequence number of the last message that was read.
+        sequence: u64,
+    },
     /// Its leader has messages that no server has delivered.
     #[error(
         "the stream `{0}` has more messages, which no server has delivered within {LAG_MAX_S} s; `nats stream info {0}` shows which \

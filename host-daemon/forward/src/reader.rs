@@ -16,6 +16,7 @@ pub use self::contents::SequenceRange;
 use self::puller::{Pulled, PulledMessage, Puller};
 use crate::assembler::{Assembled, Assembler};
 use crate::batch::{HEADER_LEN, Kind};
+use crate::cursor::Newest;
 pub use crate::fetched::{Fetched, ReadError, Topic, Unreadable, UnreadableCause};
 use crate::message::{Head, Malformed, Messages, name};
 use crate::nats::Nats;
@@ -105,7 +106,8 @@ impl StreamReader {
     /// A message may be lost if the future is dropped.
     ///
     /// # Errors
-    /// [`ReadError`], after which the reader has ended. A reader without an end waits for the cluster instead.
+    /// [`ReadError`], after which the reader has ended. A reader without an end waits for the cluster instead, except after
+    /// [`ReadError::Lost`].
     pub async fn next(&mut self) -> Result<Option<Read>, ReadError> {
         loop {
             if let Some(read) = self.ready.pop_front() {
@@ -189,6 +191,10 @@ impl StreamReader {
                 return;
             }
         };
+        self.puller.note_read(Newest {
+            sequence,
+            nonce: head.nonce,
+        });
         let stored = Fetched {
             sequence,
             published,

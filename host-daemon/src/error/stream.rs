@@ -60,7 +60,9 @@ impl ReadStreamError {
             #[cfg(feature = "nats")]
             Self::Cluster { error, .. } => match error {
                 ReadError::Unreachable(_) => Code::Refused,
-                ReadError::NoAnswer(_) | ReadError::Behind(_) => Code::Failed,
+                ReadError::NoAnswer(_) | ReadError::Behind(_) | ReadError::Lost { .. } => {
+                    Code::Failed
+                }
                 _ => Code::Wrong,
             },
             _ => Code::Wrong,

@@ -85,6 +85,10 @@ pub(super) fn read_errors() -> Vec<ReadStreamError> {
         ),
         ReadError::NoStream("fleet".to_owned()),
         ReadError::Replaced("fleet".to_owned()),
+        ReadError::Lost {
+            stream: "fleet".to_owned(),
+            sequence: 7,
+        },
         ReadError::Refused(cause()),
     ];
     let cluster = cluster.map(|error| ReadStreamError::Cluster {

@@ -10,6 +10,7 @@ use async_nats::jetstream::consumer::pull::{Batch, Config};
 use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
 
+use crate::cursor::Newest;
 use crate::failure::text;
 use crate::nats::Nats;
 use crate::reader::lag::Lag;
@@ -70,6 +71,8 @@ pub(super) struct Puller {
     filters: Vec<String>,
     begin: Begin,
     end: Option<u64>,
+    /// The last forwarded message that was read. A stream that has another one there has lost messages.
+    read: Option<Newest>,
     only_heads: bool,
     consumer: Option<Consumer<Config>>,
     /// The names of consumers before it that are not removed yet.
@@ -128,6 +131,7 @@ impl Puller {
             filters: selection.filters(),
             begin: selection.begin,
             end: selection.end,
+            read: None,
             only_heads: selection.only_heads,
             consumer: None,
             left: Vec::new(),
@@ -150,7 +154,7 @@ impl Puller {
     /// The next message.
     ///
     /// # Errors
-    /// [`ReadError`], if there is an end.
+    /// [`ReadError`]: without an end, only [`ReadError::Lost`].
     pub(super) async fn next(&mut self) -> Result<Pulled, ReadError> {
         loop {
             let mut received = self.receive().await;
@@ -191,6 +195,11 @@ impl Puller {
         }
     }
 
+    /// Notes what the last message was.
+    pub(super) const fn note_read(&mut self, read: Newest) {
+        self.read = Some(read);
+    }
+
     /// Goes on after a message.
     fn pass(&mut self, sequence: u64, pulled: Pulled) -> Pulled {
         (self.failures, self.suspect) = (0, None);
@@ -211,6 +220,7 @@ impl Puller {
     /// Pauses after a failure, unless it is the last one.
     async fn pause(&mut self, error: ReadError) -> Result<(), ReadError> {
         self.failures += 1;
+        let is_lost = matches!(error, ReadError::Lost { .. });
         let is_final = matches!(
             error,
             ReadError::NoStream(_)
@@ -219,7 +229,7 @@ impl Puller {
                 | ReadError::Denied(_)
         );
         let gives_up = is_final || FAILURES_MAX <= self.failures;
-        if gives_up && self.end.is_some() {
+        if is_lost || (gives_up && self.end.is_some()) {
             return Err(error);
         }
         tokio::time::sleep(PAUSE).await;

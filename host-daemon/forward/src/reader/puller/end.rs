@@ -8,8 +8,10 @@ use crate::failure::text;
 use crate::reader::lag::{LAG_PAUSE, LagStep};
 use crate::reader::puller::{ANSWER, Puller, Received};
 use crate::reader::{Begin, ReadError};
-use crate::stream::Stream as _;
+use crate::stream::{Extent, Stream as _, StreamError};
 
+/// How long a stream must lack messages that were read until it has lost them: the leader may be a new one.
+const LOST: Duration = Duration::from_secs(2);
 /// How long a server that has delivered all is believed to have nothing more.
 const COMPARED: Duration = Duration::from_secs(10);
 
@@ -29,6 +31,13 @@ impl Puller {
             return Ok(());
         }
         if !self.nats.awaits(&self.filters, self.begin).await? {
+            let leader = self.nats.led().await?;
+            if self.begin.exceeds(leader.state.last_sequence) {
+                // The next consumer begins with what is left.
+                self.restart();
+                return Ok(());
+            }
+            self.check_read(&leader).await?;
             self.lag.end();
             (self.has_caught_up, self.compared) = (true, Some(Instant::now()));
             return Ok(());
@@ -93,10 +102,13 @@ impl Puller {
         Ok(info.delivered.consumer_sequence == self.delivered)
     }
 
-    /// Finds out whether the stream is still the one that was read.
+    /// Finds out whether the stream is still the one that was read, and has what was read.
     pub(super) async fn compare(&mut self) -> Result<Info, ReadError> {
         let mut info = self.nats.led().await?;
-        let settling = self.nats.settling();
+        let settling = match self.read {
+            Some(_) => self.nats.settling().max(LOST),
+            None => self.nats.settling(),
+        };
         if self.begin.exceeds(info.state.last_sequence) && !settling.is_zero() {
             tokio::time::sleep(settling).await;
             info = self.nats.led().await?;
@@ -111,16 +123,53 @@ impl Puller {
             tracing::warn!(
                 "the stream {name} was deleted and made again: reading the new one from its beginning"
             );
-            self.begin = Begin::First;
+            (self.begin, self.read) = (Begin::First, None);
         }
         if before.is_some() && self.begin.exceeds(info.state.last_sequence) {
+            if self.end.is_some() {
+                let next = match self.begin {
+                    Begin::Sequence(next) => next,
+                    Begin::First | Begin::Stored(_) | Begin::LastOfEach => 1,
+                };
+                return Err(self.lost(next.saturating_sub(1)));
+            }
             tracing::warn!(
                 "the stream {name} has lost messages: reading what comes after message {}",
                 info.state.last_sequence
             );
             self.begin = Begin::Sequence(info.state.last_sequence + 1);
+            self.read = None;
         }
+        self.check_read(&info).await?;
         Ok(info)
+    }
+
+    /// Checks that the stream still has the last message that was read, or has removed it on purpose. If it has another one there, others
+    /// than those that were read may be before it.
+    async fn check_read(&self, leader: &Info) -> Result<(), ReadError> {
+        let Some(read) = self.read else {
+            return Ok(());
+        };
+        let extent = Extent {
+            created: leader.created.unix_timestamp_nanos(),
+            first: leader.state.first_sequence,
+            last: leader.state.last_sequence,
+            body_max: usize::MAX,
+        };
+        match read.is_intact(&self.nats, &extent).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.lost(read.sequence)),
+            Err(StreamError::Denied(denied)) => Err(ReadError::Denied(denied)),
+            Err(StreamError::NoStream) => Err(ReadError::NoStream(self.nats.name.clone())),
+            Err(error) => Err(ReadError::NoAnswer(text(&error))),
+        }
+    }
+
+    fn lost(&self, sequence: u64) -> ReadError {
+        ReadError::Lost {
+            stream: self.nats.name.clone(),
+            sequence,
+        }
     }
 
     /// Warns if messages were deleted that might have been read.

@@ -4,7 +4,7 @@ mod replica;
 
 use std::sync::{Arc, Mutex};
 
-use self::replica::Replica;
+use self::replica::{NONCE, Replica};
 use super::*;
 use crate::NatsOptions;
 use crate::subject::Subjects;
@@ -119,6 +119,53 @@ async fn messages_that_were_deleted_are_not_waited_for() {
     };
     let (none, replica) = read(Begin::First, 10, replica).await;
     assert_eq!((none.len(), replica.lock().unwrap().made), (0, 0));
+}
+
+/// Reads a stream whose first server stays at message 3, where the reader has read a message with this nonce.
+async fn read_after(nonce: u64, end: Option<u64>, replica: Replica) -> Result<u64, ReadError> {
+    let (mut puller, _) = puller(Begin::First, end, replica).await;
+    loop {
+        match puller.next().await? {
+            Pulled::Message(message) if message.sequence == 10 => return Ok(10),
+            Pulled::Message(message) => puller.note_read(Newest {
+                sequence: message.sequence,
+                nonce,
+            }),
+            Pulled::End => return Ok(0),
+            Pulled::Waiting => {}
+            Pulled::Broken(sequence) => panic!("{sequence}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_has_lost_what_was_read_is_an_error() {
+    let replica = || lagging(&[&[3], &[10]]);
+    for end in [Some(10), None] {
+        assert!(matches!(read_after(NONCE, end, replica()).await, Ok(10)));
+        let lost = read_after(NONCE + 1, end, replica()).await;
+        assert!(
+            matches!(&lost, Err(ReadError::Lost { stream, sequence: 3 }) if stream == "blocksd"),
+            "{lost:?}"
+        );
+        // It was removed on purpose.
+        let purged = Replica {
+            is_purged: true,
+            ..replica()
+        };
+        let purged = read_after(NONCE + 1, end, purged).await;
+        assert!(matches!(purged, Ok(10)), "{purged:?}");
+    }
+    // The stream has got shorter.
+    let short = Replica {
+        leader: vec![10, 2],
+        ..lagging(&[&[3]])
+    };
+    let lost = read_after(NONCE, Some(10), short).await;
+    assert!(
+        matches!(lost, Err(ReadError::Lost { sequence: 3, .. })),
+        "{lost:?}"
+    );
 }
 
 #[tokio::test]

@@ -10,6 +10,12 @@ use serde_json::{Value, json};
 /// When each message was stored.
 const STORED: &str = "2026-11-29T19:56:51.982237786Z";
 
+/// The headers of a forwarded message, in base64, with the nonce [`NONCE`].
+const HEADERS: &str = "TkFUUy8xLjANCkJsb2Nrc2QtS2luZDogbWVzc2FnZXMNCkJsb2Nrc2QtSW5zdGFuY2U6IDAwMDAwMDAwMDAwMDAwYTcNCkJsb2Nrc2QtUGxhY2U6IDEuMDBmM2\
+    E1Yzc3MTFkMmU0Yi4yDQpCbG9ja3NkLUNvdW50OiAxDQpCbG9ja3NkLUZpcnN0OiAwDQpCbG9ja3NkLVRpbWU6IDUNCkJsb2Nrc2QtTm9uY2U6IDAwMDAwMDAwMDAwMDAwYTgNCg0K";
+/// The nonce of each message.
+pub(super) const NONCE: u64 = 0xa8;
+
 /// What a server has, and what it was asked.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Replica {
@@ -17,6 +23,8 @@ pub(super) struct Replica {
     pub(super) leader: Vec<u64>,
     /// The sequence number of the last message that is not deleted, if it is another one.
     pub(super) kept: Option<u64>,
+    /// The messages were removed, each by its number.
+    pub(super) is_purged: bool,
     /// For each consumer, the last message that its server has when it is made, and at each pull. The last ones stay.
     pub(super) has: Vec<Vec<u64>>,
     /// How often a consumer is removed before the cluster knows it.
@@ -83,6 +91,13 @@ impl Replica {
                         "last_seq": self.leader(), "last_ts": STORED, "consumer_count": 0
                     },
                 })
+            }
+            "STREAM.MSG.GET.blocksd" if request["seq"].is_u64() && !self.is_purged => {
+                let sequence = &request["seq"];
+                json!({ "message": { "subject": "", "seq": sequence, "time": STORED, "hdrs": HEADERS, "data": "" } })
+            }
+            "STREAM.MSG.GET.blocksd" if request["seq"].is_u64() => {
+                json!({ "error": { "code": 404, "err_code": 10037, "description": "" } })
             }
             "STREAM.MSG.GET.blocksd" => match self.kept.unwrap_or_else(|| self.leader()) {
                 0 => json!({ "error": { "code": 404, "err_code": 10037, "description": "" } }),
