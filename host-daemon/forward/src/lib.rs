@@ -21,6 +21,7 @@ pub mod message;
 mod nats;
 pub mod place;
 mod progress;
+mod raw;
 pub mod reader;
 pub mod stored;
 pub mod stream;

@@ -120,6 +120,9 @@ pub enum Malformed {
     /// A header is missing, or cannot be parsed.
     #[error("the header {0} is missing or malformed; is this message from blocksd?")]
     Header(&'static str),
+    /// The headers as a whole cannot be parsed.
+    #[error("its headers cannot be parsed; is this message from blocksd?")]
+    Unparsable,
     /// The lengths in the body do not add up.
     #[error("a length in the body is wrong at byte {at} of {len}")]
     Body {

@@ -8,12 +8,11 @@ use async_nats::Client;
 use async_nats::HeaderMap;
 use async_nats::connection::State;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
-use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::stream::{
-    Config, Info, LastRawMessageErrorKind, RawMessageErrorKind, Stream as StreamHandle,
-};
+use async_nats::jetstream::stream::{Config, Info, Stream as StreamHandle};
 use async_nats::jetstream::{self, Context, ErrorCode};
+use serde_json::json;
 
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
@@ -21,7 +20,8 @@ use crate::failure::{
     ACK_TIMEOUT, Unanswered, is_deleted, is_missing, stream_failure, text, timeout, unanswered,
 };
 use crate::fetched::ReadError;
-use crate::message::{Head, Malformed, name};
+use crate::message::name;
+use crate::raw::head;
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// Largest number of messages in flight that the client allows.
@@ -141,7 +141,7 @@ impl Nats {
     }
 
     /// Waits for the answer to a request in a subject, or for the refusal of a permission that it needs.
-    async fn permitted<T>(
+    pub(crate) async fn permitted<T>(
         &self,
         subject: &str,
         request: impl Future<Output = T>,
@@ -161,7 +161,7 @@ impl Nats {
     }
 
     /// Why a request has failed.
-    fn failure(&self, error: &(dyn std::error::Error + 'static)) -> StreamError {
+    pub(crate) fn failure(&self, error: &(dyn std::error::Error + 'static)) -> StreamError {
         match stream_failure(error) {
             StreamError::Timeout(_) => self.timeout(),
             StreamError::NoStream => self.no_stream(),
@@ -233,11 +233,6 @@ impl Nats {
             );
         }
         Ok(info)
-    }
-
-    /// The subject of requests for messages.
-    fn get_subject(&self) -> String {
-        format!("$JS.API.STREAM.MSG.GET.{}", self.name)
     }
 
     /// The longest body of a message of a stream that can be used, in bytes.
@@ -350,35 +345,26 @@ impl Stream for Nats {
     }
 
     async fn last(&self, subject: &str) -> Result<Option<Last>, StreamError> {
-        let asked = self.stream.get_last_raw_message_by_subject(subject);
-        match self.permitted(&self.get_subject(), asked).await? {
-            Ok(message) => {
-                self.state.answered();
-                let sequence = message.sequence;
-                let head = head(&message).map_err(|malformed| StreamError::Foreign {
-                    stream: self.name.clone(),
-                    subject: subject.to_owned(),
-                    sequence,
-                    malformed,
-                })?;
-                Ok(Some(Last { sequence, head }))
-            }
-            Err(error) => match error.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                _ => Err(self.failure(&error)),
-            },
-        }
+        let found = self.message(&json!({ "last_by_subj": subject })).await?;
+        let Some(message) = found else {
+            return Ok(None);
+        };
+        self.state.answered();
+        let sequence = message.sequence;
+        let head = head(message).map_err(|malformed| StreamError::Foreign {
+            stream: self.name.clone(),
+            subject: subject.to_owned(),
+            sequence,
+            malformed,
+        })?;
+        Ok(Some(Last { sequence, head }))
     }
 
     async fn at(&self, sequence: u64) -> Result<At, StreamError> {
-        let asked = self.stream.get_raw_message(sequence);
-        match self.permitted(&self.get_subject(), asked).await? {
-            Ok(message) => Ok(head(&message).map_or(At::Foreign, |head| At::Message(head.nonce))),
-            Err(error) => match error.kind() {
-                RawMessageErrorKind::NoMessageFound => Ok(At::Nothing),
-                _ => Err(self.failure(&error)),
-            },
-        }
+        let found = self.message(&json!({ "seq": sequence })).await?;
+        Ok(found.map_or(At::Nothing, |message| {
+            head(message).map_or(At::Foreign, |head| At::Message(head.nonce))
+        }))
     }
 
     async fn extent(&self) -> Result<Extent, StreamError> {
@@ -441,10 +427,6 @@ fn stored(ack: &PublishAck, stream: &str) -> Result<u64, PublishError> {
         true => Err(PublishError::Duplicate),
         false => Ok(ack.sequence),
     }
-}
-
-fn head(message: &StreamMessage) -> Result<Head, Malformed> {
-    Head::parse(|name| Some(message.headers.get(name)?.as_str()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,66 @@
+//! One message of a stream, as its leader has it: [`Nats::message`].
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::RawMessage;
+use serde_json::Value;
+
+use crate::message::{Head, Malformed};
+use crate::nats::Nats;
+use crate::stream::StreamError;
+
+impl Nats {
+    /// The message that a request names, by its sequence number or as the last one of a subject. Only the leader answers.
+    pub(crate) async fn message(&self, request: &Value) -> Result<Option<RawMessage>, StreamError> {
+        let api = format!("STREAM.MSG.GET.{}", self.name);
+        let asked = self.context.request(api.clone(), request);
+        let got: Result<Response<Value>, _> =
+            self.permitted(&format!("$JS.API.{api}"), asked).await?;
+        match got {
+            Ok(Response::Ok(mut got)) => {
+                let message = serde_json::from_value(got["message"].take());
+                message.map(Some).map_err(|error| self.failure(&error))
+            }
+            Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
+                Ok(None)
+            }
+            Ok(Response::Err { error }) => Err(self.failure(&error)),
+            Err(error) => Err(self.failure(&error)),
+        }
+    }
+}
+
+/// The headers of a message. Another program can publish any bytes as headers.
+pub(crate) fn head(message: RawMessage) -> Result<Head, Malformed> {
+    let parsed = StreamMessage::try_from(message).map_err(|_| Malformed::Unparsable)?;
+    Head::parse(|name| Some(parsed.headers.get(name)?.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::message::name;
+
+    #[test]
+    fn headers_that_no_client_can_parse_are_malformed() {
+        let head = |headers: Option<&str>| {
+            let message = json!({
+                "subject": "blocksd.main.dev.d", "seq": 7, "time": "2026-11-29T19:56:51.982237786Z", "hdrs": headers,
+            });
+            head(serde_json::from_value(message).unwrap())
+        };
+        assert_eq!(head(None), Err(Malformed::Header(name::KIND)));
+        // No name, bytes that are no text, no version, and no base64.
+        for headers in [
+            "TkFUUy8xLjANCkJhZA0KDQo=",
+            "TkFUUy8xLjANCkE6IP/+DQoNCg==",
+            "WEFUUy8xLjANCkE6IGINCg0K",
+            "?",
+        ] {
+            assert_eq!(head(Some(headers)), Err(Malformed::Unparsable), "{headers}");
+        }
+    }
+}
