@@ -10,6 +10,11 @@ use crate::place::Place;
 
 /// Largest number of steps in the times and places of a batch: they are written to headers.
 pub(crate) const STEPS_MAX: usize = 128;
+/// What a batch takes beside its messages, in bytes. A queue of batches may have room for twice as many, and so may the nodes of the
+/// tree with their orders, places and times.
+pub(crate) const BATCH_COST: usize = 2 * (size_of::<Batch>() + size_of::<(u64, Place, u64)>());
+/// What a message takes beside its bytes, in bytes: a list of them may have room for twice as many.
+pub(crate) const ITEM_COST: usize = 2 * size_of::<Item>();
 /// Length of the header of a message in the body, in bytes.
 pub(crate) const HEADER_LEN: usize = 4;
 
@@ -200,8 +205,9 @@ impl Batch {
             return;
         };
         let begin = last.end;
-        drop(self.body.split_to(begin));
-        self.items.drain(..count);
+        // A copy, since the rest would keep the memory of all.
+        self.body = BytesMut::from(self.body.get(begin..).unwrap_or_default());
+        self.items = self.items.get(count..).unwrap_or_default().to_vec();
         for item in &mut self.items {
             item.end -= begin;
         }
@@ -215,11 +221,16 @@ impl Batch {
         if count == self.count() {
             return Cow::Borrowed(self);
         }
-        let mut head = self.clone();
-        head.items
-            .truncate(usize::try_from(count).unwrap_or(usize::MAX));
-        head.body
-            .truncate(head.items.last().map_or(0, |item| item.end));
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let items: Vec<_> = self.items.iter().take(count).copied().collect();
+        let end = items.last().map_or(0, |item| item.end);
+        let mut head = Self {
+            subject: Arc::clone(&self.subject),
+            channel: Arc::clone(&self.channel),
+            body: BytesMut::from(self.body.get(..end).unwrap_or_default()),
+            items,
+            ..*self
+        };
         head.count_steps();
         Cow::Owned(head)
     }
@@ -248,6 +259,11 @@ impl Batch {
     /// Number of messages; 1 for a part.
     pub(crate) fn count(&self) -> u64 {
         self.items.len() as u64
+    }
+
+    /// As [`count`](Self::count), for the memory that they take.
+    pub(crate) const fn items(&self) -> usize {
+        self.items.len()
     }
 
     /// What it holds.

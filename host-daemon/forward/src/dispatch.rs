@@ -6,8 +6,9 @@ mod input;
 mod settling;
 mod subject;
 mod turns;
+mod waiting;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(crate) use self::input::{Asked, End, Input, Reached, Start};
 use self::settling::Settling;
 use self::subject::{Reply, Subject};
 use self::turns::{PAUSE_MAX, Turns};
+use self::waiting::Waiting;
 use crate::batch::Batch;
 use crate::confirm::Confirm;
 use crate::cursor::{Cursor, Newest};
@@ -32,8 +34,6 @@ use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
 use crate::stream::{Stream, StreamError};
 
-/// Largest number of bytes that wait in lanes.
-const QUEUED_MAX: usize = 64 << 20;
 /// Largest number of bytes in flight.
 const FLYING_MAX: usize = 16 << 20;
 /// Largest number of messages in flight.
@@ -55,8 +55,7 @@ pub(crate) struct Dispatcher<S> {
     lanes: HashMap<Arc<str>, Subject>,
     turns: Turns,
     calls: FuturesUnordered<BoxFuture<'static, Answer>>,
-    /// The batches that are not stored, by their order: where they begin, and when their first message was received.
-    waiting: BTreeMap<u64, (Place, u64)>,
+    waiting: Waiting,
     /// What was read.
     reached: Option<Place>,
     /// The end of what was handed over, and whether that is everything that was recorded before the start.
@@ -73,11 +72,6 @@ pub(crate) struct Dispatcher<S> {
     is_unfit: bool,
     /// When lanes are parked next, if too much waits.
     park_at: Instant,
-    queued: usize,
-    /// Bytes that were read, and are not kept.
-    left: usize,
-    /// [`QUEUED_MAX`]; less in tests.
-    queued_max: usize,
     flying: usize,
     /// When the stream was created.
     created: i128,
@@ -112,7 +106,7 @@ impl<S: Stream> Dispatcher<S> {
             lanes: lanes.collect(),
             turns: Turns::default(),
             calls: FuturesUnordered::new(),
-            waiting: BTreeMap::new(),
+            waiting: Waiting::default(),
             reached: None,
             read_to: None,
             has_caught_up: false,
@@ -122,9 +116,6 @@ impl<S: Stream> Dispatcher<S> {
             read_again_at: Instant::now() + READ_MIN,
             is_unfit: false,
             park_at: Instant::now(),
-            queued: 0,
-            left: 0,
-            queued_max: QUEUED_MAX,
             flying: 0,
             created: extent.created,
             checks: Checks::new(newest, reached.proofs),
@@ -161,7 +152,7 @@ impl<S: Stream> Dispatcher<S> {
             if self.checks.begin(is_done) {
                 self.check();
             }
-            let can_read = !has_ended && self.queued < self.queued_max;
+            let can_read = !has_ended && !self.waiting.is_full();
             let next_turn = self.turns.next_at().filter(|_| self.can_call());
             let settle_at = self.settling.next_at().filter(|_| self.can_call());
             let next_at = [self.checks.next_at(), next_turn, again_at, settle_at];
@@ -236,9 +227,7 @@ impl<S: Stream> Dispatcher<S> {
     fn add(&mut self, batches: Vec<Batch>, unread: Option<Unread>) {
         self.progress.unread(unread);
         for batch in batches {
-            self.queued += batch.len();
-            self.waiting
-                .insert(batch.order, (batch.begin(), batch.time()));
+            self.waiting.add(&batch);
             self.read_to = self.read_to.max(Some(batch.end()));
             let subject = Arc::clone(&batch.subject);
             let of = self.lanes.entry(Arc::clone(&subject)).or_default();
@@ -256,7 +245,7 @@ impl<S: Stream> Dispatcher<S> {
     /// Keeps only the first batch of each subject that the stream does not take while it takes others, if half of what may wait does.
     fn park(&mut self) {
         let now = Instant::now();
-        if self.queued < self.queued_max / 2 || now < self.park_at {
+        if !self.waiting.is_half_full() || now < self.park_at {
             return;
         }
         self.park_at = now + PAUSE_MAX;
@@ -442,11 +431,7 @@ impl<S: Stream> Dispatcher<S> {
     }
 
     fn finish(&mut self, done: &Done) {
-        self.queued -= done.bytes;
-        self.left += done.left;
-        for order in &done.orders {
-            self.waiting.remove(order);
-        }
+        self.waiting.remove(done);
         if let Some(confirm) = &self.confirm {
             for (channel, from, next) in &done.sessions {
                 let session = channel.session.as_deref().unwrap_or_default();
@@ -473,14 +458,13 @@ impl<S: Stream> Dispatcher<S> {
 
     /// Everything before this place is stored.
     fn place(&self) -> Option<Place> {
-        let first = self.waiting.first_key_value().map(|(_, (place, _))| *place);
-        first.or(self.reached)
+        let first = self.waiting.first();
+        first.map(|(place, _)| place).or(self.reached)
     }
 
     fn report(&self) {
-        let first = self.waiting.first_key_value().map(|(_, (_, time))| *time);
-        self.progress
-            .queued(self.queued + self.left, first.unwrap_or(0));
+        let oldest = self.waiting.first().map_or(0, |(_, time)| time);
+        self.progress.queued(self.waiting.bytes(), oldest);
         if let Some(place) = self.place() {
             self.progress.reached(place);
         }

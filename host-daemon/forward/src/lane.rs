@@ -42,7 +42,9 @@ pub(crate) struct Done {
     pub messages: u64,
     /// Bytes that they took.
     pub bytes: usize,
-    /// How many of these are not in the stream: they are read again.
+    /// Messages that do not wait any more.
+    pub items: usize,
+    /// How many of the bytes are not in the stream: they are read again.
     pub left: usize,
     /// Sessions, and numbers that are in the stream: the first one, and the one after the last.
     pub sessions: Vec<(Arc<Channel>, u64, u64)>,
@@ -110,6 +112,12 @@ impl Default for Lane {
 }
 
 impl Done {
+    /// So much does not wait any more.
+    const fn remove(&mut self, bytes: usize, items: usize) {
+        self.bytes += bytes;
+        self.items += items;
+    }
+
     /// Numbers of a session from `from` to before `to` are in the stream or have no message, after those that the subject has before
     /// them.
     fn add_numbers(&mut self, stored: &Stored, channel: &Arc<Channel>, from: u64, to: u64) {
@@ -173,9 +181,9 @@ impl Lane {
             return done;
         };
         if self.state != LaneState::Sending {
-            let len = first.len();
+            let (len, items) = (first.len(), first.items());
             first = first.head(1).into_owned();
-            done.bytes += len - first.len();
+            done.remove(len - first.len(), items - first.items());
             done.left += len - first.len();
             self.dropped.insert(Arc::clone(&first.channel));
         }
@@ -199,7 +207,7 @@ impl Lane {
     /// Does not keep a batch.
     fn leave(&mut self, batch: &Batch, done: &mut Done) {
         done.orders.push(batch.order);
-        done.bytes += batch.len();
+        done.remove(batch.len(), batch.items());
         done.left += batch.len();
         self.dropped.insert(Arc::clone(&batch.channel));
     }
@@ -357,9 +365,10 @@ impl Lane {
             return done;
         };
         while let Some(batch) = self.queue.front_mut() {
-            let (since, len, count) = (batch.since(), batch.len(), batch.count());
+            let (since, len, items) = (batch.since(), batch.len(), batch.items());
+            let count = batch.count();
             if batch.trim(place) {
-                done.bytes += len - batch.len();
+                done.remove(len - batch.len(), items - batch.items());
                 if since < batch.since() {
                     done.add_numbers(&self.stored, &batch.channel, since, batch.first);
                 }
@@ -368,7 +377,7 @@ impl Lane {
             let end = batch.numbers().map_or(since, |(.., to)| to);
             done.add_numbers(&self.stored, &batch.channel, since, end);
             done.orders.push(batch.order);
-            done.bytes += len;
+            done.remove(len, items);
             done.messages += count;
             self.queue.pop_front();
         }
@@ -407,7 +416,7 @@ impl Lane {
                 done.add_numbers(&self.stored, &batch.channel, batch.since(), to);
             }
             done.orders.push(batch.order);
-            done.bytes += batch.len();
+            done.remove(batch.len(), batch.items());
             done.messages += batch.count();
         }
     }
@@ -415,9 +424,9 @@ impl Lane {
     /// The first messages of the first batch are in the stream.
     fn skip_front(&mut self, count: u64, done: &mut Done) {
         if let Some(batch) = self.queue.front_mut() {
-            let (since, len) = (batch.since(), batch.len());
+            let (since, len, items) = (batch.since(), batch.len(), batch.items());
             batch.skip(count);
-            done.bytes += len - batch.len();
+            done.remove(len - batch.len(), items - batch.items());
             done.messages += count;
             done.add_numbers(&self.stored, &batch.channel, since, batch.first);
         }

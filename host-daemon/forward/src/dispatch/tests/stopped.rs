@@ -26,7 +26,7 @@ async fn finish(
     limit: Duration,
 ) {
     let none = Reached::default();
-    let ended = run_once(recording, stream, cursor, none, QUEUED_MAX, limit).await;
+    let ended = run_once(recording, stream, cursor, none, usize::MAX, limit).await;
     assert_eq!(ended, Some(End::Finished));
     recording.check(stream);
 }
@@ -64,7 +64,7 @@ async fn run_with(
         ..recording.start(extent, newest)
     };
     let mut dispatcher = Dispatcher::new(Arc::clone(stream), Arc::clone(progress), start);
-    dispatcher.queued_max = queued_max;
+    dispatcher.waiting.max = queued_max;
     let save = |saved: &Cursor| *cursor = Some(saved.clone());
     let ended = tokio::time::timeout(limit, dispatcher.run(input, save)).await;
     feed.abort();
@@ -128,7 +128,7 @@ fn subjects_that_are_taken_again_share_a_reading() {
                 to.closed().await;
             };
             let mut dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
-            dispatcher.queued_max = 4000;
+            dispatcher.waiting.max = 4000;
             let mut cursor = None;
             let running = dispatcher.run(input, |saved: &Cursor| cursor = Some(saved.clone()));
             let ended = tokio::select! {
@@ -247,7 +247,7 @@ fn many_subjects_that_stop_do_not_slow_the_others() {
         stream.set_foreign(Some("stopped."));
         let limit = Duration::from_secs(6);
         let none = Reached::default();
-        let ended = run_once(&recording, &stream, &mut None, none, QUEUED_MAX, limit).await;
+        let ended = run_once(&recording, &stream, &mut None, none, usize::MAX, limit).await;
         assert_eq!(ended, None);
         recording.messages = others;
         recording.check(&stream);
@@ -402,4 +402,48 @@ fn a_lane_that_must_be_read_again_is_not_forgotten() {
         lane.acked(1);
     }
     assert!(lane.must_be_read_again() && !lane.is_empty());
+}
+
+#[test]
+fn short_messages_count_with_the_memory_that_they_take() {
+    runtime().block_on(async {
+        const MAX: usize = 1 << 20;
+        let recording = Recording::new(1, 1, &mut Chance(6));
+        let stream = Arc::new(FakeStream::new(6, Faults::default()));
+        let start = recording.start(stream.extent().await.expect("no faults"), None);
+        let (subject, channel) = (Arc::from("silent.0"), channel("device", None));
+        let (to, input) = mpsc::channel(1);
+        let feed = async {
+            for number in 0..u64::MAX {
+                let batch = Batch::new(&ReadMessage {
+                    subject: &subject,
+                    channel: &channel,
+                    connection: 1,
+                    seq: number,
+                    file: recording.messages[0].file,
+                    before: number,
+                    order: number,
+                    time: number,
+                    data: b"x",
+                });
+                let sent = to.send(Input::Batches(vec![batch], None));
+                let sent = tokio::time::timeout(Duration::from_secs(60), sent).await;
+                if sent.is_err() {
+                    return number as usize;
+                }
+            }
+            0
+        };
+        let progress = Arc::<Progress>::default();
+        let mut dispatcher = Dispatcher::new(stream, Arc::clone(&progress), start);
+        dispatcher.waiting.max = MAX;
+        let fed = tokio::select! {
+            fed = feed => fed,
+            ended = dispatcher.run(input, |_: &Cursor| {}) => panic!("{ended:?}"),
+        };
+        // One is in the channel.
+        let (taken, each) = (fed - 1, size_of::<Batch>() + 1 + 4);
+        assert!(taken * each < MAX && MAX / 4 < taken * each, "{taken}");
+        assert_eq!(progress.read().queued_bytes, taken as u64 * 5);
+    });
 }
