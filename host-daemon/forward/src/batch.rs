@@ -266,6 +266,20 @@ impl Batch {
         self.items.len()
     }
 
+    /// Number of messages that end in it.
+    pub(crate) fn whole(&self) -> u64 {
+        match self.is_last() {
+            true => self.count(),
+            false => 0,
+        }
+    }
+
+    /// Whether it is no part, or the last one.
+    fn is_last(&self) -> bool {
+        self.part
+            .is_none_or(|(offset, len)| len <= offset + self.len() as u64)
+    }
+
     /// What it holds.
     pub(crate) fn kind(&self) -> Kind {
         match (self.part, self.channel.kind) {
@@ -284,10 +298,8 @@ impl Batch {
     /// session, or if it completes no message.
     pub(crate) fn numbers(&self) -> Option<(&str, u64, u64)> {
         let session = self.channel.session.as_deref()?;
-        let is_whole = self
-            .part
-            .is_none_or(|(offset, len)| len <= offset + self.len() as u64);
-        is_whole.then_some((session, self.first, self.first + self.count()))
+        let is_last = self.is_last();
+        is_last.then_some((session, self.first, self.first + self.count()))
     }
 
     /// The place before it.

@@ -8,7 +8,7 @@ mod subject;
 mod turns;
 mod waiting;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,11 +130,13 @@ impl<S: Stream> Dispatcher<S> {
 
     /// Publishes what arrives, until the input ends and everything is stored. Dropping the future stops at once. Passes cursors to
     /// `save`, each after the stream has proved that it still has the newest message.
-    pub(crate) async fn run(
-        mut self,
-        mut input: Receiver<Input>,
-        mut save: impl FnMut(&Cursor),
-    ) -> End {
+    pub(crate) async fn run(mut self, input: Receiver<Input>, save: impl FnMut(&Cursor)) -> End {
+        let end = self.publish(input, save).await;
+        self.drop_waiting();
+        end
+    }
+
+    async fn publish(&mut self, mut input: Receiver<Input>, mut save: impl FnMut(&Cursor)) -> End {
         let mut has_ended = false;
         loop {
             self.notice_disruption();
@@ -391,17 +393,31 @@ impl<S: Stream> Dispatcher<S> {
     }
 
     /// Where this recording has got to in all subjects, in whole messages: the parts of one are of one identity.
-    fn known(&mut self) -> Reached {
-        let lanes = self.lanes.drain();
-        let known = lanes.filter_map(|(subject, of)| {
+    fn known(&self) -> Reached {
+        let known = self.lanes.iter().filter_map(|(subject, of)| {
             let (place, proof) = of.lane.reached()?;
-            Some((subject, (Place { bytes: 0, ..place }, proof)))
+            let place = Place { bytes: 0, ..place };
+            Some((Arc::clone(subject), (place, proof)))
         });
         Reached {
             subjects: known.collect(),
             proofs: self.checks.list().messages,
             created: self.created,
         }
+    }
+
+    /// Counts the messages that waited and that the recording has deleted: they cannot be read again.
+    fn drop_waiting(&mut self) {
+        let waiting: Vec<_> = self.lanes.values().flat_map(|it| it.lane.files()).collect();
+        let first = waiting.iter().map(|((number, _), _)| *number).min();
+        let (Some(first), Some(here)) = (first, self.files.now()) else {
+            return;
+        };
+        let here: HashSet<_> = here.into_iter().collect();
+        let deleted = waiting.iter().filter(|(file, _)| !here.contains(file));
+        let (files, counts): (HashSet<_>, Vec<u64>) = deleted.copied().unzip();
+        let messages = counts.iter().sum();
+        self.progress.dropped(first, files.len() as u64, messages);
     }
 
     /// Whether a place that the identity of this recording has reached in the stream is one of this recording.

@@ -57,6 +57,11 @@ impl KnownFiles {
         is_older && !self.nonces.contains_key(&place.number)
     }
 
+    /// The files that the recording has now. `None` if they cannot be listed.
+    pub(crate) fn now(&mut self) -> Option<Vec<(u64, FileNonce)>> {
+        (self.list)()
+    }
+
     fn is_known(&self, place: &Place) -> bool {
         let nonces = self.nonces.get(&place.number);
         nonces.is_some_and(|it| it.contains(&place.nonce))

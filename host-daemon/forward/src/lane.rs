@@ -12,6 +12,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use blocksd_recording::FileNonce;
+
 use crate::batch::{Batch, Channel};
 use crate::cursor::Newest;
 use crate::message::Head;
@@ -164,6 +166,11 @@ impl Lane {
             // The first one is not in the stream.
             _ => Done::default(),
         }
+    }
+
+    /// The files of the batches that wait, each with the number of its messages.
+    pub(crate) fn files(&self) -> impl Iterator<Item = ((u64, FileNonce), u64)> {
+        self.queue.iter().map(|it| (it.file, it.whole()))
     }
 
     /// Whether nothing waits, and no answer is missing.

@@ -207,8 +207,29 @@ impl Progress {
         self.shown(|it| {
             it.reading.file = number.saturating_sub(1);
             it.reading.begin = (number, messages);
+            if place.is_none() {
+                // Nobody notices that files before the first one are missing.
+                it.reading.deleted = (0, 0);
+            }
             it.unread = Some(Unread { number, offset: 0 });
         });
+    }
+
+    /// So many messages waited whose files, of this number, were deleted, and reading begins again, not after the file `first`: they
+    /// are never stored.
+    pub(crate) fn dropped(&self, first: u64, files: u64, messages: u64) {
+        self.shown(|it| {
+            let reading = &mut it.reading;
+            reading.file = reading.file.min(first.saturating_sub(1));
+            reading.deleted.0 += files;
+            reading.deleted.1 += messages;
+        });
+        if messages != 0 {
+            self.missed.fetch_add(messages, Ordering::Relaxed);
+            self.note(format_args!(
+                "{messages} messages waited whose files ({files}) were deleted, and are not forwarded"
+            ));
+        }
     }
 
     /// Reading of a file begins.

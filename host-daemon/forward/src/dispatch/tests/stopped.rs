@@ -447,3 +447,43 @@ fn short_messages_count_with_the_memory_that_they_take() {
         assert_eq!(progress.read().queued_bytes, taken as u64 * 5);
     });
 }
+
+#[test]
+fn messages_whose_files_are_deleted_are_counted_when_reading_begins_again() {
+    runtime().block_on(async {
+        for is_lost in [false, true] {
+            let recording = Recording::new(1, 60, &mut Chance(7));
+            let stream = Arc::new(FakeStream::new(7, Faults::default()));
+            stream.set_refuses(true);
+            let newest = is_lost.then_some(Newest {
+                sequence: 9,
+                nonce: 9,
+            });
+            let mut start = recording.start(stream.extent().await.expect("no faults"), newest);
+            let kept = recording.messages[recording.messages.len() - 1].file;
+            start.files = KnownFiles::new(move || Some(vec![kept]));
+            if !is_lost {
+                stream.set_body_max(BODY_MAX / 2);
+            }
+            let (to, input) = mpsc::channel(100);
+            for batch in recording.batches(None, &mut Chance(1)) {
+                let sent = to.send(Input::Batches(vec![batch], None));
+                sent.await.expect("room");
+            }
+            let progress = Arc::<Progress>::default();
+            progress.reads(kept.0);
+            let dispatcher = Dispatcher::new(stream, Arc::clone(&progress), start);
+            let ran = dispatcher.run(input, |_: &Cursor| {});
+            let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+            assert_eq!(ended == Ok(End::Lost), is_lost, "{ended:?}");
+            assert!(ended.is_ok());
+            let deleted = recording.messages.iter().filter(|it| it.file != kept);
+            let deleted = deleted.count() as u64;
+            assert!(0 < deleted && deleted < recording.messages.len() as u64);
+            assert_eq!(progress.read().missed, deleted);
+            // It is deleted before it is read again, and the reader notices all of them.
+            progress.deleted(kept.0, 5);
+            assert_eq!(progress.read().missed, deleted + 5);
+        }
+    });
+}
