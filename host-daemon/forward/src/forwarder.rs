@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use blocksd_recording::{
     Durability, Error, LostRange, Message, Missed, Tail, TailPosition, Visitor, Wanted,
 };
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::confirm::{Confirm, Unsettled};
 use crate::cursor::{Cursor, CursorFile, instance_of, renew_instance};
@@ -424,7 +424,16 @@ impl Reading {
     }
 
     fn send(&self, input: Input) -> Result<(), Ended> {
-        self.to.blocking_send(input).map_err(|_| Ended::Stopped)
+        let sent = match self.to.try_send(input) {
+            Err(TrySendError::Full(input)) => {
+                self.progress.held(Some(self.lingering));
+                let sent = self.to.blocking_send(input);
+                self.progress.held(None);
+                sent.is_ok()
+            }
+            sent => sent.is_ok(),
+        };
+        sent.then_some(()).ok_or(Ended::Stopped)
     }
 
     fn check(&self) -> Result<(), Ended> {

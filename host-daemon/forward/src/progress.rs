@@ -44,6 +44,8 @@ struct Shown {
     /// The reasons that were logged since it has worked last.
     logged: Vec<String>,
     unread: Option<Unread>,
+    /// Where that begins which was read and cannot be handed over yet.
+    held: Option<Unread>,
     reading: ReadingAt,
 }
 
@@ -122,7 +124,7 @@ impl Progress {
             oldest_ns: of(&self.oldest_ns),
             place: shown.place,
             problem: shown.problem.clone(),
-            unread: shown.unread,
+            unread: shown.unread.or(shown.held),
         }
     }
 
@@ -260,6 +262,11 @@ impl Progress {
 
     pub(crate) fn unread(&self, unread: Option<Unread>) {
         self.shown(|it| it.unread = unread);
+    }
+
+    /// What begins there was read, and must wait until other messages are stored; `None` if it need not any more.
+    pub(crate) fn held(&self, held: Option<Unread>) {
+        self.shown(|it| it.held = held);
     }
 
     fn count(&self, reason: &str) {

@@ -118,6 +118,35 @@ fn a_session_is_settled_after_what_was_durable_is_read() {
     assert_eq!(*asked.0.lock().unwrap(), [true, false, false]);
 }
 
+#[test]
+fn what_must_wait_for_others_is_not_taken_for_forwarded() {
+    let (to, mut input) = mpsc::channel(1);
+    let gatherer = Gatherer::new(Subjects::new("main"), Arc::from("events"), 100);
+    let mut reading = reading(gatherer, Duration::ZERO, to);
+    let progress = Arc::clone(&reading.progress);
+    progress.unread(None);
+    reading.lingering = Unread {
+        number: 3,
+        offset: 70,
+    };
+    let held = Some(reading.lingering);
+    let handed_over = thread::spawn(move || {
+        let sent = reading.send(Input::CaughtUp { is_damaged: false });
+        sent.is_ok() && reading.send(Input::CaughtUp { is_damaged: true }).is_ok()
+    });
+    let wait_for = |unread| {
+        let until = Instant::now() + Duration::from_secs(10);
+        while progress.read().unread != unread {
+            assert!(Instant::now() < until, "{:?}", progress.read().unread);
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_for(held);
+    assert!(input.blocking_recv().is_some() && input.blocking_recv().is_some());
+    wait_for(None);
+    assert!(handed_over.join().unwrap());
+}
+
 /// Has an unsettled session whenever it is asked, and takes down how.
 #[derive(Default)]
 struct Asked(Mutex<Vec<bool>>);
