@@ -410,14 +410,15 @@ impl<S: Stream> Dispatcher<S> {
     fn drop_waiting(&mut self) {
         let waiting: Vec<_> = self.lanes.values().flat_map(|it| it.lane.files()).collect();
         let first = waiting.iter().map(|((number, _), _)| *number).min();
-        let (Some(first), Some(here)) = (first, self.files.now()) else {
+        let (Some(first), Some(taken), Some(here)) = (first, self.read_to, self.files.now()) else {
             return;
         };
         let here: HashSet<_> = here.into_iter().collect();
         let deleted = waiting.iter().filter(|(file, _)| !here.contains(file));
         let (files, counts): (HashSet<_>, Vec<u64>) = deleted.copied().unzip();
         let messages = counts.iter().sum();
-        self.progress.dropped(first, files.len() as u64, messages);
+        let files = files.len() as u64;
+        self.progress.dropped(first, taken, files, messages);
     }
 
     /// Whether a place that the identity of this recording has reached in the stream is one of this recording.

@@ -59,6 +59,8 @@ struct ReadingAt {
     /// The files that were deleted before they were read, and their messages, as far as they are counted and the reader has not
     /// noticed it.
     deleted: (u64, u64),
+    /// The files that were deleted after their reading had begun, and their messages: some may be stored.
+    read: Vec<(u64, u64)>,
 }
 
 /// Where the part of a recording begins that is not read yet.
@@ -184,6 +186,7 @@ impl Progress {
         let missed = self.shown(|it| {
             let reading = &mut it.reading;
             if number <= reading.file {
+                reading.read.push((number, messages));
                 return 0;
             }
             let stored = match reading.begin {
@@ -217,14 +220,23 @@ impl Progress {
         });
     }
 
-    /// So many messages waited whose files, of this number, were deleted, and reading begins again, not after the file `first`: they
-    /// are never stored.
-    pub(crate) fn dropped(&self, first: u64, files: u64, messages: u64) {
-        self.shown(|it| {
+    /// Reading begins again, not after the file `first`, and nothing after the place `taken` was taken. So many messages before it waited
+    /// whose files, of this number, were deleted: they and those after it are never stored.
+    pub(crate) fn dropped(&self, first: u64, taken: Place, files: u64, messages: u64) {
+        let (files, messages) = self.shown(|it| {
             let reading = &mut it.reading;
             reading.file = reading.file.min(first.saturating_sub(1));
+            let (mut files, mut messages) = (files, messages);
+            for (number, count) in reading.read.drain(..) {
+                let is_begun = number == taken.number;
+                if is_begun || taken.number < number {
+                    files += u64::from(!is_begun);
+                    messages += count.saturating_sub(if is_begun { taken.messages } else { 0 });
+                }
+            }
             reading.deleted.0 += files;
             reading.deleted.1 += messages;
+            (files, messages)
         });
         if messages != 0 {
             self.missed.fetch_add(messages, Ordering::Relaxed);
@@ -257,7 +269,10 @@ impl Progress {
     }
 
     pub(crate) fn reached(&self, place: Place) {
-        self.shown(|it| it.place = Some(place));
+        self.shown(|it| {
+            it.place = Some(place);
+            it.reading.read.retain(|file| place.number <= file.0);
+        });
     }
 
     pub(crate) fn unread(&self, unread: Option<Unread>) {
@@ -306,6 +321,31 @@ mod tests {
         assert_eq!(progress.read().failures, [0, 2, 0, 1, 0, 0]);
         progress.works();
         assert_eq!(progress.read().problem, None);
+    }
+
+    #[test]
+    fn what_was_read_and_not_taken_is_missed_if_its_files_are_deleted() {
+        let progress = Progress::default();
+        progress.begins(None);
+        progress.reads(6);
+        for number in 2..=6 {
+            progress.deleted(number, 100);
+        }
+        assert_eq!(progress.read().missed, 0);
+        let nonce = blocksd_recording::FileNonce::new();
+        let place = |number, messages| Place {
+            number,
+            nonce,
+            messages,
+            bytes: 0,
+        };
+        // All of the file 2 is stored.
+        progress.reached(place(3, 0));
+        // Of the files 3 and 4, 50 messages waited. 70 of those of the file 4 were taken, and none of the files 5 and 6.
+        progress.dropped(3, place(4, 70), 2, 50);
+        assert_eq!(progress.read().missed, 50 + 30 + 200);
+        progress.deleted(7, 1);
+        assert_eq!(progress.read().missed, 281);
     }
 
     #[test]
