@@ -10,9 +10,9 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::stream::{Config, Info, Stream as StreamHandle};
+use async_nats::jetstream::stream::{Config, Info, RawMessage, Stream as StreamHandle};
 use async_nats::jetstream::{self, Context, ErrorCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
@@ -21,7 +21,7 @@ use crate::failure::{
 };
 use crate::fetched::ReadError;
 use crate::message::name;
-use crate::raw::head;
+use crate::raw::{self, head};
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// Largest number of messages in flight that the client allows.
@@ -141,7 +141,7 @@ impl Nats {
     }
 
     /// Waits for the answer to a request in a subject, or for the refusal of a permission that it needs.
-    pub(crate) async fn permitted<T>(
+    async fn permitted<T>(
         &self,
         subject: &str,
         request: impl Future<Output = T>,
@@ -161,7 +161,7 @@ impl Nats {
     }
 
     /// Why a request has failed.
-    pub(crate) fn failure(&self, error: &(dyn std::error::Error + 'static)) -> StreamError {
+    fn failure(&self, error: &(dyn std::error::Error + 'static)) -> StreamError {
         match stream_failure(error) {
             StreamError::Timeout(_) => self.timeout(),
             StreamError::NoStream => self.no_stream(),
@@ -233,6 +233,15 @@ impl Nats {
             );
         }
         Ok(info)
+    }
+
+    /// The message that a request names, by its sequence number or as the last one of a subject. Only the leader answers.
+    async fn message(&self, request: &Value) -> Result<Option<RawMessage>, StreamError> {
+        let api = format!("STREAM.MSG.GET.{}", self.name);
+        let asked = self.context.request(api.clone(), request);
+        let answer = self.permitted(&format!("$JS.API.{api}"), asked).await?;
+        let answer = answer.map_err(|error| self.failure(&error))?;
+        raw::found(answer).map_err(|error| self.failure(&*error))
     }
 
     /// The longest body of a message of a stream that can be used, in bytes.

@@ -1,4 +1,6 @@
-//! One message of a stream, as its leader has it: [`Nats::message`].
+//! One message of a stream, as its leader answers: [`found`] and [`head`].
+
+use std::error::Error;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
@@ -7,27 +9,13 @@ use async_nats::jetstream::stream::RawMessage;
 use serde_json::Value;
 
 use crate::message::{Head, Malformed};
-use crate::nats::Nats;
-use crate::stream::StreamError;
 
-impl Nats {
-    /// The message that a request names, by its sequence number or as the last one of a subject. Only the leader answers.
-    pub(crate) async fn message(&self, request: &Value) -> Result<Option<RawMessage>, StreamError> {
-        let api = format!("STREAM.MSG.GET.{}", self.name);
-        let asked = self.context.request(api.clone(), request);
-        let got: Result<Response<Value>, _> =
-            self.permitted(&format!("$JS.API.{api}"), asked).await?;
-        match got {
-            Ok(Response::Ok(mut got)) => {
-                let message = serde_json::from_value(got["message"].take());
-                message.map(Some).map_err(|error| self.failure(&error))
-            }
-            Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
-                Ok(None)
-            }
-            Ok(Response::Err { error }) => Err(self.failure(&error)),
-            Err(error) => Err(self.failure(&error)),
-        }
+/// The message in an answer to a request for one. `None` if the stream has none there.
+pub(crate) fn found(answer: Response<Value>) -> Result<Option<RawMessage>, Box<dyn Error>> {
+    match answer {
+        Response::Ok(mut got) => Ok(Some(serde_json::from_value(got["message"].take())?)),
+        Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+        Response::Err { error } => Err(error.into()),
     }
 }
 
