@@ -65,6 +65,16 @@ fn server_of<'a>(server: &'a str, scheme: &mut &'a str) -> Result<String, String
             "`{key}=` is an option, and not the address of a server; {place}"
         ));
     }
+    if KEYS.contains(&server) {
+        let value = match server {
+            "durable" | "create" => "true",
+            _ => "VALUE",
+        };
+        return Err(format!(
+            "`{server}` is an option, and not the address of a server; write `{server}={value}`, or `{server}:{PORT}` if a host has \
+             this name"
+        ));
+    }
     let wrong = || format!("`{server}`: a server is nats://HOST:PORT or tls://HOST:PORT");
     let host = match SCHEMES.into_iter().find(|it| server.starts_with(it)) {
         Some(found) => {

@@ -52,6 +52,23 @@ fn acknowledgements_that_no_session_waits_for_are_warned_of() {
     ));
 }
 
+#[test]
+fn the_name_of_an_option_alone_is_no_server() {
+    let of = |text: &str| ForwardConfig::parse(text, ValueOrigin::CommandLine);
+    let refused = of("nats://n1:4222, create").unwrap_err();
+    assert_eq!(
+        refused,
+        "`create` is an option, and not the address of a server; write `create=true`, or `create:4222` if a host has this name"
+    );
+    let refused = of("nats://n1:4222,site,n2").unwrap_err();
+    assert!(refused.contains("write `site=VALUE`"), "{refused}");
+    let mistakes = mistakes_of("to = ['nats://n1', 'durable']");
+    assert!(mistakes[0].starts_with("3: to: `durable` is an option"));
+    for host in ["stream:4222", "nats://stream", "tls://create", "creates"] {
+        assert!(of(&format!("nats://n1,{host}")).is_ok(), "{host}");
+    }
+}
+
 /// The mistakes of a table `[[forward]]`, each as `line: key: reason`.
 fn mistakes_of(table: &str) -> Vec<String> {
     all_mistakes(&format!("record = 'r'\n[[forward]]\n{table}"))
