@@ -7,6 +7,7 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, ErrorCode};
 
+use crate::failure::text;
 use crate::subject::Subjects;
 
 /// What it means that no server takes requests of JetStream.
@@ -82,7 +83,10 @@ pub enum CheckError {
     )]
     NotReplicated,
     /// It does not take the subjects.
-    #[error("the stream does not take the subjects {wanted}; it takes {found}")]
+    #[error(
+        "the stream does not take the subjects {wanted}; it takes {found}; name another one (`stream=`) or another `site`, or change \
+         its subjects (`nats stream edit`)"
+    )]
     Subjects {
         /// The wildcard that it must contain.
         wanted: String,
@@ -321,7 +325,7 @@ pub(crate) fn not_created(
     match (error.error_code(), other) {
         (ErrorCode::STREAM_SUBJECT_OVERLAP, Some(other)) => CheckError::Taken { wanted, other },
         (ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED, _) => CheckError::NotReplicated,
-        _ => CheckError::NotCreated(error.to_string()),
+        _ => CheckError::NotCreated(text(error)),
     }
 }
 
@@ -367,6 +371,17 @@ mod tests {
             refused,
             "the stream is not durable: it has less than three replicas; change it with `nats stream edit blocksd --replicas 3`, or \
              accept that (`durable=false`)"
+        );
+    }
+
+    #[test]
+    fn a_stream_of_other_subjects_is_refused_with_what_to_do() {
+        let mut config = wish().config();
+        config.subjects = vec!["orders.*".to_owned()];
+        let refused = check(&config, &wish()).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("or change its subjects (`nats stream edit`)"),
+            "{refused}"
         );
     }
 

@@ -71,7 +71,8 @@ impl fmt::Debug for Credentials {
 }
 
 /// What to do if a server refuses the login.
-pub(crate) const CHECK_LOGIN: &str = "check `user` and `password`, `token`, `nkey`, `credentials` or `cert`, and the users of the server";
+pub(crate) const CHECK_LOGIN: &str = "check `user` and `password`, `token`, `nkey`, `credentials` or `cert`, and the users of the server; \
+                                      a login can have expired, such as the JWT of `credentials`";
 
 /// Why there is no connection to a cluster. Each text names the servers if there are several.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

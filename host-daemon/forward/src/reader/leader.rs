@@ -20,6 +20,9 @@ const INACTIVE: Duration = Duration::from_secs(60);
 /// Pause until a consumer is removed again of which the cluster has not heard yet.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 
+/// What servers answer that cannot do it at present.
+const UNAVAILABLE: usize = 503;
+
 /// A message of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StoredAt {
@@ -177,6 +180,10 @@ pub(super) fn stream_error(error: &GetStreamError, name: &str) -> ReadError {
     match error.kind() {
         kind if is_missing(&kind) => ReadError::NoStream(name.to_owned()),
         GetStreamErrorKind::JetStream(error) if is_not_enabled(&error) => ReadError::NoJetStream,
+        // The servers that run cannot elect a leader.
+        GetStreamErrorKind::JetStream(answer) if answer.code() == UNAVAILABLE => {
+            ReadError::NoAnswer(text(error))
+        }
         GetStreamErrorKind::JetStream(_) => ReadError::Refused(text(error)),
         _ if unanswered(error) == Some(Unanswered::NoResponders) => ReadError::NoJetStream,
         _ => ReadError::NoAnswer(text(error)),
