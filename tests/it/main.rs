@@ -102,6 +102,7 @@ mod forward {
     mod missed;
     mod outages;
     mod read;
+    mod read_codes;
     mod read_hostile;
     mod read_refusals;
     mod reasons;

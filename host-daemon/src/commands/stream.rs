@@ -5,6 +5,7 @@ mod lane;
 mod last;
 mod window;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ pub(super) struct RemoteStream {
     /// The last sequence number when the command began.
     end: u64,
     first: u64,
+    /// Whether the cluster has delivered a message.
+    has_delivered: Cell<bool>,
 }
 
 impl RemoteStream {
@@ -76,10 +79,7 @@ impl RemoteStream {
             let range = nats.range().await?;
             Ok((nats, range))
         });
-        let (nats, range) = opened.map_err(|error| ReadStreamError::Cluster {
-            servers: servers.clone(),
-            error,
-        })?;
+        let (nats, range) = opened.map_err(|error| not_begun(servers.clone(), error))?;
         Ok(Self {
             runtime,
             nats,
@@ -89,6 +89,7 @@ impl RemoteStream {
             subjects: Subjects::new(config.site()),
             end: range.last,
             first: range.first,
+            has_delivered: Cell::new(false),
         })
     }
 
@@ -260,12 +261,18 @@ impl RemoteStream {
 
     fn next(&self, reader: &mut StreamReader) -> Result<Option<Read>, CommandError> {
         let read = self.runtime.block_on(reader.next());
+        if let Ok(Some(Read::Message(_) | Read::Unreadable(_))) = &read {
+            self.has_delivered.set(true);
+        }
         read.map_err(|error| self.failure(error))
     }
 
     fn failure(&self, error: ReadError) -> CommandError {
         let servers = self.servers.clone();
-        ReadStreamError::Cluster { servers, error }.into()
+        match self.has_delivered.get() {
+            true => ReadStreamError::Cluster { servers, error }.into(),
+            false => not_begun(servers, error).into(),
+        }
     }
 
     /// Prints a line if the stream has no devices of this site.
@@ -304,5 +311,13 @@ fn error(of: String, cause: impl std::error::Error + Send + Sync + 'static) -> E
     Error::Read {
         path: of.into(),
         source: io::Error::other(cause),
+    }
+}
+
+/// Why the stream is not read, before a message of it was delivered.
+fn not_begun(servers: String, error: ReadError) -> ReadStreamError {
+    match error {
+        ReadError::NoAnswer(_) => ReadStreamError::NotReady { servers, error },
+        error => ReadStreamError::Cluster { servers, error },
     }
 }

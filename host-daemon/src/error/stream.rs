@@ -16,8 +16,8 @@ pub enum ReadStreamError {
     Address(String),
     /// A build without the client.
     #[error(
-        "this build of blocksd cannot read the stream of a cluster; the builds of a release can, and `cargo install blocksd \
-         --features nats`"
+        "this build of blocksd cannot read the stream of a cluster; the builds of a release can, and those of \
+         `cargo install --locked --path host-daemon --features nats`"
     )]
     NotBuilt,
     /// A command that reads recordings only.
@@ -45,6 +45,16 @@ pub enum ReadStreamError {
         #[source]
         error: ReadError,
     },
+    /// The cluster does not answer, and nothing was read.
+    #[cfg(feature = "nats")]
+    #[error("{servers}: {error}")]
+    NotReady {
+        /// The servers.
+        servers: String,
+        /// The reason.
+        #[source]
+        error: ReadError,
+    },
     /// Messages that were passed over. Each was reported before.
     #[error("messages of the stream that cannot be read, and were passed over: {messages}")]
     Unreadable {
@@ -57,6 +67,8 @@ impl ReadStreamError {
     pub(super) const fn code(&self) -> Code {
         match self {
             Self::Unreadable { .. } => Code::Failed,
+            #[cfg(feature = "nats")]
+            Self::NotReady { .. } => Code::Refused,
             #[cfg(feature = "nats")]
             Self::Cluster { error, .. } => match error {
                 ReadError::Unreachable(_) => Code::Refused,

@@ -108,5 +108,9 @@ pub(super) fn read_errors() -> Vec<ReadStreamError> {
         ReadStreamError::Unreadable { messages: 3 },
     ];
     errors.extend(cluster);
+    errors.push(ReadStreamError::NotReady {
+        servers: "nats://n1:4222".to_owned(),
+        error: ReadError::NoAnswer(cause()),
+    });
     errors
 }
