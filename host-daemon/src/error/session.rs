@@ -109,6 +109,11 @@ pub enum SessionEnd {
     /// The peer closed the connection.
     #[error("the daemon closed the connection")]
     Closed,
+    /// The peer closed the connection, and had not answered the HELLO.
+    #[error(
+        "the daemon closed the connection without an answer, as a listener with TLS does if the sender has none (--tls)"
+    )]
+    Unwelcome,
     /// The peer did not answer the HELLO.
     #[error(
         "no answer within {timeout_s} s; send to a daemon that records (--record), on a listener with the framing `blocks`"

@@ -321,6 +321,7 @@ fn session_errors() -> Vec<SessionError> {
         }),
         unacknowledged(SessionEnd::Failed(os(libc::ECONNRESET))),
         unacknowledged(SessionEnd::Closed),
+        unacknowledged(SessionEnd::Unwelcome),
         unacknowledged(SessionEnd::Unanswered { timeout_s: 10 }),
         unacknowledged(SessionEnd::Protocol(HeardError::Unsent)),
         too_long(),

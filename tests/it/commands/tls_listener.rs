@@ -188,3 +188,24 @@ fn the_api_is_asked_over_https() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("the daemon has ended"), "{ended:?}");
 }
+
+#[test]
+fn a_session_without_tls_hears_that_the_listener_may_need_it() {
+    let site = TlsSite::new();
+    let folder = TempDir::new().unwrap();
+    let listen = listener(&site, "");
+    let server = Server::start(&recording_args(folder.path(), &["--listen", &listen]));
+    let to = server.addr().to_string();
+    let args = [
+        "send",
+        "--session",
+        "--connect-timeout",
+        "1",
+        "--to",
+        &to,
+        "one",
+    ];
+    let sent = finish(blocksd(&args), b"");
+    assert_eq!(sent.code, Some(1), "{sent:?}");
+    assert!(sent.stderr.contains("(--tls)"), "{sent:?}");
+}

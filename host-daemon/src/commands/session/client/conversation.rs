@@ -185,6 +185,10 @@ async fn exchange(
         Err(None) => (SessionEnd::Unanswered { timeout_s }, None),
         Err(Some(_)) => (SessionEnd::Silent { timeout_s }, None),
     };
+    let end = match (end, welcomed) {
+        (SessionEnd::Closed, None) => SessionEnd::Unwelcome,
+        (end, _) => end,
+    };
     achieved.closing = closing;
     achieved.lasted = welcomed.map_or(Duration::ZERO, |welcomed| welcomed.elapsed());
     // A session that was forgotten is not continued again.
