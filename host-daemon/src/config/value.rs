@@ -205,7 +205,9 @@ pub fn framing(text: &str) -> Result<AnyFraming, String> {
 
 /// The most similar word, if it is similar enough; the threshold is that of clap.
 pub(crate) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let alike = words.map(|word| (strsim::jaro(text, word), word));
+    // A few letters are in many long texts.
+    let alike = words.filter(|word| text.len() <= 2 * word.len());
+    let alike = alike.map(|word| (strsim::jaro(text, word), word));
     let alike = alike.filter(|(similarity, _)| 0.7 < *similarity);
     let nearest = alike.max_by(|(one, _), (other, _)| one.total_cmp(other));
     nearest.map(|(_, word)| word)

@@ -69,6 +69,13 @@ fn the_name_of_an_option_alone_is_no_server() {
     }
 }
 
+#[test]
+fn a_key_of_another_place_is_not_taken_for_a_short_one() {
+    let mistakes = mistakes_of("to = 'nats://n1'\nrecord-max-bytes = '1GB'\nusr = 'x'");
+    assert!(!mistakes[0].contains("did you mean"), "{mistakes:?}");
+    assert!(mistakes[1].contains("did you mean `user`?"), "{mistakes:?}");
+}
+
 /// The mistakes of a table `[[forward]]`, each as `line: key: reason`.
 fn mistakes_of(table: &str) -> Vec<String> {
     all_mistakes(&format!("record = 'r'\n[[forward]]\n{table}"))
