@@ -224,7 +224,7 @@ pub enum CommandError {
     },
     /// A format that this build of the program was made without.
     #[error(
-        "this build of blocksd cannot write {format}; the builds of a release can, and `cargo install blocksd --features {feature}`"
+        "this build of blocksd cannot write {format}; the builds of a release can, and those of `cargo install --locked --path host-daemon --features {feature}`"
     )]
     NotBuilt {
         /// The format.
@@ -234,7 +234,7 @@ pub enum CommandError {
     },
     /// A command that this build of the program was made without.
     #[error(
-        "this build of blocksd has no command `{command}`; the builds of a release have it, and `cargo install blocksd --features {feature}`"
+        "this build of blocksd has no command `{command}`; the builds of a release have it, and those of `cargo install --locked --path host-daemon --features {feature}`"
     )]
     CommandNotBuilt {
         /// The command.
@@ -244,7 +244,7 @@ pub enum CommandError {
     },
     /// An option that this build of the program was made without.
     #[error(
-        "this build of blocksd has no option --{option}; the builds of a release have it, and `cargo install blocksd --features {feature}`"
+        "this build of blocksd has no option --{option}; the builds of a release have it, and those of `cargo install --locked --path host-daemon --features {feature}`"
     )]
     OptionNotBuilt {
         /// The option.

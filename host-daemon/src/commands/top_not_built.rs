@@ -34,7 +34,7 @@ mod tests {
         assert_eq!(error.code(), Code::Wrong);
         assert_eq!(
             error.to_string(),
-            "this build of blocksd has no command `top`; the builds of a release have it, and `cargo install blocksd --features top`"
+            "this build of blocksd has no command `top`; the builds of a release have it, and those of `cargo install --locked --path host-daemon --features top`"
         );
     }
 }

@@ -191,7 +191,7 @@ pub enum TlsSetupError {
     Library(#[source] TlsCause),
     /// This build has no TLS.
     #[error(
-        "this build of blocksd has no TLS; the builds of a release have it, and `cargo install blocksd --features tls`"
+        "this build of blocksd has no TLS; the builds of a release have it, and those of `cargo install --locked --path host-daemon --features tls`"
     )]
     NotBuilt,
 }

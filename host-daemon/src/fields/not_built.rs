@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(error.code(), Code::Wrong);
         assert_eq!(
             error.to_string(),
-            "this build of blocksd cannot write Parquet; the builds of a release can, and `cargo install blocksd --features parquet`"
+            "this build of blocksd cannot write Parquet; the builds of a release can, and those of `cargo install --locked --path host-daemon --features parquet`"
         );
     }
 }

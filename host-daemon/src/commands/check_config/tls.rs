@@ -31,7 +31,7 @@ pub fn load(address: &str, files: TlsFiles) -> Result<Arc<dyn Handshake>, Comman
 pub fn load(address: &str, _: TlsFiles) -> Result<Arc<dyn Handshake>, CommandError> {
     Err(CommandError::Tls {
         address: address.to_owned(),
-        error: "this build of blocksd has no TLS; the builds of a release have it, and `cargo install blocksd --features tls`"
+        error: "this build of blocksd has no TLS; the builds of a release have it, and those of `cargo install --locked --path host-daemon --features tls`"
             .into(),
     })
 }
