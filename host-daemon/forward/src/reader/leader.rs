@@ -125,7 +125,7 @@ fn parse(answer: &Value, stream: &str) -> Result<Option<StoredAt>, ReadError> {
             Ok(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                 Err(ReadError::NoStream(stream.to_owned()))
             }
-            Ok(error) => Err(ReadError::NoAnswer(error.to_string())),
+            Ok(error) => Err(ReadError::NoAnswer(text(&error))),
             Err(error) => Err(ReadError::NoAnswer(error.to_string())),
         };
     }
