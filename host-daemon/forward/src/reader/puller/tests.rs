@@ -121,6 +121,18 @@ async fn messages_that_were_deleted_are_not_waited_for() {
     assert_eq!((none.len(), replica.lock().unwrap().made), (0, 0));
 }
 
+#[tokio::test]
+async fn everything_is_read_if_the_leader_knows_no_last_message() {
+    for from in [1, 4] {
+        let replica = Replica {
+            hides_last: true,
+            ..lagging(&[&[10]])
+        };
+        let (read, _) = read(Begin::Sequence(from), 10, replica).await;
+        assert_eq!(read, (from..=10).collect::<Vec<_>>());
+    }
+}
+
 /// Reads a stream whose first server stays at message 3, where the reader has read a message with this nonce.
 async fn read_after(nonce: u64, end: Option<u64>, replica: Replica) -> Result<u64, ReadError> {
     let (mut puller, _) = puller(Begin::First, end, replica).await;

@@ -23,6 +23,8 @@ pub(super) struct Replica {
     pub(super) leader: Vec<u64>,
     /// The sequence number of the last message that is not deleted, if it is another one.
     pub(super) kept: Option<u64>,
+    /// The leader knows no last message of subjects, as nats-server 2.9 after one was removed.
+    pub(super) hides_last: bool,
     /// The messages were removed, each by its number.
     pub(super) is_purged: bool,
     /// For each consumer, the last message that its server has when it is made, and at each pull. The last ones stay.
@@ -91,6 +93,18 @@ impl Replica {
                         "last_seq": self.leader(), "last_ts": STORED, "consumer_count": 0
                     },
                 })
+            }
+            "STREAM.MSG.GET.blocksd" if request["next_by_subj"].is_string() => {
+                let last = self.kept.unwrap_or_else(|| self.leader());
+                match request["seq"].as_u64() {
+                    Some(next) if next <= last => {
+                        json!({ "message": { "subject": "", "seq": next, "time": STORED } })
+                    }
+                    _ => json!({ "error": { "code": 404, "err_code": 10037, "description": "" } }),
+                }
+            }
+            "STREAM.MSG.GET.blocksd" if self.hides_last && !request["seq"].is_u64() => {
+                json!({ "error": { "code": 404, "err_code": 10037, "description": "" } })
             }
             "STREAM.MSG.GET.blocksd" if request["seq"].is_u64() && !self.is_purged => {
                 let sequence = &request["seq"];
