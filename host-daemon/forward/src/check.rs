@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, ErrorCode};
 
-use crate::failure::text;
+use crate::advice::text;
 use crate::subject::Subjects;
 
 /// What it means that no server takes requests of JetStream.

@@ -15,7 +15,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
 pub(crate) use self::state::ConnectionState;
-use crate::failure::{refusal, text};
+use crate::advice::text;
+use crate::failure::refusal;
 
 /// Longest time until a server has accepted a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -13,38 +13,12 @@ use async_nats::jetstream::{self, ErrorCode};
 use async_nats::rustls::{self, CertificateError};
 use async_nats::{RequestError, RequestErrorKind};
 
+use crate::advice::text;
 use crate::check::NO_JETSTREAM;
 use crate::stream::StreamError;
 
 /// Longest time until a message is acknowledged. Without a leader, a cluster chooses a new one within this time.
 pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What to do about answers of servers that do not say it: a part of the text, and the advice.
-const ADVICE: [(&str, &str); 3] = [
-    ("JetStream system temporarily unavailable", UNAVAILABLE),
-    ("insufficient resources", FULL),
-    ("insufficient storage resources", FULL),
-];
-const UNAVAILABLE: &str =
-    "a leader is elected, or too few servers of the cluster run: wait, or start the others";
-const FULL: &str = "a server has reached its limit for files (`max_file_store`), or its disk is full: free space, or limit the stream";
-
-/// An error and its causes, on one line, and what to do if the answer of a server lacks that.
-pub(crate) fn text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    match ADVICE.into_iter().find(|(part, _)| text.contains(part)) {
-        Some((_, advice)) => format!("{text}; {advice}"),
-        None => text,
-    }
-}
 
 /// How a request has failed: without an answer in time, without anybody who could answer, or otherwise.
 pub(crate) fn stream_failure(error: &(dyn Error + 'static)) -> StreamError {
@@ -176,28 +150,6 @@ mod tests {
         assert_eq!(stream_failure(&error).to_string(), NO_JETSTREAM);
         let other = io::Error::other("broken");
         assert_eq!(stream_failure(&other).to_string(), "broken");
-    }
-
-    #[test]
-    fn an_answer_of_the_servers_says_what_to_do() {
-        let answer = |code: u64, error: u64, text: &str| -> jetstream::Error {
-            let json =
-                format!("{{\"code\":{code},\"err_code\":{error},\"description\":\"{text}\"}}");
-            serde_json::from_str(&json).unwrap()
-        };
-        let full = text(&answer(503, 10_023, "insufficient resources"));
-        assert!(full.contains("`max_file_store`"), "{full}");
-        let full = text(&answer(
-            500,
-            10_047,
-            "insufficient storage resources available",
-        ));
-        assert!(full.contains("`max_file_store`"), "{full}");
-        let away = "JetStream system temporarily unavailable";
-        let away = text(&answer(503, 10_008, away));
-        assert!(away.contains("start the others"), "{away}");
-        let other = text(&answer(400, 10_003, "bad request"));
-        assert!(other.starts_with("bad request") && !other.contains(';'));
     }
 
     #[test]

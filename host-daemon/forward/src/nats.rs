@@ -14,10 +14,11 @@ use async_nats::jetstream::stream::{Config, Info, RawMessage, Stream as StreamHa
 use async_nats::jetstream::{self, Context, ErrorCode};
 use serde_json::{Value, json};
 
+use crate::advice::text;
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
 use crate::failure::{
-    ACK_TIMEOUT, Unanswered, is_deleted, is_missing, stream_failure, text, timeout, unanswered,
+    ACK_TIMEOUT, Unanswered, is_deleted, is_missing, stream_failure, timeout, unanswered,
 };
 use crate::fetched::ReadError;
 use crate::message::name;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use blocksd_recording::catalog::list_directory;
 use blocksd_recording::scan::{Found, Scan};
@@ -19,6 +19,10 @@ use super::stream::{forwarded, serve};
 
 /// Messages that are sent at once.
 const ROUND: usize = 20;
+/// Long messages, of several files.
+const LONG: usize = 200;
+/// Earlier sessions.
+const EARLIER: usize = 18;
 
 #[test]
 fn messages_that_a_sealed_file_loses_before_they_are_forwarded_come_again() {
@@ -117,6 +121,116 @@ fn lose_before_forwarding(name: &str, is_sealed: bool) {
         assert!(sessions.contains(", nothing missing"), "{sessions}");
         assert!(!sessions.contains(" twice: "), "{sessions}{}", log.stderr);
     }
+}
+
+/// What is left of the oldest file that is not forwarded.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    /// The file is missing: it is that of the saved place.
+    Nothing,
+    /// The file is empty.
+    NoByte,
+    /// It ends after a record, long before its end.
+    SomeRecords,
+}
+
+#[test]
+fn messages_of_a_file_that_is_lost_without_a_trace_come_again() {
+    let name = "messages_of_a_file_that_is_lost_without_a_trace_come_again";
+    let nats = match NatsServer::start() {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    for left in [Left::Nothing, Left::NoByte, Left::SomeRecords] {
+        let device = format!("pump-{left:?}");
+        let folder = TempDir::new().expect("a folder for temporary files");
+        let record = folder.path().join("kept");
+        let port = ReservedPort::take();
+        let to = port.address().to_string();
+        let forward = format!("{},durable=no,create=true,ack=forwarded", nats.url());
+        let options = [
+            "--listen",
+            &to,
+            "--record-sync",
+            "20ms",
+            "--record-compression",
+            "none",
+            "--record-rotate-size",
+            "64KiB",
+        ];
+        let start = || serve(&record, &forward, &options);
+        let stored = || {
+            let mut messages = forwarded(&nats.url(), "blocksd");
+            messages.remove(&device).unwrap_or_default()
+        };
+        let mut server = start();
+        let send = || {
+            let mut command = blocksd(&["send", "--session", "--device", &device, "--to", &to]);
+            command.args(["--connect-timeout", "60"]);
+            Process::start(command)
+        };
+        // More sessions of the device than a message of the stream names.
+        for _ in 0..EARLIER {
+            let mut earlier = send();
+            earlier.write(b"earlier\n");
+            assert_eq!(earlier.end().code, Some(0));
+        }
+        nats.signal("STOP");
+        let mut sender = send();
+        for number in 0..LONG {
+            let message = long_message(&device, number);
+            sender.write_part(message.as_bytes());
+            if number % 50 == 49 {
+                wait_until("the messages are recorded", || {
+                    chunk_with(&record, message.trim_end()).is_some()
+                });
+            }
+        }
+        let files = list_directory(&record).expect("a folder").len();
+        assert!(2 < files, "{files} files");
+        server.process.signal("KILL");
+        drop(server);
+        let first = long_message(&device, 0);
+        let (path, offset, _) = chunk_with(&record, first.trim_end()).expect("it is recorded");
+        let bytes = fs::read(&path).expect("a file");
+        match left {
+            Left::Nothing => fs::remove_file(&path).expect("a file"),
+            Left::NoByte => fs::write(&path, b"").expect("a file"),
+            Left::SomeRecords => fs::write(&path, &bytes[..offset]).expect("a file"),
+        }
+        if path.exists() {
+            // A file that was changed a moment ago may be one that grows.
+            let file = fs::File::open(&path).expect("a file");
+            let old = SystemTime::now() - Duration::from_secs(60);
+            file.set_modified(old).expect("a file");
+        }
+        nats.signal("CONT");
+        server = start();
+        sender.write(b"");
+        let ended = sender.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        // Everything was acknowledged, so it is in the cluster, once.
+        let texts = stored().into_iter();
+        let mut texts: Vec<_> = texts.map(|(.., text)| text).collect();
+        texts.retain(|it| it != b"earlier");
+        texts.sort();
+        let wanted = (0..LONG).map(|number| long_message(&device, number));
+        let mut wanted: Vec<_> = wanted.map(|it| it.trim_end().as_bytes().to_vec()).collect();
+        wanted.sort();
+        assert_eq!(texts.len(), wanted.len(), "{left:?}");
+        assert!(texts == wanted, "{left:?}");
+        let (log, _) = server.stop();
+        assert!(
+            log.stderr.contains("cannot be read"),
+            "{left:?}: {}",
+            log.stderr
+        );
+    }
+}
+
+/// A line of 2 KiB.
+fn long_message(device: &str, number: usize) -> String {
+    format!("{device} {number:06} {:.>2000}\n", "")
 }
 
 /// The chunk of a recording with a message: its file, offset and length.

@@ -1,23 +1,23 @@
 //! All sessions of an engine: [`Sessions`].
 
+mod unsettled;
+
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use framing_core::session::wire::{ClosingCode, Hello};
 use framing_core::session::{Gap, Resumed, Unresumable};
 use hashbrown::HashTable;
 
+pub use self::unsettled::Unsettled;
 use crate::moment::Moment;
 use crate::session::counts::HelloKind;
 use crate::session::{GapCause, Session, SessionCounters, SessionGap};
 
 /// One session in this many is forgotten at once, so that a flood of new sessions does not search the table for each.
 const FORGOTTEN_PART: usize = 64;
-/// How often all sessions are looked at for messages that are not confirmed.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// The sessions of all devices.
 ///
@@ -62,17 +62,6 @@ pub struct Recovered {
     pub next: u64,
     /// CRC-32 of message `next - 1`; 0 if unknown.
     pub check: u32,
-}
-
-/// A session with messages that are durable and not [confirmed](Sessions::confirm).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsettled {
-    /// The device.
-    pub device: Arc<str>,
-    /// Number of the session.
-    pub session: u64,
-    /// The messages below this number are durable.
-    pub to: u64,
 }
 
 #[derive(Default)]
@@ -127,49 +116,6 @@ impl Sessions {
         Self {
             is_confirming: true,
             ..self
-        }
-    }
-
-    /// Of a session, confirms the messages with numbers from `from` to before `next`. Confirm messages in the order in which they
-    /// were recorded, together with the gap right before them: if numbers are missing between them, the device sends those again.
-    pub fn confirm(&self, device: &str, session: u64, from: u64, next: u64) {
-        let found = self.all().find(device, session);
-        if let Some(session) = found {
-            session.confirm(|it| it.confirm(from, next));
-        }
-    }
-
-    /// Returns the connected sessions with durable messages of which none was [confirmed](Self::confirm) for a second, and those of the
-    /// recording of which none was since their HELLO. Each is returned once, and again if more messages become durable; `all` returns
-    /// those again that are not [settled](Self::settle).
-    pub fn unsettled(&self, all: bool) -> Vec<Unsettled> {
-        let now = Moment::now();
-        let mut guard = self.all();
-        let is_regular = guard.looked.is_none_or(|it| it.is_past(LOOK, now));
-        if is_regular {
-            guard.looked = Some(now);
-        }
-        if !all && !is_regular && !self.has_unsettled.swap(false, Ordering::Relaxed) {
-            return Vec::new();
-        }
-        let sessions: Vec<_> = guard.table.iter().cloned().collect();
-        drop(guard);
-        let unsettled = sessions.iter().filter_map(|session| {
-            Some(Unsettled {
-                to: session.unsettled(is_regular, all)?,
-                device: Arc::clone(session.device()),
-                session: session.number(),
-            })
-        });
-        unsettled.collect()
-    }
-
-    /// Everything that can be read of an [unsettled](Self::unsettled) session below its number was confirmed, and so are the numbers of
-    /// these runs, each the first one and the one after the last. The device sends the rest again.
-    pub fn settle(&self, unsettled: &Unsettled, runs: &[(u64, u64)]) {
-        let found = self.all().find(&unsettled.device, unsettled.session);
-        if let Some(session) = found {
-            session.confirm(|it| it.settle(unsettled.to, runs));
         }
     }
 

@@ -119,7 +119,7 @@ impl Settling {
     /// The stream has answered.
     pub(super) fn settled(&mut self, asked: &Asked) {
         self.asking -= 1;
-        self.failing.remove(&key(&asked));
+        self.failing.remove(&key(asked));
     }
 
     /// There was no answer: asks again later, unless there is a later number by now.

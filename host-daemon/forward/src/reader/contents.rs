@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt as _;
 
-use crate::failure::text;
+use crate::advice::text;
 use crate::nats::Nats;
 use crate::reader::ReadError;
 use crate::subject::Subjects;

@@ -10,8 +10,9 @@ use async_nats::jetstream::stream::{ConsumerErrorKind, Info};
 use async_nats::jetstream::{self, ErrorCode};
 use serde_json::{Value, json};
 
+use crate::advice::text;
 use crate::check::is_not_enabled;
-use crate::failure::{Unanswered, is_missing, text, unanswered};
+use crate::failure::{Unanswered, is_missing, unanswered};
 use crate::nats::Nats;
 use crate::reader::{Begin, ReadError};
 

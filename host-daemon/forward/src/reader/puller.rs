@@ -10,8 +10,8 @@ use async_nats::jetstream::consumer::pull::{Batch, Config};
 use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
 
+use crate::advice::text;
 use crate::cursor::Newest;
-use crate::failure::text;
 use crate::nats::Nats;
 use crate::reader::lag::Lag;
 use crate::reader::{Begin, ReadError, ReadSelection, leader};

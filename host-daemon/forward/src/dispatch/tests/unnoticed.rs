@@ -1,5 +1,7 @@
 //! Losses of the stream that interrupt nothing: another server has lost its newest messages, and gives their numbers to others.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::stream::At;
 
@@ -8,7 +10,7 @@ use crate::stream::At;
 fn recording(len: usize) -> (Recording, usize) {
     let mut recording = Recording::new(1, len, &mut Chance(1));
     let file = recording.messages[0].file;
-    let mut known = std::collections::HashSet::new();
+    let mut known = HashSet::new();
     let mut is_new = |it: &Recorded| known.insert(it.subject.clone());
     recording
         .messages

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Info;
 
-use crate::failure::text;
+use crate::advice::text;
 use crate::reader::lag::{LAG_PAUSE, LagStep};
 use crate::reader::puller::{ANSWER, Puller, Received};
 use crate::reader::{Begin, ReadError};
