@@ -20,7 +20,9 @@ use super::stream::{forwarded, serve};
 /// Messages that are sent at once.
 const ROUND: usize = 20;
 /// Long messages, of several files.
-const LONG: usize = 200;
+const LONG: usize = 300;
+/// One of them that is not on its way to the cluster, of which a message has up to 256 KiB.
+const LOST: usize = 200;
 /// Earlier sessions.
 const EARLIER: usize = 18;
 
@@ -123,10 +125,10 @@ fn lose_before_forwarding(name: &str, is_sealed: bool) {
     }
 }
 
-/// What is left of the oldest file that is not forwarded.
+/// What is left of a file that is not forwarded.
 #[derive(Clone, Copy, Debug)]
 enum Left {
-    /// The file is missing: it is that of the saved place.
+    /// The file is missing.
     Nothing,
     /// The file is empty.
     NoByte,
@@ -190,8 +192,8 @@ fn messages_of_a_file_that_is_lost_without_a_trace_come_again() {
         assert!(2 < files, "{files} files");
         server.process.signal("KILL");
         drop(server);
-        let first = long_message(&device, 0);
-        let (path, offset, _) = chunk_with(&record, first.trim_end()).expect("it is recorded");
+        let lost = long_message(&device, LOST);
+        let (path, offset, _) = chunk_with(&record, lost.trim_end()).expect("it is recorded");
         let bytes = fs::read(&path).expect("a file");
         match left {
             Left::Nothing => fs::remove_file(&path).expect("a file"),
