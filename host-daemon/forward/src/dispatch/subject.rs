@@ -15,6 +15,8 @@ const DUPLICATES: u32 = 6;
 /// How often the stream may say that another message is the last of a subject, and show none: an interrupted call is taken for such
 /// an answer, too.
 const REFUSALS: u32 = 3;
+/// How often it may say so after that, with a pause each time: the message of another daemon may be accepted and not be there yet.
+const PAUSED_REFUSALS: u32 = 5;
 
 /// A lane, and its calls.
 #[derive(Debug, Default)]
@@ -86,7 +88,8 @@ impl Subject {
 
     /// Whether the last call has failed, or the last message.
     pub(super) const fn is_failing(&self) -> bool {
-        self.failed_looks != 0 || self.failed_sends != 0 || self.needless_refusals() != 0
+        let is_refused = PAUSED_REFUSALS < self.needless_refusals();
+        self.failed_looks != 0 || self.failed_sends != 0 || is_refused
     }
 
     /// What to do next.
@@ -136,6 +139,10 @@ impl Subject {
                 };
                 match self.needless_refusals() {
                     0 => self.lane.refused(),
+                    1..=PAUSED_REFUSALS => {
+                        self.lane.refused();
+                        taken.needs_pause = true;
+                    }
                     _ => {
                         let reason = "it says that another message is the last of the subject, and shows none";
                         self.fail(
@@ -186,9 +193,10 @@ mod tests {
     fn refusals_without_a_reason_become_a_failure_with_pauses() {
         let (mut subject, instance) = (Subject::default(), Instance::random());
         let mut take = |outcome| subject.take(Outcome::Published(outcome), instance, 0);
-        for _ in 0..=REFUSALS {
+        for refusals in 0..=REFUSALS + PAUSED_REFUSALS {
             let taken = take(Err(PublishError::WrongLast));
-            assert!(matches!(taken.reply, Reply::Moved) && !taken.needs_pause);
+            assert!(matches!(taken.reply, Reply::Moved));
+            assert_eq!(taken.needs_pause, REFUSALS < refusals);
         }
         for is_again in [false, true] {
             let taken = take(Err(PublishError::WrongLast));
