@@ -40,8 +40,7 @@ const FLYING_MAX: usize = 16 << 20;
 const CALLS_MAX: usize = 512;
 /// Number of lanes from which on the idle ones are forgotten.
 const LANES_MAX: usize = 1 << 17;
-/// How long the recording is read before it is read again for a lane that was parked, unless all of it was read. So lanes that
-/// are freed one after another share a reading.
+/// How long the recording is read, unless all of it was, before it is read again: lanes that were parked share a reading.
 const READ_MIN: Duration = Duration::from_secs(60);
 
 /// Publishes batches.
@@ -141,8 +140,8 @@ impl<S: Stream> Dispatcher<S> {
         loop {
             self.notice_disruption();
             self.park();
-            self.call();
             self.settle();
+            self.call();
             let again_at = Some(self.read_again_at).filter(|_| self.must_read_again);
             if again_at.is_some_and(|at| has_ended || at <= Instant::now()) {
                 return End::Again(self.known());
@@ -441,6 +440,7 @@ impl<S: Stream> Dispatcher<S> {
         if std::mem::replace(&mut self.disruptions, disruptions) != disruptions {
             self.checks.pin();
             self.turns.end_pauses();
+            self.settling.end_pauses();
             for of in self.lanes.values_mut() {
                 of.lane.interrupted();
             }

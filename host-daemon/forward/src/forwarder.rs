@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::confirm::{Confirm, Unsettled};
 use crate::cursor::{Cursor, CursorFile, instance_of, renew_instance};
-use crate::dispatch::{Dispatcher, End, Input, Reached, Start};
+use crate::dispatch::{Asked, Dispatcher, End, Input, Reached, Start};
 use crate::files::{self, KnownFiles};
 use crate::gather::Gatherer;
 use crate::linger::Linger;
@@ -63,6 +63,8 @@ pub struct Forwarder<S> {
     progress: Arc<Progress>,
     on_place: OnPlace,
     confirm: Option<Arc<dyn Confirm>>,
+    /// A part of the recording could not be read.
+    has_lost: Arc<AtomicBool>,
     finish: Arc<AtomicBool>,
 }
 
@@ -76,12 +78,13 @@ impl<S: Stream> Forwarder<S> {
             progress,
             on_place: Box::new(drop),
             confirm: None,
+            has_lost: Arc::default(),
             finish: Arc::default(),
         }
     }
 
-    /// Calls a function with each place before which everything is certainly stored: files before it need not be kept. The place
-    /// can go back: there is none when the stream has lost messages, until it has everything again.
+    /// Calls a function with each place before which everything is certainly stored, so that files before it need not be kept: none
+    /// when the stream has lost messages, until it has everything again.
     #[must_use]
     pub fn on_place(self, on_place: impl Fn(Option<Place>) + Send + Sync + 'static) -> Self {
         Self {
@@ -168,7 +171,6 @@ impl<S: Stream> Forwarder<S> {
             match dispatcher.run(input, save).await {
                 End::Finished => return follower.end(),
                 End::Lost => {
-                    // From now on: the next begin may be far away.
                     (self.on_place)(None);
                     self.progress.begins(None);
                     self.progress.note(
@@ -210,6 +212,8 @@ impl<S: Stream> Forwarder<S> {
             is_damaged: false,
             confirm: self.confirm.clone(),
             unsettled: None,
+            asked: Vec::new(),
+            has_lost: Arc::clone(&self.has_lost),
             progress: Arc::clone(&self.progress),
             to,
             stop: Arc::default(),
@@ -316,6 +320,10 @@ struct Reading {
     confirm: Option<Arc<dyn Confirm>>,
     /// The sessions that were not settled when everything was read last. `None` before.
     unsettled: Option<Vec<Unsettled>>,
+    /// Those of which everything is read.
+    asked: Vec<Asked>,
+    /// A part of the recording could not be read, now or at an earlier reading.
+    has_lost: Arc<AtomicBool>,
     progress: Arc<Progress>,
     to: mpsc::Sender<Input>,
     stop: Arc<AtomicBool>,
@@ -360,6 +368,7 @@ impl Reading {
     /// Everything was read. What was gathered waits for more, except at the beginning and at the end.
     fn idle_at(&mut self, now: Instant) -> Result<(), Ended> {
         let finishes = self.finish.load(Ordering::Relaxed);
+        self.ask();
         if self.has_caught_up && !finishes && !self.linger.is_over(now) {
             return self.show_lingering();
         }
@@ -368,26 +377,26 @@ impl Reading {
             let is_damaged = self.is_damaged;
             self.send(Input::CaughtUp { is_damaged })?;
         }
-        self.settle()?;
+        if !self.asked.is_empty() {
+            let asked = std::mem::take(&mut self.asked);
+            self.send(Input::Unsettled(asked))?;
+        }
         match finishes {
             true => Err(Ended::Stopped),
             false => Ok(()),
         }
     }
 
-    /// Hands over the sessions that were not settled when everything was read before: what was durable then was read now.
-    fn settle(&mut self) -> Result<(), Ended> {
+    /// Takes the sessions that are not settled. What was durable of them when everything was read before is read now.
+    fn ask(&mut self) {
         let Some(confirm) = &self.confirm else {
-            return Ok(());
+            return;
         };
         let unsettled = confirm.unsettled(self.unsettled.is_none());
         let read = self.unsettled.replace(unsettled).unwrap_or_default();
-        if read.is_empty() {
-            return Ok(());
-        }
-        let asked = read.into_iter().map(|it| self.gatherer.asked(it));
-        let asked = asked.collect();
-        self.send(Input::Unsettled(asked))
+        let is_whole = !self.has_lost.load(Ordering::Relaxed);
+        let read = read.into_iter().map(|it| self.gatherer.asked(it, is_whole));
+        self.asked.extend(read);
     }
 
     /// Hands over the gathered batches with the beginning of the unread part, and then the place that was reached.
@@ -420,7 +429,12 @@ impl Reading {
     /// Logs that a part of the recording cannot be read.
     fn note(&mut self, damage: impl fmt::Display) {
         self.progress.note(damage);
+        self.lose();
+    }
+
+    fn lose(&mut self) {
         self.is_damaged = true;
+        self.has_lost.store(true, Ordering::Relaxed);
     }
 
     fn send(&self, input: Input) -> Result<(), Ended> {
@@ -457,7 +471,7 @@ impl Visitor for Reading {
     }
 
     fn gap(&mut self) -> Result<(), Ended> {
-        self.is_damaged = true;
+        self.lose();
         Ok(())
     }
 

@@ -115,14 +115,16 @@ impl Gatherer {
         }
     }
 
-    /// Adds to an unsettled session the subject of its device, and the gap after its last message.
-    pub(crate) fn asked(&self, unsettled: Unsettled) -> Asked {
+    /// Adds to an unsettled session the subject of its device, and the gap after its last message. `is_whole` says that all of the
+    /// recording could be read.
+    pub(crate) fn asked(&self, unsettled: Unsettled, is_whole: bool) -> Asked {
         let Unsettled {
             device, session, ..
         } = &unsettled;
         Asked {
             subject: self.subjects.device(device),
             gap: self.gaps.last(device, session),
+            is_whole,
             unsettled,
         }
     }

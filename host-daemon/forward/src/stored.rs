@@ -94,6 +94,16 @@ impl Stored {
         runs.into_iter()
     }
 
+    /// Whether what it lacks of a session was certainly never noted: the limits have removed nothing.
+    #[must_use]
+    pub fn has_all(&self, session: &str) -> bool {
+        let count = match self.of(session).count() {
+            0 => self.0.len(),
+            own => own,
+        };
+        count < Self::OTHERS_MAX
+    }
+
     fn of(&self, session: &str) -> impl Iterator<Item = &Run> {
         self.0.iter().filter(move |it| it.session == session)
     }

@@ -130,6 +130,11 @@ impl Confirmation {
         self.pass_holes();
     }
 
+    /// Whether a device has begun a connection since the start.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.held_from.is_some()
+    }
+
     /// The number up to which a device may forget, if everything below `durable` is durable. Gaps need no confirmation.
     pub(super) fn acknowledged(&self, durable: u64) -> u64 {
         match self.messages <= self.confirmed {

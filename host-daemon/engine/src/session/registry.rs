@@ -399,14 +399,19 @@ impl All {
             .iter()
             .filter_map(|session| {
                 let state = session.state();
+                let is_acked = state.acknowledged() == state.receiver.durable();
+                // Of an earlier run: if its device comes back, it sends what it has no acknowledgement for.
+                let confirmation = state.confirmation.as_ref();
+                let is_earlier = confirmation.is_some_and(|it| !it.has_begun());
                 let is_idle = state.receiver.is_forgettable()
                     && state.gaps.is_empty()
-                    && state.acknowledged() == state.receiver.durable();
-                is_idle.then(|| (state.has_messages, state.used, Arc::clone(session)))
+                    && (is_acked || is_earlier);
+                let cost = (!is_acked, state.has_messages, state.used);
+                is_idle.then(|| (cost, Arc::clone(session)))
             })
             .collect();
         // Those without messages first: a repeated gap costs nothing.
-        idle.sort_unstable_by_key(|(has_messages, used, _)| (*has_messages, *used));
+        idle.sort_unstable_by_key(|(cost, _)| *cost);
         for (.., session) in idle.iter().take(surplus) {
             self.remove(session);
         }

@@ -34,6 +34,8 @@ pub(crate) struct Asked {
     pub subject: Arc<str>,
     /// The gap after its last message: numbers from one to before another.
     pub gap: Option<(u64, u64)>,
+    /// All of the recording could be read, as far as that shows.
+    pub is_whole: bool,
     /// The session.
     pub unsettled: Unsettled,
 }

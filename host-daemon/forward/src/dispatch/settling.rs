@@ -89,6 +89,13 @@ impl Settling {
         self.soon();
     }
 
+    /// The stream may answer again.
+    pub(super) fn end_pauses(&mut self) {
+        let now = Instant::now();
+        self.pending.values_mut().for_each(|(_, from)| *from = now);
+        self.soon();
+    }
+
     /// Looks at once.
     pub(super) fn soon(&mut self) {
         self.at = (!self.pending.is_empty()).then(Instant::now);

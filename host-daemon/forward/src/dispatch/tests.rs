@@ -305,6 +305,7 @@ fn unsettled(confirm: Option<&dyn Confirm>, all: bool) -> Vec<Asked> {
     let asked = unsettled.into_iter().map(|unsettled| Asked {
         subject: Arc::clone(&unsettled.device),
         gap: None,
+        is_whole: false,
         unsettled,
     });
     asked.collect()

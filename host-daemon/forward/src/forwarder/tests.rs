@@ -85,6 +85,8 @@ fn reading(gatherer: Gatherer, linger: Duration, to: mpsc::Sender<Input>) -> Rea
         is_damaged: false,
         confirm: None,
         unsettled: None,
+        asked: Vec::new(),
+        has_lost: Arc::default(),
         progress: Arc::default(),
         to,
         stop: Arc::default(),

@@ -126,6 +126,74 @@ fn lost_messages_at_the_begin_of_a_session_are_not_taken_for_stored() {
     });
 }
 
+/// Takes down how sessions are settled.
+#[derive(Debug, Default)]
+struct Settled(Mutex<Vec<(String, Vec<(u64, u64)>)>>);
+
+impl Confirm for Settled {
+    fn stored(&self, _: &str, _: &str, _: u64, _: u64) {}
+
+    fn unsettled(&self, _: bool) -> Vec<Unsettled> {
+        Vec::new()
+    }
+
+    fn settled(&self, unsettled: &Unsettled, runs: &[(u64, u64)]) {
+        let settled = (unsettled.session.clone(), runs.to_vec());
+        self.0.lock().expect("no panic").push(settled);
+    }
+
+    fn gap(&self, _: &[u8]) -> Option<NumberGap> {
+        None
+    }
+}
+
+#[test]
+fn sessions_that_the_limits_have_removed_are_stored_unless_something_is_lost() {
+    runtime().block_on(async {
+        let sessions: Vec<_> = (0..30).map(|it| format!("{it:016x}")).collect();
+        let stream = Arc::new(FakeStream::new(1, Faults::default()));
+        let mut recorded = recording(Instance::random(), 0..30);
+        for (message, session) in recorded.messages.iter_mut().zip(&sessions) {
+            message.channel = channel(DEVICE, Some(session.clone()));
+        }
+        recorded.forward(&stream, Chance(1), &mut None, None).await;
+        for is_whole in [true, false] {
+            let settled = Arc::<Settled>::default();
+            let asked = (0..).zip(&sessions).map(|(number, session)| Asked {
+                subject: DEVICE.into(),
+                gap: None,
+                is_whole,
+                unsettled: Unsettled {
+                    device: DEVICE.into(),
+                    session: session.clone(),
+                    to: number + 1,
+                },
+            });
+            let (to, input) = mpsc::channel(1);
+            let sent = to.try_send(Input::Unsettled(asked.collect()));
+            assert!(sent.is_ok());
+            drop(to);
+            let start = recorded.start(stream.extent().await.expect("no faults"), None);
+            let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start)
+                .confirming(Some(Arc::clone(&settled) as Arc<dyn Confirm>));
+            assert_eq!(dispatcher.run(input, |_: &Cursor| {}).await, End::Finished);
+            let mut settled = settled.0.lock().expect("no panic").clone();
+            settled.sort();
+            assert_eq!(settled.len(), sessions.len());
+            for (number, (_, runs)) in (0..).zip(settled) {
+                // The newest one, and 16 others.
+                let is_known = 30 - 17 <= number;
+                let runs_known = [(number, number + 1)];
+                match (is_known, is_whole) {
+                    (true, _) => assert_eq!(runs, runs_known),
+                    (false, true) => assert_eq!(runs, [(0, number + 1)]),
+                    (false, false) => assert!(runs.is_empty()),
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn gaps_are_confirmed_with_the_messages_after_them() {
     runtime().block_on(async {
