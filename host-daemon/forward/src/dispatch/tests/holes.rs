@@ -126,9 +126,12 @@ fn lost_messages_at_the_begin_of_a_session_are_not_taken_for_stored() {
     });
 }
 
+/// A session, and the runs that it was settled with.
+type SettledRuns = (String, Vec<(u64, u64)>);
+
 /// Takes down how sessions are settled.
 #[derive(Debug, Default)]
-struct Settled(Mutex<Vec<(String, Vec<(u64, u64)>)>>);
+struct Settled(Mutex<Vec<SettledRuns>>);
 
 impl Confirm for Settled {
     fn stored(&self, _: &str, _: &str, _: u64, _: u64) {}
