@@ -21,7 +21,7 @@ const TOKEN = process.env.PAGE_TOKEN ?? null;
 export const MOCK_ONLY = { skip: REAL ? "needs the mock" : false };
 
 /** Tests that run at the same time: most of their time is that of timers. */
-const CONCURRENCY = 4;
+const CONCURRENCY = 2;
 
 const together = [];
 const alone = [];
@@ -88,7 +88,7 @@ export async function withPage(options, body) {
 /** A page of which errors, dialogs and violations of the policy are collected. */
 export async function watched(context, faults, mayRefuse = false) {
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(60_000);
   page.on("pageerror", (error) => faults.push(`error: ${error.stack}`));
   page.on("dialog", (dialog) => faults.push(`dialog: ${dialog.message()}`) && dialog.dismiss());
   page.on("console", (message) => {
