@@ -218,7 +218,7 @@ mod tests {
         confirmation
     }
 
-    /// Asks for what is not settled, and answers that nothing more can be read than these runs.
+    /// Asks for unsettled messages, and answers that no others can be read than these runs.
     fn settle(confirmation: &mut Confirmation, to: u64, runs: &[(u64, u64)]) {
         confirmation.ask_again();
         for _ in 0..2 {

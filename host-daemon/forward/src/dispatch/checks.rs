@@ -106,7 +106,7 @@ impl Checks {
         self.newest
     }
 
-    /// Its sequence number; 0 if there is none. A message that is stored later has a higher one.
+    /// Its sequence number, or 0 before the first one. A message that is stored later has a higher one.
     pub(super) fn last(&self) -> u64 {
         self.newest.map_or(0, |it| it.sequence)
     }

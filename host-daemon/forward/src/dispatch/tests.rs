@@ -4,6 +4,7 @@ mod copied;
 mod fake;
 mod holes;
 mod moved;
+mod recorded;
 mod stopped;
 mod unnoticed;
 
@@ -105,17 +106,7 @@ impl Recording {
             if from.is_some_and(|from| at < Place { bytes: 0, ..from }) {
                 continue;
             }
-            let message = ReadMessage {
-                subject: &it.subject,
-                channel: &it.channel,
-                connection: it.connection,
-                seq: it.seq,
-                file: it.file,
-                before: it.before,
-                order,
-                time: it.time,
-                data: &it.data,
-            };
+            let message = it.read(order);
             order += 1;
             let last = batches
                 .iter_mut()

@@ -26,19 +26,7 @@ fn recording(len: usize) -> (Recording, usize) {
 
 /// One batch of each message.
 fn batches(messages: &[Recorded]) -> Vec<Batch> {
-    let batch = |(order, it): (usize, &Recorded)| {
-        Batch::new(&ReadMessage {
-            subject: &it.subject,
-            channel: &it.channel,
-            connection: it.connection,
-            seq: it.seq,
-            file: it.file,
-            before: it.before,
-            order: order as u64,
-            time: it.time,
-            data: &it.data,
-        })
-    };
+    let batch = |(order, it): (usize, &Recorded)| Batch::new(&it.read(order as u64));
     messages.iter().enumerate().map(batch).collect()
 }
 
