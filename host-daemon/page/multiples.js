@@ -62,11 +62,11 @@ export class Multiples {
 
   async #ask(signal) {
     const { field, devices } = this;
-    if (this.asked === null && devices.length > 0) {
-      // The list has only the first three fields of a message; a device has all.
-      this.asked = devices[0];
-      const answer = await get("device", { device: devices[0] }, signal).catch(() => ({ fields: [] }));
-      for (const it of answer.fields) if (it.numeric) this.#add(it.field);
+    if (devices.length > 0 && this.asked !== devices[0]) {
+      // The list has only the first three fields of a message; a device has all. Without an answer, the next poll asks again.
+      const answer = await get("device", { device: devices[0] }, signal).catch(() => null);
+      if (answer) this.asked = devices[0];
+      for (const it of answer?.fields ?? []) if (it.numeric) this.#add(it.field);
     }
     const answers = await Promise.all(devices.map((device) => get("plot", { device, field, last_s: LAST_S, columns: 150 }, signal).catch((error) => ({ error }))));
     if (field !== this.field || signal.aborted) return;

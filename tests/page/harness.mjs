@@ -126,7 +126,7 @@ export async function shot(page, name) {
 }
 
 /** Waits until `check` returns something true, and returns it. */
-export async function until(check, what, limit_ms = 15_000) {
+export async function until(check, what, limit_ms = 60_000) {
   const end = Date.now() + limit_ms;
   for (;;) {
     const value = await check();

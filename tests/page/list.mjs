@@ -33,6 +33,18 @@ test("another field is plotted for each device", async () => {
   });
 });
 
+test("all fields can be chosen though the first request for them fails", async () => {
+  await withPage({ devices: 10 }, async ({ page }) => {
+    let asked = 0;
+    await page.route("**/api/v1/device?*", (route) => ((asked += 1) === 1 ? route.abort("connectionrefused") : route.continue()));
+    await page.reload();
+    const field = page.getByLabel("Field", { exact: true });
+    await field.waitFor();
+    await until(async () => (await field.locator("option").count()) > 3, "also the fields after the first three");
+    assert.ok(asked > 1);
+  });
+});
+
 test("rows are updated in place, and a device opens and closes by mouse", async () => {
   await withPage({ devices: 10 }, async ({ page }) => {
     const link = page.locator("table.devices tbody th a").first();
