@@ -218,6 +218,33 @@ fn a_session_that_the_host_had_forgotten_may_begin_anywhere() {
 }
 
 #[test]
+fn messages_after_a_lost_part_may_be_there_twice() {
+    let folder = folder();
+    let mut log = SessionLog::new(folder.path());
+    log.snapshot(Snapshot::Head, &[]);
+    log.messages("a", 7, 0, &[b"0", b"1"]);
+    // 2 to 4 are lost.
+    log.messages("a", 7, 5, &[b"5", b"6"]);
+    log.seal();
+    log.snapshot(Snapshot::Head, &[("a", 7, 2, 0)]);
+    log.messages("a", 7, 2, &[b"2", b"3", b"4", b"5"]);
+    log.messages("a", 7, 6, &[b"6", b"7"]);
+    log.seal();
+    let explained = "2 twice, after a lost part: 5 to 6";
+    assert_eq!(
+        line(&[folder.path()]),
+        format!("0 to 7, nothing missing; {explained}")
+    );
+    // A third one is a fault.
+    log.messages("a", 7, 6, &[b"6"]);
+    log.seal();
+    assert_eq!(
+        line(&[folder.path()]),
+        format!("0 to 7, nothing missing, 1 twice: 6; {explained}")
+    );
+}
+
+#[test]
 fn files_that_are_given_one_by_one_may_lack_others() {
     let folder = folder();
     let files = record(folder.path(), &[&[0], &[1], &[2], &[4]]);

@@ -70,6 +70,8 @@ struct AuditState {
     next: u64,
     last_time_ns: Option<u64>,
     excuse: Option<Excuse>,
+    /// The number up to which the host has decided all, by the order of the records. `None` while there is an excuse.
+    decided: Option<u64>,
     /// Whether the host has forgotten the session, in any file.
     was_forgotten: bool,
     /// Whether the folder of the last file has named the session.
@@ -95,6 +97,7 @@ impl SessionAudit {
         } else if is_single && last.is_some_and(|last| !follows(&last, &file.path)) {
             for row in self.sessions.iter_mut() {
                 row.value.excuse.get_or_insert(Excuse::Elsewhere);
+                row.value.decided = None;
             }
         }
         self.snapshot = SnapshotReader::default();
@@ -127,6 +130,7 @@ impl SessionAudit {
             state.earlier.add(&state.unsealed);
             (state.sealed, state.unsealed) = Default::default();
             (state.excuse, state.is_of_folder) = (Some(Excuse::Elsewhere), false);
+            state.decided = None;
         }
     }
 
@@ -148,6 +152,7 @@ impl SessionAudit {
             let state = &mut row.value;
             if !is_named && state.is_of_folder {
                 (state.excuse, state.was_forgotten) = (Some(Excuse::Forgotten), true);
+                state.decided = None;
             }
         }
     }
@@ -220,6 +225,7 @@ impl AuditState {
         self.excuse_up_to(first);
         self.first = Some(self.first.map_or(first, |known| known.min(first)));
         (self.excuse, self.is_of_folder) = (None, true);
+        self.decided.get_or_insert(first);
     }
 
     fn messages(&mut self, from: u64, to: u64, is_sealed: bool) {
@@ -233,13 +239,18 @@ impl AuditState {
             self.unsealed.common(from, to, |from, to| {
                 again(&mut audited.twice_unrepaired, from, to);
             });
-            let was_forgotten = self.was_forgotten;
-            self.sealed
-                .insert(from, to, |from, to| match was_forgotten {
-                    true => again(&mut audited.twice_forgotten, from, to),
-                    false => again(&mut audited.twice, from, to),
-                });
+            let (was_forgotten, decided) = (self.was_forgotten, self.decided);
+            self.sealed.insert(from, to, |from, to| {
+                if was_forgotten {
+                    return again(&mut audited.twice_forgotten, from, to);
+                }
+                // A number that is found before the host had decided it comes after a lost part. The host goes on before that.
+                let lost = decided.map_or(to, |decided| decided.clamp(from, to));
+                again(&mut audited.twice, from, lost);
+                again(&mut audited.twice_after_loss, lost, to);
+            });
             self.limit = self.limit.max(to);
+            self.decide(from, to);
         } else {
             self.sealed.common(from, to, |from, to| {
                 again(&mut audited.twice_unrepaired, from, to);
@@ -260,13 +271,23 @@ impl AuditState {
         }
         if is_sealed {
             self.limit = self.limit.max(to);
+            self.decide(from, to);
         }
         self.next = self.next.max(to);
+    }
+
+    /// Takes numbers that are decided if they continue those before them.
+    fn decide(&mut self, from: u64, to: u64) {
+        self.decided = self.decided.map(|decided| match from <= decided {
+            true => decided.max(to),
+            false => decided,
+        });
     }
 
     /// Takes the next number of a snapshot: all smaller ones were decided.
     fn claim(&mut self, next: u64) {
         self.excuse_up_to(next);
+        self.decided = self.decided.max(Some(next));
         self.limit = self.limit.max(next);
         self.next = self.next.max(next);
     }

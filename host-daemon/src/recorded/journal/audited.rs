@@ -39,6 +39,8 @@ pub struct AuditedSession {
     pub(crate) twice_elsewhere: NumberSet,
     /// The same, after the host had forgotten the session.
     pub(crate) twice_forgotten: NumberSet,
+    /// The same, one of them after a lost part of a file.
+    pub(crate) twice_after_loss: NumberSet,
 }
 
 impl AuditedSession {
@@ -103,6 +105,7 @@ impl fmt::Display for AuditedSession {
             &self.twice_unrepaired,
             &self.twice_elsewhere,
             &self.twice_forgotten,
+            &self.twice_after_loss,
         ];
         let is_explained = explained.iter().any(|set| !set.is_empty());
         for (set, what, is_elsewhere) in [
@@ -123,6 +126,7 @@ impl fmt::Display for AuditedSession {
                 &self.twice_forgotten,
                 "twice, since the host had forgotten the session",
             ),
+            (&self.twice_after_loss, "twice, after a lost part"),
             (&self.elsewhere, "not in these files"),
             (
                 &self.forgotten,
