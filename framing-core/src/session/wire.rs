@@ -143,7 +143,7 @@ pub enum ClosingCode {
     Superseded = 5,
     /// The host does not understand a flag or an extension that it must understand.
     Unsupported = 6,
-    /// A sync of the host's disk failed: connect again at once.
+    /// Messages were lost on the host's disk, in a failed sync or by damage: connect again at once.
     Again = 7,
     /// The host stops.
     Shutdown = 8,

@@ -60,7 +60,7 @@ pub enum CloseReason {
     Shutdown,
     /// Another connection continues the session.
     Superseded,
-    /// A sync failed. The device must send its unacknowledged messages again.
+    /// A sync failed, or the recording was damaged. The device must send its unacknowledged messages again.
     SyncFailed,
     /// No session was opened. The device was sent the reason.
     SessionRefused,

@@ -119,7 +119,7 @@ pub(crate) enum Standing {
     Owner { durable: u64 },
     /// Another connection continues the session. The sender may connect again after this delay.
     Superseded { retry_s: u16 },
-    /// A sync failed: the sender must send its unacknowledged messages again.
+    /// A sync failed, or the recording was damaged: the sender must send its unacknowledged messages again.
     Again,
 }
 

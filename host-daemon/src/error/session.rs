@@ -260,7 +260,7 @@ fn closing(code: u8) -> impl fmt::Display {
             "another connection continues the session",
         ),
         (ClosingCode::Unsupported, "it lacks a feature"),
-        (ClosingCode::Again, "its disk does not sync"),
+        (ClosingCode::Again, "it lost messages on its disk"),
         (ClosingCode::Shutdown, "it stops"),
         (ClosingCode::Protocol, "the sender broke the protocol"),
         (ClosingCode::NoSession, "it has no sessions here"),

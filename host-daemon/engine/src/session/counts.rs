@@ -47,7 +47,7 @@ pub struct SessionTotals {
     pub repeated: u64,
     /// Messages that were dropped because messages before them were lost in a failed sync. Their senders send them again.
     pub dropped: u64,
-    /// Connections that had to begin again, because a sync failed.
+    /// Connections that had to begin again, because a sync failed or the recording was damaged.
     pub resets: u64,
 }
 

@@ -198,7 +198,7 @@ impl Attached {
                     return Some(CloseReason::Superseded);
                 }
                 Standing::Again => {
-                    let frame = LastFrame::new(ClosingCode::Again, 0, "a sync failed");
+                    let frame = LastFrame::new(ClosingCode::Again, 0, "the host lost messages");
                     self.closing = Some(Box::new(frame));
                     return Some(CloseReason::SyncFailed);
                 }
