@@ -17,6 +17,8 @@ use crate::stream::{At, Extent, Last, Stream, StreamError};
 const INSTANCE_FILE: &str = "blocksd.instance";
 /// Largest number of earlier files that are saved with a cursor.
 const EARLIER_MAX: usize = 64;
+/// The word after which a recording has lost something.
+const LOST: &str = "lost";
 
 /// Everything before a place was stored when a message was the newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,15 @@ impl Newest {
     }
 }
 
+/// A cursor as it is saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Saved {
+    /// The cursor.
+    pub cursor: Cursor,
+    /// A part of the recording could not be read, at any time before.
+    pub has_lost: bool,
+}
+
 /// The file of a cursor.
 ///
 /// It also names the files of the recording before the place. A copy that lacks the file of the place goes on after the newest
@@ -92,9 +103,9 @@ impl CursorFile {
     }
 
     /// Reads it. `None` without a file, or if this version does not understand it.
-    pub(crate) fn load(&self) -> Option<Cursor> {
+    pub(crate) fn load(&self) -> Option<Saved> {
         let text = std::fs::read_to_string(&self.path).ok()?;
-        let mut words = text.split_whitespace();
+        let mut words = text.split_whitespace().peekable();
         let mut word = || words.next();
         let cursor = Cursor {
             created: word()?.parse().ok()?,
@@ -104,9 +115,11 @@ impl CursorFile {
                 nonce: u64::from_str_radix(word()?, 16).ok()?,
             },
         };
+        let has_lost = words.next_if_eq(&LOST).is_some();
         let earlier: Vec<_> = words.map(file_of).collect::<Option<_>>()?;
         let place = self.place_here(cursor.place, &earlier);
-        Some(Cursor { place, ..cursor })
+        let cursor = Cursor { place, ..cursor };
+        Some(Saved { cursor, has_lost })
     }
 
     /// A place, or that after the newest of the earlier files that are here, if the recording is one without the file of the place.
@@ -132,7 +145,8 @@ impl CursorFile {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(crate) fn save(&mut self, cursor: &Cursor) -> io::Result<()> {
+    pub(crate) fn save(&mut self, saved: &Saved) -> io::Result<()> {
+        let Saved { cursor, has_lost } = saved;
         let Cursor {
             created,
             place,
@@ -140,6 +154,10 @@ impl CursorFile {
         } = cursor;
         let Newest { sequence, nonce } = newest;
         let mut text = format!("{created} {place} {sequence} {nonce:016x}");
+        if *has_lost {
+            text.push(' ');
+            text.push_str(LOST);
+        }
         for (number, nonce) in self.earlier_than(place.number) {
             // Writing to a text does not fail.
             let _ = write!(text, " {number}.{nonce}");
@@ -258,8 +276,12 @@ mod tests {
             },
         };
         let mut file = CursorFile::new(folder, "cursor");
-        file.save(&cursor).expect("it is saved");
-        assert_eq!(file.load(), Some(cursor));
+        for has_lost in [true, false] {
+            let cursor = cursor.clone();
+            let saved = Saved { cursor, has_lost };
+            file.save(&saved).expect("it is saved");
+            assert_eq!(file.load(), Some(saved));
+        }
         let remove = |number: u64| {
             let paths = folder.read_dir().expect("a folder").flatten();
             let of = |it: &PathBuf| blocksd_recording::catalog::number(it) == number;
@@ -267,7 +289,7 @@ mod tests {
             std::fs::remove_file(path.expect("a file")).expect("it is removed");
         };
         let place_of = |file: &CursorFile| {
-            let place = file.load().expect("a cursor").place;
+            let place = file.load().expect("a cursor").cursor.place;
             (place.number, place.nonce, place.messages)
         };
         remove(number);
@@ -309,6 +331,7 @@ mod tests {
             ("1 1.0000000000000001.5 9 0a", true),
             ("1 1.0000000000000001.5 9 0a 0.0000000000000002", true),
             ("1 1.0000000000000001.5 9 0a 0.0000000000000002 more", false),
+            ("1 1.0000000000000001.5 9 0a lost 0.0000000000000002", true),
             ("1 1.0000000000000001.5 9", false),
             ("1 1.0000000000000001.5 9 0a more", false),
             ("", false),

@@ -1,20 +1,20 @@
 //! Follows a recording, and forwards it: a [`Forwarder`].
 
+mod follower;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use blocksd_recording::{
-    Durability, Error, LostRange, Message, Missed, Tail, TailPosition, Visitor, Wanted,
-};
+use blocksd_recording::{Durability, Error, LostRange, Message, Missed, TailPosition, Visitor};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use self::follower::Follower;
 use crate::confirm::{Confirm, Unsettled};
-use crate::cursor::{Cursor, CursorFile, instance_of, renew_instance};
+use crate::cursor::{Cursor, CursorFile, Saved, instance_of, renew_instance};
 use crate::dispatch::{Asked, Dispatcher, End, Input, Reached, Start};
 use crate::files::{self, KnownFiles};
 use crate::gather::Gatherer;
@@ -49,7 +49,7 @@ impl Forwarding {
     #[must_use]
     pub fn saved(&self) -> Option<Place> {
         let file = CursorFile::new(&self.folder, &self.cursor);
-        file.load().map(|cursor| cursor.place)
+        file.load().map(|saved| saved.cursor.place)
     }
 }
 
@@ -63,7 +63,7 @@ pub struct Forwarder<S> {
     progress: Arc<Progress>,
     on_place: OnPlace,
     confirm: Option<Arc<dyn Confirm>>,
-    /// A part of the recording could not be read.
+    /// A part of the recording could not be read, in this run or in an earlier one.
     has_lost: Arc<AtomicBool>,
     finish: Arc<AtomicBool>,
 }
@@ -120,6 +120,9 @@ impl<S: Stream> Forwarder<S> {
     pub async fn run(&self) -> Result<(), Error> {
         let folder = &self.forwarding.folder;
         let mut file = CursorFile::new(folder, &self.forwarding.cursor);
+        if file.load().is_some_and(|saved| saved.has_lost) {
+            self.has_lost.store(true, Ordering::Relaxed);
+        }
         let mut reached = Reached::default();
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
@@ -162,7 +165,11 @@ impl<S: Stream> Forwarder<S> {
                 Dispatcher::new(stream, progress, start).confirming(self.confirm.clone());
             let save = |cursor: &Cursor| {
                 // Files are deleted only after that is saved: after a crash, they would be missed. A full disk needs the room.
-                if let Err(error) = file.save(cursor) {
+                let saved = Saved {
+                    cursor: cursor.clone(),
+                    has_lost: self.has_lost.load(Ordering::Relaxed),
+                };
+                if let Err(error) = file.save(&saved) {
                     self.progress
                         .note(format_args!("the place is not saved: {error}"));
                 }
@@ -224,7 +231,7 @@ impl<S: Stream> Forwarder<S> {
     /// Where to begin: the extent of the stream, and the cursor if it is still true.
     async fn begin(&self, file: &CursorFile) -> Result<(Extent, Option<Cursor>), StreamError> {
         let extent = self.stream.extent().await?;
-        let Some(cursor) = file.load() else {
+        let Some(Saved { cursor, .. }) = file.load() else {
             return Ok((extent, None));
         };
         let is_true = cursor.created == extent.created
@@ -246,60 +253,6 @@ impl<S> fmt::Debug for Forwarder<S> {
         f.debug_struct("Forwarder")
             .field("forwarding", &self.forwarding)
             .finish_non_exhaustive()
-    }
-}
-
-/// A thread that reads the recording.
-struct Follower {
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<Result<(), Error>>>,
-}
-
-impl Follower {
-    fn start(
-        forwarding: &Forwarding,
-        from: Option<Place>,
-        mut reading: Reading,
-    ) -> Result<Self, Error> {
-        let stop = Arc::clone(&reading.stop);
-        let mut tail = Tail::new(forwarding.folder.clone(), Wanted::default());
-        if let Some(durability) = &forwarding.durability {
-            tail = tail.durable(Arc::clone(durability));
-        }
-        if let Some(place) = from {
-            tail = tail.from_position(TailPosition {
-                number: place.number,
-                nonce: place.nonce,
-                messages: place.messages,
-            });
-        }
-        let read = move || match tail.visit(&mut reading) {
-            Err(Ended::Failed(error)) => Err(error),
-            Ok(_) | Err(Ended::Stopped) => Ok(()),
-        };
-        let thread = thread::Builder::new().name("forward".to_owned());
-        let thread = thread.spawn(read);
-        Ok(Self {
-            stop,
-            thread: Some(thread.map_err(|error| failed(&forwarding.folder, error))?),
-        })
-    }
-
-    /// Waits until the thread has ended.
-    fn end(mut self) -> Result<(), Error> {
-        self.stop.store(true, Ordering::Relaxed);
-        match self.thread.take().map(thread::JoinHandle::join) {
-            Some(Ok(ended)) => ended,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Stops the thread soon: it notices that at its next message or pause.
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

@@ -120,13 +120,35 @@ impl Done {
         self.items += items;
     }
 
+    /// Numbers of a session before `to`, whose place says that they were published. Those before `first` have no message. A recording
+    /// can have them there although they were not: files that were missing are there again.
+    fn add_published(
+        &mut self,
+        stored: &Stored,
+        channel: &Arc<Channel>,
+        (from, first, to): (u64, u64, u64),
+    ) {
+        let session = channel.session.as_deref();
+        let is_known = session.is_some_and(|session| stored.has_all(session));
+        let end = if is_known { first } else { to };
+        self.add_runs(stored, channel, to, (from, end));
+    }
+
     /// Numbers of a session from `from` to before `to` are in the stream or have no message, after those that the subject has before
     /// them.
     fn add_numbers(&mut self, stored: &Stored, channel: &Arc<Channel>, from: u64, to: u64) {
-        let Some(session) = channel.session.as_deref().filter(|_| from < to) else {
+        if from < to {
+            self.add_runs(stored, channel, to, (from, to));
+        }
+    }
+
+    /// The numbers of a session that the subject has before `to`, and those of a run.
+    fn add_runs(&mut self, stored: &Stored, channel: &Arc<Channel>, to: u64, run: (u64, u64)) {
+        let Some(session) = channel.session.as_deref() else {
             return;
         };
-        let mut runs: Vec<_> = stored.before(session, to).chain([(from, to)]).collect();
+        let run = Some(run).filter(|(from, to)| from < to);
+        let mut runs: Vec<_> = stored.before(session, to).chain(run).collect();
         runs.sort_unstable();
         // One that only seems to come after missing numbers would be taken for the end of a hole.
         runs.dedup_by(|(from, to), (_, end)| {
@@ -373,16 +395,17 @@ impl Lane {
         };
         while let Some(batch) = self.queue.front_mut() {
             let (since, len, items) = (batch.since(), batch.len(), batch.items());
-            let count = batch.count();
+            let (first, count) = (batch.first, batch.count());
             if batch.trim(place) {
                 done.remove(len - batch.len(), items - batch.items());
                 if since < batch.since() {
-                    done.add_numbers(&self.stored, &batch.channel, since, batch.first);
+                    let numbers = (since, first, batch.first);
+                    done.add_published(&self.stored, &batch.channel, numbers);
                 }
                 break;
             }
             let end = batch.numbers().map_or(since, |(.., to)| to);
-            done.add_numbers(&self.stored, &batch.channel, since, end);
+            done.add_published(&self.stored, &batch.channel, (since, first, end));
             done.orders.push(batch.order);
             done.remove(len, items);
             done.messages += count;

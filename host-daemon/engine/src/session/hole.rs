@@ -28,13 +28,15 @@ impl Session {
         }
     }
 
-    /// The number below which messages must be settled, if a connection could send them again. `again` returns one that was returned
-    /// before, too.
+    /// The number below which messages must be settled, if the device has connected and could send them again. `again` returns one
+    /// that was returned before, too.
     pub(super) fn unsettled(&self, is_regular: bool, again: bool) -> Option<u64> {
         let mut state = self.state();
-        state.receiver.owner()?;
         let durable = state.receiver.durable();
         let confirmation = state.confirmation.as_mut()?;
+        if !confirmation.has_begun() {
+            return None;
+        }
         if again {
             confirmation.ask_again();
         }

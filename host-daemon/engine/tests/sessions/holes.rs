@@ -159,7 +159,7 @@ async fn a_device_sends_again_what_is_not_confirmed_and_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn only_connected_devices_are_asked_for() {
+async fn only_devices_that_have_connected_are_asked_for() {
     let host = confirming(Some(recovered(8))).await;
     assert!(host.sessions.unsettled(true).is_empty());
     let mut device = host.connect().await;
@@ -175,4 +175,24 @@ async fn only_connected_devices_are_asked_for() {
     host.sessions.confirm("boiler", 9, 0, 8);
     acked(&mut device, 8).await;
     assert!(host.sessions.unsettled(true).is_empty());
+}
+
+#[tokio::test]
+async fn a_session_whose_device_has_left_is_settled_and_makes_room() {
+    let sessions = Sessions::new(1).confirming();
+    sessions.recover(Some(recovered(8)));
+    let mut host = Host::of(sessions, SessionMode::Auto, |_| {}).await;
+    let mut device = host.connect().await;
+    device.send(&[&hello(9, 3, 5, 0)]).await;
+    assert!(matches!(device.read().await, Down::Welcome { .. }));
+    drop(device);
+    host.until_closed(1).await;
+    // Its messages may be nowhere else.
+    let mut other = host.connect().await;
+    other.send(&[&hello(0, 0, 1, 0)]).await;
+    assert!(matches!(other.read().await, Down::Closing { code: 4, .. }));
+    let unsettled = host.sessions.unsettled(false);
+    assert_eq!((unsettled.len(), unsettled[0].to), (1, 8));
+    host.sessions.settle(&unsettled[0], &[(0, 8)]);
+    host.connect().await.open(0, 0, 1).await;
 }

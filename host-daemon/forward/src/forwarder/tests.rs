@@ -3,8 +3,9 @@
 mod lost;
 
 use std::sync::Mutex;
+use std::thread;
 
-use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions};
+use blocksd_recording::{Channel, ChannelSpec, Log, LogOptions, Tail, Wanted};
 
 use super::*;
 use crate::confirm::NumberGap;
