@@ -7,6 +7,7 @@ mod settling;
 mod subject;
 mod turns;
 mod waiting;
+mod window;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use self::settling::Settling;
 use self::subject::{Reply, Subject};
 use self::turns::{PAUSE_MAX, Turns};
 use self::waiting::Waiting;
+use self::window::Window;
 use crate::batch::Batch;
 use crate::confirm::Confirm;
 use crate::cursor::{Cursor, Newest};
@@ -34,8 +36,6 @@ use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
 use crate::stream::{Stream, StreamError};
 
-/// Largest number of bytes in flight.
-const FLYING_MAX: usize = 16 << 20;
 /// Largest number of messages in flight.
 const CALLS_MAX: usize = 512;
 /// Number of lanes from which on the idle ones are forgotten.
@@ -71,7 +71,7 @@ pub(crate) struct Dispatcher<S> {
     is_unfit: bool,
     /// When lanes are parked next, if too much waits.
     park_at: Instant,
-    flying: usize,
+    window: Window,
     /// When the stream was created.
     created: i128,
     checks: Checks,
@@ -115,7 +115,7 @@ impl<S: Stream> Dispatcher<S> {
             read_again_at: Instant::now() + READ_MIN,
             is_unfit: false,
             park_at: Instant::now(),
-            flying: 0,
+            window: Window::default(),
             created: extent.created,
             checks: Checks::new(newest, reached.proofs),
             settling: Settling::default(),
@@ -150,13 +150,17 @@ impl<S: Stream> Dispatcher<S> {
             if is_done && self.calls.is_empty() && self.checks.newest().is_none() {
                 return End::Finished;
             }
-            if self.checks.begin(is_done) {
+            let may_begin = self.checks.may_begin();
+            let stalled_at = self.window.stalled_at().filter(|_| may_begin);
+            let is_stalled = stalled_at.is_some_and(|at| at <= Instant::now());
+            if self.checks.begin(is_done || is_stalled) {
                 self.check();
             }
             let can_read = !has_ended && !self.waiting.is_full();
             let next_turn = self.turns.next_at().filter(|_| self.can_call());
             let settle_at = self.settling.next_at().filter(|_| self.can_call());
-            let next_at = [self.checks.next_at(), next_turn, again_at, settle_at];
+            let check_at = self.checks.next_at();
+            let next_at = [check_at, next_turn, again_at, settle_at, stalled_at];
             let next_at = next_at.into_iter().flatten().min();
             let answer = tokio::select! {
                 Some(answer) = self.calls.next(), if !self.calls.is_empty() => answer,
@@ -258,7 +262,7 @@ impl<S: Stream> Dispatcher<S> {
     }
 
     fn can_call(&self) -> bool {
-        let has_room = self.calls.len() < CALLS_MAX && self.flying < FLYING_MAX;
+        let has_room = self.calls.len() < CALLS_MAX && self.window.has_room();
         has_room && !self.is_unfit && !self.checks.is_full()
     }
 
@@ -291,42 +295,19 @@ impl<S: Stream> Dispatcher<S> {
                 self.failing -= 1;
                 self.works();
             }
-            let call = Call {
+            let mut call = Call {
                 is_retry: turn.is_retry,
                 ..self.new_call(Some(turn.subject), checks)
             };
-            self.calls.push(match step {
-                Step::Wait => {
-                    self.turns.end(turn.is_retry);
-                    continue;
-                }
-                Step::Look { is_in_doubt } => Box::pin(call.look(known, is_in_doubt)),
+            match step {
+                Step::Wait => self.turns.end(turn.is_retry),
+                Step::Look { is_in_doubt } => self.begin(call, |it| it.look(known, is_in_doubt)),
                 Step::Send(outgoing) => {
-                    self.flying += outgoing.body.len();
-                    Box::pin(call.send(*outgoing))
+                    call.flown.1 = Window::of_body(outgoing.body.len());
+                    self.begin(call, |it| it.send(*outgoing));
                 }
-            });
+            }
         }
-    }
-
-    /// A call that begins now.
-    fn new_call(&self, subject: Option<Arc<str>>, checks: Listed) -> Call<S> {
-        Call {
-            stream: Arc::clone(&self.stream),
-            instance: self.instance,
-            subject,
-            is_retry: false,
-            created: self.created,
-            disruptions: self.disruptions,
-            begun: (self.checks.last(), Instant::now()),
-            checks,
-        }
-    }
-
-    /// Begins a check of the newest message.
-    fn check(&self) {
-        let call = self.new_call(None, self.checks.list());
-        self.calls.push(Box::pin(call.check(self.place())));
     }
 
     /// Takes the answer for a lane. Returns one that is not for a lane.
@@ -334,10 +315,12 @@ impl<S: Stream> Dispatcher<S> {
     /// # Errors
     /// Why nothing more can be published.
     fn answered(&mut self, answer: Answer) -> Result<Option<Answer>, End> {
+        let took = answer.begun.1.elapsed();
+        let (number, bytes) = answer.flown;
+        self.window.end(number, bytes, took, &answer.outcome);
         let Some(subject) = answer.subject.clone() else {
             return Ok(Some(answer));
         };
-        self.flying -= answer.flown;
         self.turns.end(answer.is_retry);
         if let Outcome::Found(Ok(found)) = &answer.outcome {
             if !found.is_intact {

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
+use super::Dispatcher;
 use super::checks::Listed;
 use super::input::Asked;
+use super::window::Window;
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
 use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
-
-/// Largest number of requests of a check at a time.
-const REQUESTS_MAX: usize = 32;
 
 /// A call of the stream.
 pub(super) struct Call<S> {
@@ -21,6 +20,10 @@ pub(super) struct Call<S> {
     pub(super) subject: Option<Arc<str>>,
     /// The last call of the subject has failed.
     pub(super) is_retry: bool,
+    /// Its number in the window, and the bytes that it takes of it.
+    pub(super) flown: (u64, usize),
+    /// Largest number of requests of a check at a time.
+    pub(super) requests: usize,
     pub(super) created: i128,
     /// [`Stream::disruptions`] when it began.
     pub(super) disruptions: u64,
@@ -38,7 +41,8 @@ pub(super) struct Answer {
     pub(super) begun: (u64, Instant),
     /// The messages that were checked.
     pub(super) checks: Listed,
-    pub(super) flown: usize,
+    /// As in the [`Call`].
+    pub(super) flown: (u64, usize),
     pub(super) outcome: Outcome,
 }
 
@@ -69,11 +73,46 @@ pub(super) struct Known {
     pub(super) said: Option<Newest>,
 }
 
+impl<S: Stream> Dispatcher<S> {
+    /// A call that begins now.
+    pub(super) fn new_call(&self, subject: Option<Arc<str>>, checks: Listed) -> Call<S> {
+        Call {
+            stream: Arc::clone(&self.stream),
+            instance: self.instance,
+            subject,
+            is_retry: false,
+            flown: (self.window.next(), Window::REQUEST),
+            requests: self.window.requests(),
+            created: self.created,
+            disruptions: self.disruptions,
+            begun: (self.checks.last(), Instant::now()),
+            checks,
+        }
+    }
+
+    /// Begins a check of the newest message.
+    pub(super) fn check(&mut self) {
+        let call = self.new_call(None, self.checks.list());
+        let place = self.place();
+        self.begin(call, |it| it.check(place));
+    }
+
+    /// Begins a call.
+    pub(super) fn begin<F: Future<Output = Answer> + Send + 'static>(
+        &mut self,
+        call: Call<S>,
+        make: impl FnOnce(Call<S>) -> F,
+    ) {
+        self.window.begin(call.flown.1);
+        self.calls.push(Box::pin(make(call)));
+    }
+}
+
 impl<S: Stream> Call<S> {
     /// Finds the last message of the subject. With a message in doubt, it looks again after the leader has settled.
     pub(super) async fn look(self, known: Known, is_in_doubt: bool) -> Answer {
         let found = self.find(known, is_in_doubt).await;
-        self.answer(0, Outcome::Found(found))
+        self.answer(Outcome::Found(found))
     }
 
     async fn find(&self, known: Known, is_in_doubt: bool) -> Result<Found, StreamError> {
@@ -118,7 +157,7 @@ impl<S: Stream> Call<S> {
         if extent.created != self.created {
             return Ok(None);
         }
-        for some in messages.chunks(REQUESTS_MAX) {
+        for some in messages.chunks(self.requests) {
             let asked = some.iter().map(|it| it.is_intact(&*self.stream, &extent));
             if try_join_all(asked).await?.contains(&false) {
                 return Ok(None);
@@ -134,12 +173,12 @@ impl<S: Stream> Call<S> {
             // Another message may have the expected number now.
             false => Err(PublishError::WrongLast),
         };
-        self.answer(outgoing.body.len(), Outcome::Published(published))
+        self.answer(Outcome::Published(published))
     }
 
     pub(super) async fn check(self, before: Option<Place>) -> Answer {
         let checked = self.extent_with(&self.checks.messages).await;
-        self.answer(0, Outcome::Checked(before, checked))
+        self.answer(Outcome::Checked(before, checked))
     }
 
     /// Asks for the numbers of a session that its subject has.
@@ -155,16 +194,16 @@ impl<S: Stream> Call<S> {
             let runs = stored.before(session, u64::MAX);
             runs.chain(asked.gap).collect()
         });
-        self.answer(0, Outcome::Settled(asked, runs))
+        self.answer(Outcome::Settled(asked, runs))
     }
 
-    fn answer(self, flown: usize, outcome: Outcome) -> Answer {
+    fn answer(self, outcome: Outcome) -> Answer {
         Answer {
             subject: self.subject,
             is_retry: self.is_retry,
             begun: self.begun,
             checks: self.checks,
-            flown,
+            flown: self.flown,
             outcome,
         }
     }

@@ -55,7 +55,7 @@ impl<S: Stream> Dispatcher<S> {
         });
         for asked in taken {
             let call = self.new_call(None, Listed::default());
-            self.calls.push(Box::pin(call.settle(asked)));
+            self.begin(call, |it| it.settle(asked));
         }
     }
 

@@ -1,0 +1,258 @@
+//! How much may be in flight: a [`Window`], which fits itself to the way to the stream.
+//!
+//! A request has a fixed time for its answer. More in flight than the way carries in that time would only time out, and be sent
+//! again. So the window grows while answers come fast, and shrinks when they come late or not at all.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::call::Outcome;
+use crate::stream::{PublishError, StreamError};
+
+/// Largest number of bytes in flight.
+const MAX: usize = 16 << 20;
+/// Smallest number. One message is always in flight, however long it is.
+const MIN: usize = 32 << 10;
+/// The number at the start.
+const INITIAL: usize = 512 << 10;
+/// Bytes that a request takes beside the body of a message.
+const HEAD: usize = 512;
+/// Bytes that the answer to a request for a message is taken for: its length is not known before.
+const FOUND: usize = 16 << 10;
+/// Largest number of requests for messages at the same time.
+const REQUESTS_MAX: usize = 32;
+/// How long a full window waits for an answer until a short request finds out whether it is because of the way.
+const STALLED: Duration = Duration::from_secs(1);
+/// An answer within this time leaves room for more.
+const FAST: Duration = Duration::from_millis(500);
+/// An answer after this time is late: a part of the time that a request has.
+const LATE: Duration = Duration::from_secs(2);
+
+/// What is on the way to the stream, and how much may be.
+///
+/// The way keeps the order of the calls: an answer says that those which began before it have arrived, too. If they have no answer, it
+/// is not because of the way.
+#[derive(Debug)]
+pub(super) struct Window {
+    max: usize,
+    /// The calls on the way, by their numbers, and the bytes of each.
+    calls: VecDeque<(u64, usize)>,
+    /// The bytes of the calls on the way, and those of all calls.
+    flying: usize,
+    held: usize,
+    /// When there was an answer, or nothing on the way.
+    answered_at: Instant,
+    /// The number of the next call.
+    next: u64,
+    /// Calls before this one have shrunk the window already.
+    shrunk: u64,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            max: INITIAL,
+            calls: VecDeque::new(),
+            flying: 0,
+            held: 0,
+            answered_at: Instant::now(),
+            next: 0,
+            shrunk: 0,
+        }
+    }
+}
+
+impl Window {
+    /// What a request for a message takes.
+    pub(super) const REQUEST: usize = FOUND;
+
+    /// What a message with a body of this length takes.
+    pub(super) const fn of_body(len: usize) -> usize {
+        len + HEAD
+    }
+
+    /// Whether another call may begin.
+    pub(super) const fn has_room(&self) -> bool {
+        self.flying < self.max && self.held < MAX
+    }
+
+    /// When a short request must begin although there is no room: those on the way may have no answer for reasons of their own.
+    pub(super) fn stalled_at(&self) -> Option<Instant> {
+        (self.max <= self.flying).then(|| self.answered_at + STALLED)
+    }
+
+    /// How many requests for messages may be made at the same time.
+    pub(super) fn requests(&self) -> usize {
+        (self.max / FOUND).clamp(1, REQUESTS_MAX)
+    }
+
+    /// The number of the call that begins next.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// A call begins.
+    pub(super) fn begin(&mut self, bytes: usize) {
+        if self.calls.is_empty() {
+            self.answered_at = Instant::now();
+        }
+        self.calls.push_back((self.next, bytes));
+        self.next += 1;
+        self.flying += bytes;
+        self.held += bytes;
+    }
+
+    /// A call of this number has ended, after this time.
+    pub(super) fn end(&mut self, number: u64, bytes: usize, took: Duration, outcome: &Outcome) {
+        self.held -= bytes;
+        let place = self.calls.binary_search_by_key(&number, |call| call.0);
+        let (Outcome::Published(Err(PublishError::Stream(StreamError::Timeout(_))))
+        | Outcome::Found(Err(StreamError::Timeout(_)))
+        | Outcome::Settled(_, Err(StreamError::Timeout(_)))
+        | Outcome::Checked(_, Err(StreamError::Timeout(_)))) = outcome
+        else {
+            return self.answered(place.ok(), bytes, took, outcome);
+        };
+        if let Ok(place) = place {
+            self.calls.remove(place);
+            self.flying -= bytes;
+            self.shrink(number);
+        }
+    }
+
+    /// There was an answer to a call, which is at this place of those on the way.
+    fn answered(&mut self, place: Option<usize>, bytes: usize, took: Duration, outcome: &Outcome) {
+        self.answered_at = Instant::now();
+        let Some(place) = place else {
+            return;
+        };
+        // Half of the window is enough to know that more would be used.
+        let is_used = self.max / 2 <= self.flying;
+        let (number, _) = self.calls[place];
+        self.flying -= self.calls.drain(..=place).map(|call| call.1).sum::<usize>();
+        match outcome {
+            // The others may have waited on purpose.
+            Outcome::Published(Ok(_)) if LATE < took => self.shrink(number),
+            _ if is_used && took <= FAST => self.max = (self.max + bytes).min(MAX),
+            _ => {}
+        }
+    }
+
+    /// The way does not carry so much, as a call has shown.
+    fn shrink(&mut self, number: u64) {
+        if self.shrunk <= number {
+            self.max = (self.max / 2).max(MIN);
+            self.shrunk = self.next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The time that a request has.
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// An answer, or none.
+    fn outcome(is_timely: bool) -> Outcome {
+        Outcome::Published(match is_timely {
+            true => Ok(1),
+            false => Err(StreamError::Timeout(5000).into()),
+        })
+    }
+
+    /// Sends messages of this length over a way that carries so many bytes a second. Returns the longest time to an answer after the
+    /// first minute, and what was carried each second then.
+    async fn sent(len: usize, rate: usize) -> (Duration, usize) {
+        let mut window = Window::default();
+        let bytes = Window::of_body(len);
+        let mut flying = VecDeque::new();
+        let (mut longest, mut carried) = (Duration::ZERO, 0);
+        let (start, warm) = (Instant::now(), Duration::from_secs(60));
+        let mut free_at = start;
+        while start.elapsed() < 2 * warm {
+            while window.has_room() {
+                let begun = Instant::now();
+                free_at = free_at.max(begun) + Duration::from_secs_f64(bytes as f64 / rate as f64);
+                flying.push_back((window.next(), begun, free_at));
+                window.begin(bytes);
+            }
+            let (number, begun, end) = flying.pop_front().expect("a message");
+            tokio::time::sleep_until(end.min(begun + LIMIT)).await;
+            window.end(
+                number,
+                bytes,
+                begun.elapsed(),
+                &outcome(end < begun + LIMIT),
+            );
+            if start + warm < begun {
+                longest = longest.max(end - begun);
+                carried += bytes;
+            }
+        }
+        (longest, carried / 60)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_fits_itself_to_the_way() {
+        for (len, rate) in [
+            (256 << 10, 125_000),
+            (256 << 10, 1_000_000),
+            (256 << 10, 100_000_000),
+            (64 << 10, 30_000),
+            (100, 30_000),
+            (100, 1_000_000),
+        ] {
+            let (longest, carried) = sent(len, rate).await;
+            assert!(longest < LIMIT, "{len} {rate}: {longest:?}");
+            assert!(rate * 9 / 10 < carried, "{len} {rate}: {carried}");
+        }
+    }
+
+    #[test]
+    fn what_times_out_together_shrinks_it_once() {
+        let mut window = Window::default();
+        (0..10).for_each(|_| window.begin(MIN));
+        (0..10).for_each(|number| window.end(number, MIN, LIMIT, &outcome(false)));
+        assert_eq!(
+            (window.max, window.flying, window.held),
+            (INITIAL / 2, 0, 0)
+        );
+        for number in 10..20 {
+            window.begin(MIN);
+            window.end(number, MIN, LIMIT, &outcome(false));
+        }
+        assert_eq!(window.max, MIN);
+        // Answers that come fast prove nothing while little is on the way.
+        window.begin(1);
+        window.end(20, 1, Duration::ZERO, &outcome(true));
+        assert_eq!(window.max, MIN);
+    }
+
+    #[test]
+    fn calls_that_others_overtake_are_not_on_the_way() {
+        let mut window = Window::default();
+        (0..16).for_each(|_| window.begin(MIN));
+        assert!(!window.has_room() && window.stalled_at().is_some());
+        window.end(15, MIN, Duration::ZERO, &outcome(true));
+        assert!(window.has_room());
+        (0..15).for_each(|number| window.end(number, MIN, LIMIT, &outcome(false)));
+        assert_eq!(
+            (window.max, window.flying, window.held),
+            (INITIAL + MIN, 0, 0)
+        );
+        assert_eq!(window.stalled_at(), None);
+        // But they take memory.
+        for number in 16..16 + (MAX / MIN) as u64 {
+            assert!(window.has_room());
+            window.begin(MIN);
+            if number % 8 == 0 {
+                window.end(number, 0, Duration::ZERO, &outcome(true));
+            }
+        }
+        assert!(!window.has_room());
+    }
+}
