@@ -343,6 +343,9 @@ impl<S: Stream> Dispatcher<S> {
             return Ok(None);
         };
         let was_failing = of.is_failing();
+        if let (Outcome::Published(Ok(_)), Some(before)) = (&answer.outcome, of.lane.before()) {
+            self.checks.succeeded(before);
+        }
         let taken = of.take(answer.outcome, self.instance, self.successes);
         self.must_read_again |= of.lane.must_be_read_again();
         match (was_failing, of.is_failing()) {

@@ -296,6 +296,12 @@ impl Lane {
         self.last.map_or(0, |it| it.sequence)
     }
 
+    /// The message of this recording that the one in flight comes after, if no other recording is known in the subject: once that one
+    /// is stored, this one is there, too.
+    pub(crate) fn before(&self) -> Option<Newest> {
+        self.last.filter(|_| self.seen.is_empty())
+    }
+
     /// The message that says what is known of the subject.
     pub(crate) const fn said(&self) -> Option<Newest> {
         self.said

@@ -11,6 +11,8 @@ use crate::cursor::Newest;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is checked while messages are stored: files that the stream has can be deleted then.
 const BUSY_INTERVAL: Duration = Duration::from_secs(2);
+/// Checks take at most one part of so many of the time: over a slow way, messages are stored in between.
+const SHARE: u32 = 10;
 /// Time until it is checked after a failure.
 const SOON: Duration = Duration::from_secs(1);
 /// A stream that loses messages stores none for this time at least: servers restart. More than the time between two commits of
@@ -32,6 +34,8 @@ pub(super) struct Checks {
     /// How often messages were pinned.
     pins: u64,
     is_checking: bool,
+    /// When the last check began.
+    begun_at: Instant,
     /// When the next check begins.
     at: Instant,
     /// When it begins if messages are stored.
@@ -83,6 +87,7 @@ impl Checks {
             pinned: pinned.collect(),
             pins: 0,
             is_checking: false,
+            begun_at: Instant::now(),
             at: Instant::now() + wait,
             busy_at: Instant::now() + BUSY_INTERVAL,
             has_failed: false,
@@ -207,13 +212,21 @@ impl Checks {
     pub(super) fn begin(&mut self, at_once: bool) -> bool {
         let is_due = (at_once && !self.has_failed) || self.at <= Instant::now();
         let begins = is_due && !self.is_checking;
-        self.is_checking |= begins;
+        if begins {
+            self.is_checking = true;
+            self.begun_at = Instant::now();
+        }
         begins
     }
 
     /// When the next check begins; `None` while one is in progress.
     pub(super) fn next_at(&self) -> Option<Instant> {
         (!self.is_checking).then_some(self.at)
+    }
+
+    /// The stream has stored a message right after this one, of a subject that has no other writer.
+    pub(super) fn succeeded(&mut self, message: Newest) {
+        self.pinned.retain(|it| it.message != message);
     }
 
     /// The stream has these messages.
@@ -227,9 +240,10 @@ impl Checks {
     pub(super) fn passed(&mut self, listed: &Listed) {
         self.proved(listed);
         self.is_checking = false;
-        self.busy_at = Instant::now() + BUSY_INTERVAL;
+        let (now, rest) = (Instant::now(), self.begun_at.elapsed() * (SHARE - 1));
+        self.busy_at = now + rest.max(BUSY_INTERVAL);
         self.at = match self.pinned.is_empty() {
-            true => Instant::now() + INTERVAL,
+            true => now + rest.max(INTERVAL),
             false => self.busy_at,
         };
         self.has_failed = false;

@@ -21,7 +21,9 @@ const INITIAL: usize = 512 << 10;
 const HEAD: usize = 512;
 /// Bytes that the answer to a request for a message is taken for: its length is not known before.
 const FOUND: usize = 16 << 10;
-/// Largest number of requests for messages at the same time.
+/// A check makes one request at a time for each part of this length of the window.
+const SHARE: usize = 64 << 10;
+/// Largest number of these requests.
 const REQUESTS_MAX: usize = 32;
 /// How long a full window waits for an answer until a short request finds out whether it is because of the way.
 const STALLED: Duration = Duration::from_secs(1);
@@ -85,7 +87,7 @@ impl Window {
 
     /// How many requests for messages may be made at the same time.
     pub(super) fn requests(&self) -> usize {
-        (self.max / FOUND).clamp(1, REQUESTS_MAX)
+        (self.max / SHARE).clamp(1, REQUESTS_MAX)
     }
 
     /// The number of the call that begins next.
