@@ -13,7 +13,11 @@ use crate::message::{Head, Malformed};
 /// The message in an answer to a request for one. `None` if the stream has none there.
 pub(crate) fn found(answer: Response<Value>) -> Result<Option<RawMessage>, Box<dyn Error>> {
     match answer {
-        Response::Ok(mut got) => Ok(Some(serde_json::from_value(got["message"].take())?)),
+        Response::Ok(mut got) => {
+            // An index would panic if the answer is no object.
+            let message = got.get_mut("message").map(Value::take);
+            Ok(Some(serde_json::from_value(message.unwrap_or_default())?))
+        }
         Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
         Response::Err { error } => Err(error.into()),
     }
@@ -31,6 +35,26 @@ mod tests {
 
     use super::*;
     use crate::message::name;
+
+    #[test]
+    fn an_answer_that_has_no_message_is_an_error() {
+        let found = |answer| found(serde_json::from_value(answer).unwrap());
+        for answer in [
+            json!([]),
+            json!([{ "message": 1 }]),
+            json!(5),
+            json!("x"),
+            json!(true),
+            json!(null),
+            json!({}),
+            json!({ "message": [] }),
+        ] {
+            let error = found(answer.clone()).map(drop).unwrap_err().to_string();
+            assert!(error.contains("struct RawMessage"), "{answer} {error}");
+        }
+        let nothing = json!({ "error": { "code": 404, "err_code": 10_037, "description": "no message found" } });
+        assert!(found(nothing).unwrap().is_none());
+    }
 
     #[test]
     fn headers_that_no_client_can_parse_are_malformed() {
