@@ -45,19 +45,45 @@ impl Nats {
     /// Whether the leader has messages of these subjects that a reader has not read which has got here.
     pub(super) async fn awaits(&self, filters: &[String], begin: Begin) -> Result<bool, ReadError> {
         for filter in filters {
-            let mut stored = self.stored(&json!({ "last_by_subj": filter })).await?;
-            // nats-server 2.9 finds none after the last message of a subject was removed.
-            if stored.is_none()
-                && let Some(sequence) = begin.sequence()
-            {
-                let next = json!({ "seq": sequence, "next_by_subj": filter });
-                stored = self.stored(&next).await?;
-            }
-            if stored.is_some_and(|it| !begin.is_after(it.sequence, it.published)) {
+            let last = self.stored(&json!({ "last_by_subj": filter })).await?;
+            let awaits = match last {
+                Some(it) => !begin.is_after(it.sequence, it.published),
+                // nats-server 2.9 finds none after the last message of a subject was removed.
+                None => self.has_from(filter, begin).await?,
+            };
+            if awaits {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether the leader has a message of a subject from there on. Searches for it, since the messages are in the order of their times.
+    async fn has_from(&self, filter: &str, begin: Begin) -> Result<bool, ReadError> {
+        let mut from = match begin {
+            Begin::First | Begin::LastOfEach | Begin::Stored(_) => 1,
+            Begin::Sequence(first) => first,
+        };
+        // There is none from this number on.
+        let mut none = None;
+        let mut at = from;
+        loop {
+            let next = json!({ "seq": at, "next_by_subj": filter });
+            match self.stored(&next).await? {
+                Some(it) if !begin.is_after(it.sequence, it.published) => return Ok(true),
+                Some(it) => from = it.sequence.saturating_add(1),
+                None => none = Some(at),
+            }
+            let end = match none {
+                Some(end) => end,
+                None => self.led().await?.state.last_sequence.saturating_add(1),
+            };
+            if end <= from {
+                return Ok(false);
+            }
+            none = Some(end);
+            at = from + (end - from) / 2;
+        }
     }
 
     /// A message of a subject, which may have wildcards. Only the leader answers.
@@ -100,15 +126,6 @@ impl Begin {
             Self::First | Self::LastOfEach => false,
             Self::Sequence(first) => sequence < first,
             Self::Stored(time) => published < time,
-        }
-    }
-
-    /// The first sequence number; `None` if it is a time.
-    const fn sequence(self) -> Option<u64> {
-        match self {
-            Self::First | Self::LastOfEach => Some(1),
-            Self::Sequence(first) => Some(first),
-            Self::Stored(_) => None,
         }
     }
 

@@ -4,7 +4,7 @@ mod replica;
 
 use std::sync::{Arc, Mutex};
 
-use self::replica::{NONCE, Replica};
+use self::replica::{NONCE, Replica, stored_ns};
 use super::*;
 use crate::NatsOptions;
 use crate::subject::Subjects;
@@ -131,6 +131,46 @@ async fn everything_is_read_if_the_leader_knows_no_last_message() {
         let (read, _) = read(Begin::Sequence(from), 10, replica).await;
         assert_eq!(read, (from..=10).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn a_range_of_time_is_read_if_the_leader_knows_no_last_message() {
+    for (first, last) in [
+        (1, 10),
+        (2, 10),
+        (5, 10),
+        (10, 10),
+        (11, 10),
+        (7, 7),
+        (8, 7),
+    ] {
+        let replica = Replica {
+            hides_last: true,
+            kept: Some(last),
+            ..lagging(&[&[last]])
+        };
+        for time in [stored_ns(first), stored_ns(first) - 1] {
+            let (read, replica) = read(Begin::Stored(time), 10, replica.clone()).await;
+            assert_eq!(read, (first..=last).collect::<Vec<_>>());
+            let is_made = usize::from(first <= last);
+            assert_eq!(replica.lock().unwrap().made, is_made, "{first} {last}");
+        }
+    }
+    // A reader without an end waits for a server that lags.
+    let replica = Replica {
+        hides_last: true,
+        ..lagging(&[&[3], &[10]])
+    };
+    let (mut puller, _) = puller(Begin::Stored(stored_ns(6)), None, replica).await;
+    let mut read = Vec::new();
+    while !puller.has_caught_up() {
+        match puller.next().await.unwrap() {
+            Pulled::Message(message) => read.push(message.sequence),
+            Pulled::Waiting => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(read, [6, 7, 8, 9, 10]);
 }
 
 /// Reads a stream whose first server stays at message 3, where the reader has read a message with this nonce.

@@ -7,14 +7,25 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-/// When each message was stored.
+/// When the stream was made.
 const STORED: &str = "2026-11-29T19:56:51.982237786Z";
+/// When the message before the first one was stored, in nanoseconds since 1970.
+const BEGUN_NS: u64 = 1_795_982_160_000_000_000;
 
 /// The headers of a forwarded message, in base64, with the nonce [`NONCE`].
 const HEADERS: &str = "TkFUUy8xLjANCkJsb2Nrc2QtS2luZDogbWVzc2FnZXMNCkJsb2Nrc2QtSW5zdGFuY2U6IDAwMDAwMDAwMDAwMDAwYTcNCkJsb2Nrc2QtUGxhY2U6IDEuMDBmM2\
     E1Yzc3MTFkMmU0Yi4yDQpCbG9ja3NkLUNvdW50OiAxDQpCbG9ja3NkLUZpcnN0OiAwDQpCbG9ja3NkLVRpbWU6IDUNCkJsb2Nrc2QtTm9uY2U6IDAwMDAwMDAwMDAwMDAwYTgNCg0K";
 /// The nonce of each message.
 pub(super) const NONCE: u64 = 0xa8;
+
+/// When a message was stored, in nanoseconds since 1970: one each second.
+pub(super) const fn stored_ns(sequence: u64) -> u64 {
+    BEGUN_NS + sequence * 1_000_000_000
+}
+
+fn stored(sequence: u64) -> String {
+    format!("2026-11-29T19:56:{sequence:02}Z")
+}
 
 /// What a server has, and what it was asked.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +109,7 @@ impl Replica {
                 let last = self.kept.unwrap_or_else(|| self.leader());
                 match request["seq"].as_u64() {
                     Some(next) if next <= last => {
-                        json!({ "message": { "subject": "", "seq": next, "time": STORED } })
+                        json!({ "message": { "subject": "", "seq": next, "time": stored(next) } })
                     }
                     _ => json!({ "error": { "code": 404, "err_code": 10037, "description": "" } }),
                 }
@@ -115,7 +126,7 @@ impl Replica {
             }
             "STREAM.MSG.GET.blocksd" => match self.kept.unwrap_or_else(|| self.leader()) {
                 0 => json!({ "error": { "code": 404, "err_code": 10037, "description": "" } }),
-                last => json!({ "message": { "subject": "", "seq": last, "time": STORED } }),
+                last => json!({ "message": { "subject": "", "seq": last, "time": stored(last) } }),
             },
             "CONSUMER.CREATE.blocksd" => {
                 self.made += 1;
@@ -229,8 +240,10 @@ impl Client {
             let sequence = replica.next;
             (replica.next, replica.number) = (sequence + 1, replica.number + 1);
             let ack = format!(
-                "$JS.ACK.blocksd.c{}.1.{sequence}.{}.1795981011982237786.0",
-                replica.made, replica.number
+                "$JS.ACK.blocksd.c{}.1.{sequence}.{}.{}.0",
+                replica.made,
+                replica.number,
+                stored_ns(sequence)
             );
             self.write(format!("MSG blocksd.main.dev.d {id} {ack} 1\r\nx\r\n").as_bytes());
         }
