@@ -6,6 +6,7 @@
 mod contents;
 mod lag;
 mod leader;
+mod pull;
 mod puller;
 
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! `blocksd read` of a stream with hostile messages: it ends, reports what cannot be read, and prints everything else.
 
-use blocksd_tests::nats::NatsServer;
+use blocksd_tests::nats::{NatsServer, NatsVersion};
 use blocksd_tests::nats_wire::NatsWire;
 use blocksd_tests::process::{Ended, Process, blocksd, run, wait_until};
 use blocksd_tests::skip::skipped;
@@ -23,7 +23,11 @@ struct HostileStream {
 
 impl HostileStream {
     fn start() -> Result<Self, String> {
-        let nats = NatsServer::start()?;
+        Self::start_version(NatsVersion::Current)
+    }
+
+    fn start_version(version: NatsVersion) -> Result<Self, String> {
+        let nats = NatsServer::start_version(version)?;
         let mut wire = NatsWire::connect(&nats.url());
         let config = r#"{"name":"blocksd","subjects":["blocksd.main.>"],"storage":"file"}"#;
         let made = wire.request("$JS.API.STREAM.CREATE.blocksd", config);
@@ -286,6 +290,63 @@ fn headers_that_no_client_can_read_are_passed_over() {
         let text = "cannot read message 2 of blocksd.main.>: the connection breaks at it, so its headers are malformed; \
                     remove it with `nats stream rmm blocksd 2`";
         assert!(read.stderr.contains(text), "{}", read.stderr);
+    }
+    wait_until("the last message is printed", || {
+        follow.printed_text() == "onetwo"
+    });
+}
+
+#[test]
+fn a_status_in_headers_is_no_word_of_the_server() {
+    pass_over_statuses(
+        "a_status_in_headers_is_no_word_of_the_server",
+        NatsVersion::Current,
+    );
+}
+
+#[test]
+fn a_status_in_headers_is_no_word_of_the_server_of_debian() {
+    pass_over_statuses(
+        "a_status_in_headers_is_no_word_of_the_server_of_debian",
+        NatsVersion::Debian,
+    );
+}
+
+/// Reads past messages whose headers begin as those do that a server sends instead of messages.
+fn pass_over_statuses(name: &str, version: NatsVersion) {
+    let mut stream = match HostileStream::start_version(version) {
+        Ok(started) => started,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let url = stream.nats.url();
+    let follow = Process::start(blocksd(&["read", &url, "--output", "raw", "--follow"]));
+    stream.publish("dev.imu", "messages", &[], &framed("one"));
+    let heads: [&[u8]; 7] = [
+        b"NATS/1.0 100 Idle Heartbeat\r\n\r\n",
+        b"NATS/1.0 404 No Messages\r\n\r\n",
+        b"NATS/1.0 408 Request Timeout\r\n\r\n",
+        b"NATS/1.0 409 Consumer Deleted\r\n\r\n",
+        b"NATS/1.0 409 Message Size Exceeds MaxBytes\r\n\r\n",
+        b"NATS/1.0 503\r\n\r\n",
+        b"NATS/1.0 100\r\nNats-Last-Consumer: 99999\r\nNats-Last-Stream: 9999\r\n\r\n",
+    ];
+    for body in [&b""[..], b"body"] {
+        for head in heads {
+            let subject = "blocksd.main.dev.hostile";
+            stream.wire.publish_raw(subject, head, body);
+        }
+    }
+    stream.publish("dev.imu", "messages", &[], &framed("two"));
+    for options in [&[][..], &["--last", "2"], &["--last", "1m"]] {
+        let read = stream.read(&[&["--output", "raw"], options].concat());
+        assert_eq!(
+            (read.code, &*read.stdout_text()),
+            (Some(1), "onetwo"),
+            "{options:?} {}",
+            read.stderr
+        );
+        let reports = read.stderr.matches("is missing or malformed; is this");
+        assert_eq!(reports.count(), 14, "{}", read.stderr);
     }
     wait_until("the last message is printed", || {
         follow.printed_text() == "onetwo"

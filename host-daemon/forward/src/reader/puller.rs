@@ -6,14 +6,14 @@ use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::consumer::Consumer;
-use async_nats::jetstream::consumer::pull::{Batch, Config};
-use futures_util::StreamExt as _;
+use async_nats::jetstream::consumer::pull::{BatchConfig, Config};
 use futures_util::future::{join, join_all};
 
 use crate::advice::text;
 use crate::cursor::Newest;
 use crate::nats::Nats;
 use crate::reader::lag::Lag;
+use crate::reader::pull::Pull;
 use crate::reader::{Begin, ReadError, ReadSelection, leader};
 use crate::stream::Stream as _;
 
@@ -79,7 +79,7 @@ pub(super) struct Puller {
     left: Vec<String>,
     /// When the stream was created that the last consumer was of, in nanoseconds since 1970.
     created: Option<i128>,
-    batch: Option<Batch>,
+    batch: Option<Pull>,
     /// Messages that the consumer has delivered.
     delivered: u64,
     /// Messages of the current request.
@@ -371,7 +371,7 @@ impl Puller {
                 Some(Err(error)) => {
                     self.batch = None;
                     if self.in_batch == 0 && std::mem::replace(&mut self.is_long, true) {
-                        return Received::Failed(ReadError::NoAnswer(error.to_string()));
+                        return Received::Failed(ReadError::NoAnswer(error));
                     }
                 }
             }
@@ -402,29 +402,20 @@ impl Puller {
             true => (1, 0),
             false => (BATCH, BATCH_BYTES),
         };
-        let asked = self.nats.asked(async {
-            match self.end {
-                Some(_) => {
-                    let fetch = consumer.fetch().max_messages(count).max_bytes(bytes);
-                    tokio::time::timeout(ANSWER, fetch.messages()).await
-                }
-                None => {
-                    let batch = consumer.batch().max_messages(count).max_bytes(bytes);
-                    tokio::time::timeout(ANSWER, batch.expires(EXPIRES).messages()).await
-                }
-            }
-        });
+        let request = BatchConfig {
+            batch: count,
+            max_bytes: bytes,
+            no_wait: self.end.is_some(),
+            expires: self.end.is_none().then_some(EXPIRES),
+            ..BatchConfig::default()
+        };
+        let asked = Pull::request(&self.nats.context, &consumer, request);
+        let asked = self.nats.asked(tokio::time::timeout(ANSWER, asked));
         let requested = asked.await;
         self.consumer = Some(consumer);
-        match requested? {
-            Ok(Ok(batch)) => {
-                self.in_batch = 0;
-                self.batch = Some(batch);
-                Ok(true)
-            }
-            Ok(Err(error)) => Err(ReadError::NoAnswer(text(&error))),
-            Err(_) => Err(ReadError::NoAnswer(no_answer())),
-        }
+        let batch = requested?.unwrap_or_else(|_| Err(ReadError::NoAnswer(no_answer())))?;
+        (self.in_batch, self.batch) = (0, Some(batch));
+        Ok(true)
     }
 
     /// Makes a consumer. `None` if there is nothing for it up to the end.
