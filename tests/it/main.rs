@@ -105,6 +105,7 @@ mod forward {
     mod read_codes;
     mod read_hostile;
     mod read_refusals;
+    mod read_removed;
     mod reasons;
     mod recipes;
     mod servers;

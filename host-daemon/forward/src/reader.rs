@@ -58,7 +58,8 @@ pub enum Begin {
     Sequence(u64),
     /// With the first message that was stored at this time or later, in nanoseconds since 1970.
     Stored(u64),
-    /// With the last message of each subject, and no others before the later ones.
+    /// With the last message of each subject, and no others before the later ones. A server before 2.11 that does not answer is asked
+    /// for all messages instead.
     LastOfEach,
 }
 

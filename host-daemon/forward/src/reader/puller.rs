@@ -327,10 +327,14 @@ impl Puller {
                     return Received::Interrupted;
                 }
                 if until < Instant::now() {
-                    return match self.end {
-                        None => Received::Empty,
-                        Some(_) => Received::Failed(ReadError::NoAnswer(no_answer())),
-                    };
+                    if self.end.is_none() {
+                        return Received::Empty;
+                    }
+                    if self.begin == Begin::LastOfEach && !self.nats.settling().is_zero() {
+                        // nats-server 2.9 delivers nothing if the last message of a subject was removed.
+                        self.begin = Begin::First;
+                    }
+                    return Received::Failed(ReadError::NoAnswer(no_answer()));
                 }
             };
             match next {

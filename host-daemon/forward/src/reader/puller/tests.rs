@@ -230,6 +230,16 @@ async fn the_last_message_of_a_subject_is_read_even_if_it_is_after_the_end() {
 }
 
 #[tokio::test]
+async fn all_is_read_if_a_server_does_not_deliver_the_last_messages() {
+    let replica = Replica {
+        stalls: true,
+        ..lagging(&[&[10]])
+    };
+    let (all, _) = read(Begin::LastOfEach, 9, replica).await;
+    assert_eq!(all, (1..=9).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_consumer_is_removed_although_the_cluster_does_not_know_it_yet() {
     let replica = Replica {
         unknown: 2,

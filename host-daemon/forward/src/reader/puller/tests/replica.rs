@@ -36,6 +36,8 @@ pub(super) struct Replica {
     pub(super) kept: Option<u64>,
     /// The leader knows no last message of subjects, as nats-server 2.9 after one was removed.
     pub(super) hides_last: bool,
+    /// The server is one of 2.9, and a consumer of the last message of each subject delivers nothing, as after one was removed.
+    pub(super) stalls: bool,
     /// The messages were removed, each by its number.
     pub(super) is_purged: bool,
     /// For each consumer, the last message that its server has when it is made, and at each pull. The last ones stay.
@@ -48,6 +50,8 @@ pub(super) struct Replica {
     pub(super) made: usize,
     /// Requests to remove one.
     pub(super) removals: Vec<String>,
+    /// The consumer delivers nothing.
+    pub(super) is_stalled: bool,
     /// The next message of the consumer, its number, and its pulls.
     pub(super) next: u64,
     pub(super) number: u64,
@@ -134,7 +138,9 @@ impl Replica {
                 let config = &request["config"];
                 let from = config["opt_start_seq"].as_u64().unwrap_or(1);
                 // As servers do that lag.
-                self.next = match config["deliver_policy"] == "last_per_subject" {
+                let is_of_last = config["deliver_policy"] == "last_per_subject";
+                self.is_stalled = self.stalls && is_of_last;
+                self.next = match is_of_last {
                     true => self.last(),
                     false => from.min(self.last() + 1),
                 };
@@ -182,8 +188,12 @@ impl Client {
     }
 
     fn run(mut self, replica: &Mutex<Replica>) {
+        let version = match replica.lock().unwrap().stalls {
+            true => "2.9.10",
+            false => "2.12.0",
+        };
         let info = json!({
-            "server_id": "A", "version": "2.12.0", "host": "127.0.0.1", "port": 4222, "headers": true,
+            "server_id": "A", "version": version, "host": "127.0.0.1", "port": 4222, "headers": true,
             "max_payload": 1 << 20, "proto": 1, "jetstream": true
         });
         self.write(format!("INFO {info}\r\n").as_bytes());
@@ -226,6 +236,9 @@ impl Client {
         let id = self.subscription(reply);
         let last = replica.last();
         replica.pulls += 1;
+        if replica.is_stalled {
+            return;
+        }
         for _ in 0..request["batch"].as_u64().unwrap() {
             if last < replica.next && request["no_wait"] != true {
                 // The next pull gets what comes.
