@@ -5,6 +5,7 @@ mod collector;
 mod kept_files;
 mod login;
 mod state;
+mod supervised;
 mod thread_task;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use self::kept_files::Keep;
 pub(crate) use self::kept_files::KeptFiles;
 pub(crate) use self::login::{check, options};
 use self::state::ForwardState;
+use self::supervised::supervise;
 use self::thread_task::ThreadTask;
 use crate::config::{DEFAULT_STREAM, ForwardConfig, ForwardKeep};
 use crate::error::{CommandError, ForwardError};
@@ -37,6 +39,8 @@ use crate::view::{Cluster, ForwardSource};
 
 /// Pause between two attempts to begin.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Pause after a panic: one that always comes again must not fill the log.
+const PANIC_PAUSE: Duration = Duration::from_secs(10);
 /// After this number of attempts, another server may answer.
 const RECONNECT_EVERY: u64 = 3;
 /// Longest time that a start waits for the first answer of the clusters: one whose stream cannot be used ends it.
@@ -48,12 +52,15 @@ pub(crate) struct Forwards {
     all: Mutex<Vec<Running>>,
 }
 
+/// The forwarder of a cluster, while the stream can be used.
+type SharedForwarder = Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>;
+
 /// One of them.
 struct Running {
     to: String,
     stream: String,
     state: Arc<ForwardState>,
-    forwarder: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>,
+    forwarder: SharedForwarder,
     task: ThreadTask,
 }
 
@@ -143,7 +150,7 @@ impl Forwards {
         };
         state.progress.begins(forwarding.saved());
         kept.add(Arc::clone(&state.progress));
-        let forwarder = Arc::<Mutex<Option<_>>>::default();
+        let forwarder = SharedForwarder::default();
         let (verdict, receiver) = oneshot::channel();
         let beginning = Beginning {
             options: options(config)?,
@@ -152,13 +159,14 @@ impl Forwards {
             verdict: Some(verdict),
             label,
             forwarding,
-            keep: (config.keep() == ForwardKeep::Forwarded).then(|| kept.next()),
+            keep: (config.keep() == ForwardKeep::Forwarded).then(|| Arc::new(kept.next())),
             confirm: config.acknowledges().then(|| {
                 let sessions = Arc::clone(&recorded.sessions);
                 Arc::new(Acknowledging(sessions)) as Arc<dyn Confirm>
             }),
+            forwarder: Arc::clone(&forwarder),
         };
-        let run = beginning.run(Arc::clone(&forwarder));
+        let run = supervise(beginning, |it| Box::pin(it.run()), Beginning::panicked);
         // The recorder goes first, unless devices wait for the cluster.
         let gives_way = !config.acknowledges();
         let task = ThreadTask::spawn("forward", gives_way, run).map_err(ForwardError::Thread)?;
@@ -249,13 +257,15 @@ struct Beginning {
     /// Cluster and stream.
     label: String,
     forwarding: Forwarding,
-    keep: Option<Keep>,
+    keep: Option<Arc<Keep>>,
     confirm: Option<Arc<dyn Confirm>>,
+    /// Where to show the forwarder.
+    forwarder: SharedForwarder,
 }
 
 impl Beginning {
     /// Forwards as soon as the stream can be used.
-    async fn run(mut self, running: Arc<Mutex<Option<Arc<Forwarder<Nats>>>>>) {
+    async fn run(&mut self) {
         let Some(nats) = self.connect().await else {
             return;
         };
@@ -268,22 +278,23 @@ impl Beginning {
             forwarding,
             keep,
             confirm,
+            forwarder: shown,
             ..
         } = self;
         state.begun();
         info!("forwarding to {label}");
         let nats = Arc::new(nats);
         let progress = Arc::clone(&state.progress);
-        let forwarder = Forwarder::new(Arc::clone(&nats), forwarding, progress);
-        let forwarder = match keep {
+        let forwarder = Forwarder::new(Arc::clone(&nats), forwarding.clone(), progress);
+        let forwarder = match keep.clone() {
             Some(keep) => forwarder.on_place(move |place| keep.keep_from(place)),
             None => forwarder,
         };
-        let forwarder = Arc::new(match confirm {
+        let forwarder = Arc::new(match confirm.clone() {
             Some(confirm) => forwarder.confirming(confirm),
             None => forwarder,
         });
-        *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&forwarder));
+        *shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&forwarder));
         let forward = async {
             while let Err(error) = forwarder.run().await {
                 warn!("forward to {label}: {error}; trying again");
@@ -294,6 +305,19 @@ impl Beginning {
             () = forward => {}
             () = state.watch(&nats) => {}
         }
+    }
+
+    /// It runs again, from the last saved place.
+    fn panicked(&mut self, message: &str) {
+        let mut shown = self
+            .forwarder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *shown = None;
+        // The start goes on.
+        self.verdict = None;
+        self.state.progress.begins(self.forwarding.saved());
+        self.state.panicked(message);
     }
 
     /// Connects to the cluster, however long that takes. Returns `None` if that has ended the start.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use blocksd_forward::{Nats, Progress, ProgressSnapshot, REASONS, Unread};
 use blocksd_recording::catalog::{list_directory, number};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::PAUSE;
+use super::{PANIC_PAUSE, PAUSE};
 
 /// How long a server may answer nothing, while others may, until the daemon connects again.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -51,6 +51,15 @@ impl ForwardState {
         if self.note(Some(&reason)) {
             warn!("forward to {}: {reason}; trying again", self.label);
         }
+    }
+
+    /// Notes that what forwards has panicked, and begins again after a pause. Logs that.
+    pub(super) fn panicked(&self, message: &str) {
+        self.has_begun.store(false, Ordering::Relaxed);
+        let pause = PANIC_PAUSE.as_secs();
+        let reason = format!("it has panicked: {message}; beginning again within {pause} s");
+        error!("forward to {}: {reason}", self.label);
+        self.note(Some(&reason));
     }
 
     /// Finds out why a cluster takes nothing, while that is so. Connects to another server if this one answers nothing.
