@@ -1,6 +1,7 @@
 //! What a forwarder hands over, and when.
 
 mod lost;
+mod panics;
 
 use std::sync::Mutex;
 use std::thread;

@@ -7,7 +7,7 @@ use crate::stream::{At, Last, Outgoing, PublishError};
 
 /// A stream in memory.
 #[derive(Debug, Default)]
-struct SimpleStream(Mutex<SimpleState>);
+pub(super) struct SimpleStream(Mutex<SimpleState>);
 
 #[derive(Debug, Default)]
 struct SimpleState {
