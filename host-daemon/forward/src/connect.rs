@@ -245,12 +245,22 @@ fn is_of_another_port(lower: &str) -> bool {
     texts.iter().any(|text| lower.contains(text))
 }
 
-/// One error of those of all servers: of the most telling kind, with the reasons of all.
+/// One error of those of all servers: of the most telling kind, with the reasons of all, each once.
 fn joined(failures: &[(&str, ConnectError)]) -> ConnectError {
     let [(_, only)] = failures else {
-        let reasons = failures
-            .iter()
-            .map(|(server, error)| format!("{server}: {}", error.reason()));
+        let mut reasons: Vec<(String, &str)> = Vec::new();
+        for (server, error) in failures.iter().rev() {
+            let reason = error.reason();
+            match reasons.iter_mut().find(|(_, it)| *it == reason) {
+                Some((servers, _)) if servers.contains(" and ") => {
+                    *servers = format!("{server}, {servers}");
+                }
+                Some((servers, _)) => *servers = format!("{server} and {servers}"),
+                None => reasons.push(((*server).to_owned(), reason)),
+            }
+        }
+        let reasons = reasons.iter().rev();
+        let reasons = reasons.map(|(servers, reason)| format!("{servers}: {reason}"));
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         let kinds = failures.iter().map(|(_, error)| error.parts().0);
         let kind = kinds.min().unwrap_or(Rank::Unreachable);
@@ -351,5 +361,22 @@ mod tests {
         ]);
         let text = "nats://n1: refused, nats://n2: violation".to_owned();
         assert_eq!(error, ConnectError::Login(text));
+    }
+
+    #[test]
+    fn a_reason_of_several_servers_is_said_once() {
+        let refused = |server| (server, ConnectError::Login("violation".to_owned()));
+        let away = |server| (server, ConnectError::Unreachable("refused".to_owned()));
+        let login = |text: &str| ConnectError::Login(text.to_owned());
+        let all = joined(&["nats://n1", "nats://n2", "nats://n3"].map(refused));
+        let wanted = "nats://n1, nats://n2 and nats://n3: violation";
+        assert_eq!(all, login(wanted));
+        let some = joined(&[
+            refused("nats://n1"),
+            away("nats://n2"),
+            refused("nats://n3"),
+        ]);
+        let wanted = "nats://n2: refused, nats://n1 and nats://n3: violation";
+        assert_eq!(some, login(wanted));
     }
 }
