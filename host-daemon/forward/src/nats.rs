@@ -267,6 +267,16 @@ impl Nats {
         }
     }
 
+    /// The stream was made. Logs that.
+    fn made(&self, config: &Config) {
+        let (servers, name) = (self.options.servers.join(","), &self.name);
+        let (replicas, subjects) = (config.num_replicas, config.subjects.join(", "));
+        tracing::info!(
+            "forward to {servers} stream={name}: made the stream (`create=true`): replicas={replicas} \
+             subjects={subjects}"
+        );
+    }
+
     /// The stream, which is made if that is wanted.
     async fn info(&self, wish: &Wish) -> Result<Info, CheckError> {
         let error = match self.context.get_stream(&wish.stream).await {
@@ -291,7 +301,11 @@ impl Nats {
         let last = self.last.load(Ordering::Relaxed);
         config.first_sequence = (last != 0).then(|| last.saturating_add(AHEAD));
         let error = match self.context.create_stream(config).await {
-            Ok(created) => return Ok(created.cached_info().clone()),
+            Ok(created) => {
+                let info = created.cached_info().clone();
+                self.made(&info.config);
+                return Ok(info);
+            }
             Err(error) => error,
         };
         Err(match error.kind() {
