@@ -124,6 +124,7 @@ impl<S: Stream> Forwarder<S> {
             self.has_lost.store(true, Ordering::Relaxed);
         }
         let mut reached = Reached::default();
+        let mut again = None;
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
             let (extent, cursor) = match self.begin(&file).await {
@@ -137,6 +138,7 @@ impl<S: Stream> Forwarder<S> {
                     continue;
                 }
             };
+            self.progress.reads_again(again.take(), extent.body_max);
             let from = cursor.as_ref().map(|it| it.place);
             let newest = cursor.as_ref().map(|it| it.newest);
             if from.is_none() {
@@ -195,11 +197,7 @@ impl<S: Stream> Forwarder<S> {
                     ));
                     tokio::time::sleep(PAUSE).await;
                 }
-                End::Again(known) => {
-                    reached = known;
-                    self.progress
-                        .note("reading again from the last saved place");
-                }
+                End::Again(known) => (reached, again) = (known, Some(extent.body_max)),
             }
         }
     }
