@@ -68,19 +68,23 @@ impl ForwardState {
         loop {
             tokio::time::sleep(PAUSE).await;
             let progress = self.progress.read();
-            if silence.is_too_long(&progress, nats.lacks_answers()) {
-                info!("forward to {}: no answer; connecting again", self.label);
-                nats.reconnect().await;
-            }
+            let is_too_long = silence.is_too_long(&progress, nats.lacks_answers());
             let trouble = match progress.problem {
                 Some(_) => nats.trouble().await,
                 None => None,
             };
-            match trouble {
-                Some(reason) => self.failed(reason),
-                None => {
-                    self.note(None);
+            if let Some(reason) = trouble {
+                // The client connects as soon as a server accepts that.
+                silence.begin();
+                self.failed(reason);
+                continue;
+            }
+            self.note(None);
+            if is_too_long {
+                if silence.is_first() {
+                    info!("forward to {}: no answer; connecting again", self.label);
                 }
+                nats.reconnect().await;
             }
         }
     }
@@ -113,10 +117,12 @@ impl ForwardState {
     }
 }
 
-/// How long a server has answered nothing.
+/// How long a server that is connected has answered nothing.
 #[derive(Debug)]
 struct Silence {
     since: Instant,
+    /// It was logged since a server has answered last.
+    is_logged: bool,
     published: u64,
     unanswered: u64,
 }
@@ -125,9 +131,20 @@ impl Silence {
     fn new() -> Self {
         Self {
             since: Instant::now(),
+            is_logged: false,
             published: 0,
             unanswered: 0,
         }
+    }
+
+    /// Begins anew.
+    fn begin(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Whether this is the first time since a server has answered.
+    const fn is_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_logged, true)
     }
 
     /// Takes what is known now, and whether answers are not permitted. Returns whether requests have had no answers for a long time, and
@@ -142,8 +159,9 @@ impl Silence {
         self.published = now.published;
         let is_too_long = !has_answered && is_asked && SILENCE_MAX <= self.since.elapsed();
         if has_answered || is_too_long {
-            self.since = Instant::now();
+            self.begin();
         }
+        self.is_logged &= !has_answered;
         is_too_long
     }
 }
@@ -188,6 +206,24 @@ mod tests {
         // The permission to get answers has an effect with the next connection.
         let left = rounds(&mut silence, &mut now, true, |it| it.failures[3] += 1);
         assert_eq!(left.await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_is_logged_once_until_a_server_answers() {
+        let mut silence = Silence::new();
+        let mut now = ProgressSnapshot {
+            problem: Some("no answer".to_owned()),
+            ..ProgressSnapshot::default()
+        };
+        for _ in 0..2 {
+            let left = rounds(&mut silence, &mut now, false, |it| it.failures[0] += 1);
+            assert_ne!(left.await, 0);
+            assert!(silence.is_first());
+            let left = rounds(&mut silence, &mut now, false, |it| it.failures[0] += 1);
+            assert_ne!(left.await, 0);
+            assert!(!silence.is_first());
+            rounds(&mut silence, &mut now, false, |it| it.published += 1).await;
+        }
     }
 
     /// How often the server is left within 30 s, with a change a second.
