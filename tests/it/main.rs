@@ -98,6 +98,7 @@ mod forward {
     mod fleet;
     mod gaps;
     mod lag;
+    mod log;
     mod login;
     mod missed;
     mod outages;

@@ -282,7 +282,11 @@ impl Beginning {
             ..
         } = self;
         state.begun();
-        info!("forwarding to {label}");
+        let begins = match forwarding.saved() {
+            Some(_) => "",
+            None => "; there is no saved place: reading the recording from its beginning",
+        };
+        info!("forwarding to {label}{begins}");
         let nats = Arc::new(nats);
         let progress = Arc::clone(&state.progress);
         let forwarder = Forwarder::new(Arc::clone(&nats), forwarding.clone(), progress);
