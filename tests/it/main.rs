@@ -94,6 +94,7 @@ mod forward {
     mod credentials;
     mod damage;
     mod deleted;
+    mod documented_cluster;
     mod failing_fleet;
     mod fleet;
     mod gaps;
