@@ -16,8 +16,9 @@ use crate::config::value::{Choice, Words, nearest, seconds, word};
 pub(crate) const TABLE: &str = "forward";
 /// The key of the table with the servers.
 pub(crate) const TO: &str = "to";
-/// The other keys of the table.
-pub(super) const KEYS: [&str; 15] = [
+/// The keys of the table, with that of the servers first.
+const TABLE_KEYS: &[&str] = &[
+    TO,
     "stream",
     "site",
     "keep",
@@ -34,6 +35,8 @@ pub(super) const KEYS: [&str; 15] = [
     "nkey",
     "credentials",
 ];
+/// Those but the servers: the options of a cluster on the command line, too.
+pub(super) const KEYS: &[&str] = TABLE_KEYS.split_at(1).1;
 /// Those that mean nothing to a reader.
 const FORWARDING: [&str; 5] = ["keep", "durable", "create", "ack", "linger"];
 /// Longest time that messages can be gathered.
@@ -178,7 +181,11 @@ impl ForwardConfig {
 
     /// Sets an option by its key.
     pub(super) fn set(&mut self, key: &str, text: &str, origin: ValueOrigin) -> Result<(), String> {
-        let known = (&KEYS[..], "a cluster");
+        let keys = match origin {
+            ValueOrigin::Line(_) => TABLE_KEYS,
+            _ => KEYS,
+        };
+        let known = (keys, "a cluster");
         let text = match (key, text) {
             // One spelling, so that two of the same meaning are equal.
             ("durable" | "create", "yes") => "true",
@@ -204,7 +211,7 @@ impl ForwardConfig {
     pub(super) fn contradictions(&self, refused: &[&str]) -> Vec<(&'static str, String)> {
         let meant: Vec<_> = refused
             .iter()
-            .filter_map(|key| nearest(key, KEYS.into_iter()))
+            .filter_map(|key| nearest(key, KEYS.iter().copied()))
             .collect();
         let mut found = Vec::new();
         let mut refuse = |key: &'static str, other: &str, reason: String| {
@@ -336,12 +343,12 @@ impl ForwardConfig {
 
     /// The options that are set, in the order of the table: key, text and origin.
     pub(super) fn written(&self) -> impl Iterator<Item = (&'static str, &str, ValueOrigin)> {
-        self.texts.written(&KEYS)
+        self.texts.written(KEYS)
     }
 
     /// All options in the order of the table: key, and text and origin if it is set or has a default.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, Option<(&str, ValueOrigin)>)> {
-        KEYS.into_iter().map(|key| {
+        KEYS.iter().map(|&key| {
             let mut written = self.written();
             let written = written.find(|(it, ..)| *it == key);
             let written = written.map(|(_, text, origin)| (text, origin));

@@ -211,6 +211,17 @@ fn mistakes_on_the_command_line_name_the_option() {
 }
 
 #[test]
+fn the_keys_of_a_table_are_named_with_that_of_the_servers() {
+    let mistakes = mistakes_of("to = 'nats://n1'\nrecord-max-bytes = '1GB'");
+    let wanted = "4: record-max-bytes: unknown key; the keys of a cluster are to, stream, site,";
+    assert!(mistakes[0].starts_with(wanted), "{mistakes:?}");
+    let of = |text: &str| ForwardConfig::parse(text, ValueOrigin::CommandLine);
+    let refused = of("nats://n1,record-max-bytes=1").unwrap_err();
+    let wanted = "record-max-bytes: unknown key; the keys of a cluster are stream, site,";
+    assert!(refused.starts_with(wanted), "{refused}");
+}
+
+#[test]
 fn a_cluster_is_named_once() {
     let of = |one: &str, other: &str| {
         let table = |to: &str| format!("[[forward]]\nto = {to}\n");
