@@ -49,7 +49,7 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("ack", "recorded"),
     ("durable", "true"),
     ("create", "false"),
-    ("linger", "0"),
+    ("linger", "0s"),
 ];
 /// The stream, if none is given.
 pub(crate) const DEFAULT_STREAM: &str = "blocksd";
@@ -186,10 +186,15 @@ impl ForwardConfig {
             _ => KEYS,
         };
         let known = (keys, "a cluster");
+        let with_unit = format!("{text}s");
         let text = match (key, text) {
             // One spelling, so that two of the same meaning are equal.
             ("durable" | "create", "yes") => "true",
             ("durable" | "create", "no") => "false",
+            // A bare number is shown with its unit.
+            ("linger", _) if linger(&with_unit).is_ok_and(|it| linger(text) == Ok(it)) => {
+                &with_unit
+            }
             _ => text,
         };
         self.texts

@@ -40,7 +40,7 @@ pub(super) const FORWARD: Spec = Spec {
     kind: Kind::List,
     needs_record: true,
     help: " Forward the recording to a NATS JetStream cluster: nats://HOST:PORT or tls://HOST:PORT, and further servers of the \
-           cluster. Options: stream=NAME (blocksd), site=NAME (main), keep=forwarded|any, ack=recorded|forwarded, durable=true|false, create=true|false, linger=DURATION (0), \
+           cluster. Options: stream=NAME (blocksd), site=NAME (main), keep=forwarded|any, ack=recorded|forwarded, durable=true|false, create=true|false, linger=TIME (0s), \
            ca=FILE, cert=FILE, key=FILE, user=NAME and password=FILE, token=FILE, nkey=FILE, credentials=FILE.",
     set: |partial, input| {
         let forward = ForwardConfig::parse(input.text, input.origin)?;

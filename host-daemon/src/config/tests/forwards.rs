@@ -29,6 +29,19 @@ fn options_of_a_cluster_have_one_meaning_in_each_spelling() {
     }
     let seconds = config("record = 'r'\n[[forward]]\nto = 'nats://n1'\nlinger = 2");
     assert_eq!(seconds.forwards[0].linger(), Duration::from_secs(2));
+    // It is shown with its unit.
+    for (linger, shown) in [
+        ("5", " linger=5s"),
+        ("1.5", " linger=1.5s"),
+        ("0", " linger=0s"),
+        ("900ms", " linger=900ms"),
+    ] {
+        let of = of(&format!("nats://n1,linger={linger}"))
+            .unwrap()
+            .to_string();
+        assert!(of.ends_with(shown), "{of}");
+    }
+    assert_eq!(of("nats://n1,linger=0").unwrap(), of("nats://n1").unwrap());
     for wrong in ["linger=61", "linger=x", "durable=maybe", "create=1"] {
         assert!(of(&format!("nats://n1,{wrong}")).is_err(), "{wrong}");
     }
