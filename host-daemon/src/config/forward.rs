@@ -116,14 +116,30 @@ impl ForwardConfig {
         refuse_secrets(text)?;
         let mut servers = Vec::new();
         let mut options = Vec::new();
+        let mut spaced = Vec::new();
         for part in text.split(',').map(str::trim) {
-            match part.split_once('=').filter(|(key, _)| is_word(key)) {
-                Some((key, value)) => options.push((key, value)),
+            let option = part.split_once('=');
+            match option.filter(|(key, _)| is_word(key.trim_end())) {
+                Some((key, _)) if key.trim_end() == TO => {
+                    return Err(format!(
+                        "write the servers without `{TO}=`, as in nats://n1:4222,nats://n2:4222; `{TO}` is a key of the config file"
+                    ));
+                }
+                Some((key, value)) if key.ends_with(' ') || value.starts_with(' ') => {
+                    spaced.push(key.trim_end());
+                }
+                Some(option) => options.push(option),
                 None => servers.push(part),
             }
         }
         let (mut forward, mut mistakes) = Self::new(&servers, origin);
-        let mut refused = Vec::new();
+        // The value is not shown, since it may be a secret.
+        mistakes.extend(
+            spaced
+                .iter()
+                .map(|key| format!("{key}: remove the spaces around `=`, as in `{key}=VALUE`")),
+        );
+        let mut refused = spaced;
         for (key, value) in options {
             if let Err(reason) = forward.set(key, value, origin) {
                 mistakes.push(format!("{key}: {reason}"));

@@ -216,10 +216,25 @@ fn mistakes_on_the_command_line_name_the_option() {
             "create: takes true or false, not `1`; user: needs `password`",
         ),
         ("token=/t,nkey=/n", "nkey: cannot be combined with `token`"),
+        (
+            " durable = no, site= x",
+            "durable: remove the spaces around `=`, as in `durable=VALUE`; site: remove the spaces around `=`, as in \
+             `site=VALUE`",
+        ),
+        (
+            "user = u,password=/p",
+            "user: remove the spaces around `=`, as in `user=VALUE`",
+        ),
+        ("linger=61", "linger: `61`: at most 60 s"),
     ] {
         let parsed =
             ForwardConfig::parse(&format!("nats://n1,{options}"), ValueOrigin::CommandLine);
         assert_eq!(parsed.unwrap_err(), wanted, "{options}");
+    }
+    let wanted = "write the servers without `to=`, as in nats://n1:4222,nats://n2:4222; `to` is a key of the config file";
+    for text in ["to=nats://n1", "nats://n1,to=n2", "to = [\"nats://n1\"]"] {
+        let parsed = ForwardConfig::parse(text, ValueOrigin::CommandLine);
+        assert_eq!(parsed.unwrap_err(), wanted, "{text}");
     }
 }
 
