@@ -3,13 +3,15 @@
 use std::error::Error;
 
 /// What to do about answers of servers that do not say it: a part of the text, and the advice.
-const ADVICE: [(&str, &str); 3] = [
+const ADVICE: [(&str, &str); 4] = [
     ("JetStream system temporarily unavailable", UNAVAILABLE),
+    ("no suitable peers for placement", FEW),
     ("insufficient resources", FULL),
     ("insufficient storage resources", FULL),
 ];
 const UNAVAILABLE: &str =
     "a leader is elected, or too few servers of the cluster run: wait, or start the others";
+const FEW: &str = "fewer servers of the cluster run than the stream has replicas, or have room for it: start the others";
 const FULL: &str = "a server has reached its limit for files (`max_file_store`), or its disk is full: free space, or limit the stream";
 
 /// An error and its causes, on one line, and what to do if the answer of a server lacks that.
@@ -53,6 +55,9 @@ mod tests {
         let away = "JetStream system temporarily unavailable";
         let away = text(&answer(503, 10_008, away));
         assert!(away.contains("start the others"), "{away}");
+        let few = "no suitable peers for placement, miscellaneous issue";
+        let few = text(&answer(400, 10_005, few));
+        assert!(few.contains("fewer servers"), "{few}");
         let other = text(&answer(400, 10_003, "bad request"));
         assert!(other.starts_with("bad request") && !other.contains(';'));
     }
