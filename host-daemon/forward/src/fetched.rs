@@ -54,7 +54,7 @@ pub enum ReadError {
     #[error("the server refuses the login: {0}; {CHECK_LOGIN}")]
     Login(String),
     /// A request had no answer.
-    #[error("the cluster does not answer: {0}; is JetStream enabled, and has the stream a leader?")]
+    #[error("the cluster does not answer: {0}{question}", question = question(.0))]
     NoAnswer(String),
     /// The servers have no JetStream.
     #[error("{NO_JETSTREAM}")]
@@ -90,6 +90,14 @@ pub enum ReadError {
     /// The cluster refuses a consumer.
     #[error("the cluster refuses to read the stream: {0}")]
     Refused(String),
+}
+
+/// What to ask if the reason why there is no answer does not say what to do.
+fn question(reason: &str) -> &'static str {
+    match reason.contains("; ") {
+        true => "",
+        false => "; is JetStream enabled, and has the stream a leader?",
+    }
 }
 
 /// A message of a stream that cannot be read.
@@ -183,5 +191,17 @@ impl fmt::Display for Unreadable {
 impl std::error::Error for Unreadable {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_has_one_advice() {
+        let of = |reason: &str| ReadError::NoAnswer(reason.to_owned()).to_string();
+        assert!(of("no answer within 5 s").ends_with("has the stream a leader?"));
+        assert!(of("unavailable; start the others").ends_with("; start the others"));
     }
 }
