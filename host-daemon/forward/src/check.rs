@@ -214,7 +214,11 @@ fn refusal(settings: &[Setting], wish: &Wish) -> Option<(String, String)> {
             wish.stream,
             options.join(" ")
         ),
-        None => format!("make another one with `{}`", wish.command()),
+        None => format!(
+            "remove it with its messages (`nats stream rm {}`), and make another one with `{}`",
+            wish.stream,
+            wish.command()
+        ),
     };
     Some((reasons.join(", "), remedy))
 }
@@ -420,7 +424,9 @@ mod tests {
         config.retention = RetentionPolicy::Interest;
         let refused = check(&config, &wish()).unwrap_err().to_string();
         assert!(
-            refused.contains("make another one with `nats stream add blocksd"),
+            refused.contains(
+                "remove it with its messages (`nats stream rm blocksd`), and make another one with `nats stream add blocksd"
+            ),
             "{refused}"
         );
     }
