@@ -306,14 +306,14 @@ fn the_files_of_a_cluster_are_checked_and_its_defaults_are_printed() {
     let name = path.to_str().unwrap();
     let ended = run(&["check-config", name], b"");
     let line = format!(
-        "{cluster} stream=blocksd site=main keep=forwarded ack=recorded durable=false create=false linger=0\n"
+        "{cluster} stream=blocksd site=main keep=forwarded ack=recorded durable=false create=false linger=0s\n"
     );
     assert!(ended.stdout_text().contains(&line), "{ended:?}");
     let text = print(&path, &[]);
     for line in [
         format!("durable = false  # {name}:4"),
         "keep = \"forwarded\"  # default".to_owned(),
-        "linger = \"0\"  # default".to_owned(),
+        "linger = \"0s\"  # default".to_owned(),
         "# ca is not set".to_owned(),
     ] {
         assert!(text.lines().any(|it| it == line), "{line}: {text}");
