@@ -1,5 +1,7 @@
 //! A JetStream stream: [`Nats`].
 
+mod ended;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -128,7 +130,7 @@ impl Nats {
     /// # Cancellation
     /// Nothing is lost. Requests without an answer are repeated.
     pub async fn reconnect(&self) {
-        // It fails only if the client has ended, and then nothing is left to connect.
+        // It fails only if the client has [ended](Self::has_ended).
         let _ = self.client.force_reconnect().await;
     }
 

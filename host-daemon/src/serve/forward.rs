@@ -266,12 +266,26 @@ struct Beginning {
 impl Beginning {
     /// Forwards as soon as the stream can be used.
     async fn run(&mut self) {
-        let Some(nats) = self.connect().await else {
-            return;
-        };
-        if !self.check(&nats).await {
-            return;
+        loop {
+            let Some(nats) = self.connect().await else {
+                return;
+            };
+            let nats = Arc::new(nats);
+            let is_over = match self.check(&nats).await {
+                true => self.forward(&nats).await,
+                false => !nats.has_ended().await,
+            };
+            if is_over {
+                return;
+            }
+            self.begin_again();
+            let reason = "a server has sent what the client cannot parse, which has ended it";
+            self.retry(format!("{reason}; is it a NATS server?")).await;
         }
+    }
+
+    /// Forwards everything. Returns false if the client has ended.
+    async fn forward(&mut self, nats: &Arc<Nats>) -> bool {
         let Self {
             state,
             label,
@@ -287,9 +301,8 @@ impl Beginning {
             None => "; there is no saved place: reading the recording from its beginning",
         };
         info!("forwarding to {label}{begins}");
-        let nats = Arc::new(nats);
         let progress = Arc::clone(&state.progress);
-        let forwarder = Forwarder::new(Arc::clone(&nats), forwarding.clone(), progress);
+        let forwarder = Forwarder::new(Arc::clone(nats), forwarding.clone(), progress);
         let forwarder = match keep.clone() {
             Some(keep) => forwarder.on_place(move |place| keep.keep_from(place)),
             None => forwarder,
@@ -306,13 +319,13 @@ impl Beginning {
             }
         };
         tokio::select! {
-            () = forward => {}
-            () = state.watch(&nats) => {}
+            () = forward => true,
+            () = state.watch(nats) => false,
         }
     }
 
     /// It runs again, from the last saved place.
-    fn panicked(&mut self, message: &str) {
+    fn begin_again(&mut self) {
         let mut shown = self
             .forwarder
             .lock()
@@ -321,6 +334,10 @@ impl Beginning {
         // The start goes on.
         self.verdict = None;
         self.state.progress.begins(self.forwarding.saved());
+    }
+
+    fn panicked(&mut self, message: &str) {
+        self.begin_again();
         self.state.panicked(message);
     }
 
@@ -355,6 +372,8 @@ impl Beginning {
                 }
             } else if let Some(trouble) = nats.trouble().await {
                 reason = trouble;
+            } else if nats.has_ended().await {
+                return false;
             }
             if !has_answered && attempt % RECONNECT_EVERY == 0 {
                 nats.reconnect().await;

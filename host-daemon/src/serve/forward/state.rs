@@ -62,12 +62,16 @@ impl ForwardState {
         self.note(Some(&reason));
     }
 
-    /// Finds out why a cluster takes nothing, while that is so. Connects to another server if this one answers nothing.
+    /// Finds out why a cluster takes nothing, while that is so. Connects to another server if this one answers nothing. Returns when
+    /// the client has ended.
     pub(super) async fn watch(&self, nats: &Nats) {
         let mut silence = Silence::new();
         loop {
             tokio::time::sleep(PAUSE).await;
             let progress = self.progress.read();
+            if progress.problem.is_some() && nats.has_ended().await {
+                return;
+            }
             let is_too_long = silence.is_too_long(&progress, nats.lacks_answers());
             let trouble = match progress.problem {
                 Some(_) => nats.trouble().await,
