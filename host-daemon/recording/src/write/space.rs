@@ -72,7 +72,13 @@ enum Shortage {
     /// Files wait to be sealed. Once sealed, they may be deleted.
     Unsealed,
     /// The file system has too little free space, and there is no file to delete.
-    Free { free: u64, min: u64, is_kept: bool },
+    Free {
+        free: u64,
+        min: u64,
+        /// Bytes of the write that waits.
+        len: u64,
+        is_kept: bool,
+    },
 }
 
 /// When the bytes of a limit are needed.
@@ -365,20 +371,21 @@ impl Shortage {
                 "keep within the size limit",
                 io::Error::other("files that are not synced yet take the space"),
             ),
-            Self::Free { free, is_kept, .. } => (
-                "keep the minimum of free space",
-                io::Error::new(
-                    io::ErrorKind::StorageFull,
-                    match is_kept {
-                        true => {
-                            format!("{free} bytes are free, and all files that are left are kept")
-                        }
-                        false => {
-                            format!("{free} bytes are free, and no older file is left to delete")
-                        }
-                    },
-                ),
-            ),
+            Self::Free {
+                free, len, is_kept, ..
+            } => {
+                let left = match is_kept {
+                    true => "all files that are left are kept",
+                    false => "no older file is left to delete",
+                };
+                let text = format!(
+                    "{free} bytes are free, the next write needs {len} beyond the minimum, and {left}"
+                );
+                (
+                    "keep the minimum of free space",
+                    io::Error::new(io::ErrorKind::StorageFull, text),
+                )
+            }
         }
     }
 }

@@ -169,7 +169,12 @@ impl Space {
         }
         Some(match state.has_queue() {
             true => Shortage::Unsealed,
-            false => Shortage::Free { free, min, is_kept },
+            false => Shortage::Free {
+                free,
+                min,
+                len,
+                is_kept,
+            },
         })
     }
 
