@@ -212,9 +212,18 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
     });
     let suppressed = Arc::<SuppressedCounters>::default();
     let commits = Arc::<Commits>::default();
-    let recorded = stats.clone();
-    let refusal = move || recorded.as_ref()?.refusal();
     let forwards = Arc::<Forwards>::default();
+    let (recorded, waiting) = (stats.clone().zip(retention.clone()), Arc::clone(&forwards));
+    let refusal = move || {
+        let (stats, retention) = recorded.as_ref()?;
+        let refusal = stats.refusal()?;
+        Some(
+            match retention.kept_from().is_some() && waiting.is_behind() {
+                true => format!("{refusal}; files that are not forwarded are kept"),
+                false => refusal,
+            },
+        )
+    };
     let (of_tls, of_forwards) = (Arc::clone(&tls), Arc::clone(&forwards));
     let health = Health::new(stop.clone(), refusal);
     let warnings = move || {

@@ -40,7 +40,7 @@ impl Health {
         }
     }
 
-    /// Sets where warnings come from. A daemon with warnings is ready.
+    /// Sets where warnings come from. They do not make a daemon not ready.
     #[must_use]
     pub fn with_warnings(
         mut self,
@@ -50,7 +50,7 @@ impl Health {
         self
     }
 
-    /// What a person should know of a daemon that is ready.
+    /// What a person should know of a daemon, whether it is ready or not.
     pub(crate) fn warnings(&self) -> Vec<String> {
         (self.warnings)()
     }

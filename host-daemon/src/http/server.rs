@@ -367,14 +367,14 @@ async fn encoded(
 
 /// Whether the daemon is ready, and what a person should know.
 fn ready(health: &Health) -> Response<AnswerBody> {
-    let not_ready = health.not_ready();
-    let warnings = health.warnings();
-    if not_ready.is_some() || warnings.is_empty() {
-        return verdict(not_ready);
-    }
-    let warnings = warnings.iter().map(|it| format!("warning: {it}\n"));
-    let text = "ok\n".to_owned() + &warnings.collect::<String>();
-    response(StatusCode::OK, PLAIN, text)
+    let (status, first) = match health.not_ready() {
+        None => (StatusCode::OK, "ok".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    };
+    let warnings = health.warnings().into_iter();
+    let warnings = warnings.map(|it| format!("warning: {it}\n"));
+    let text = format!("{first}\n{}", warnings.collect::<String>());
+    response(status, PLAIN, text)
 }
 
 /// The response `ok`, or the reason for which it is not.

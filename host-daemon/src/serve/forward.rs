@@ -218,6 +218,15 @@ impl Forwards {
         });
         problems.collect()
     }
+
+    /// Whether messages wait for a cluster, as far as that is known without the disk.
+    pub(crate) fn is_behind(&self) -> bool {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().any(|it| {
+            let progress = it.state.progress.read();
+            it.state.problem().is_some() || progress.queued_bytes != 0
+        })
+    }
 }
 
 impl fmt::Debug for Forwards {

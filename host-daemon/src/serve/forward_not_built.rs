@@ -71,6 +71,10 @@ impl UnbuiltForwards {
     pub(crate) const fn problems(&self) -> Vec<String> {
         Vec::new()
     }
+
+    pub(crate) const fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 impl ForwardSource for UnbuiltForwards {

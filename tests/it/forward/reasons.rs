@@ -12,6 +12,7 @@ use blocksd_tests::process::{Server, run, wait_until};
 use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::scrape;
 use blocksd_tests::skip::skipped;
+use blocksd_tests::small_disk::SmallDisk;
 use tempfile::TempDir;
 
 use super::stream::serve;
@@ -192,6 +193,51 @@ fn a_stream_that_becomes_unusable_is_a_problem_of_a_daemon_that_listens() {
     nats.restart();
     wait_until("the reason is shown", || ready(&server).contains(reason));
     server.stop();
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_cluster_that_is_away_names_both() {
+    let name = "a_disk_that_is_full_for_a_cluster_that_is_away_names_both";
+    let Some(disk) = SmallDisk::of(8) else {
+        return skipped(name, "this user cannot mount a file system");
+    };
+    let away = ReservedPort::take();
+    let to = format!("nats://{}", away.address());
+    let kept = "; files that are not forwarded are kept\n";
+    let cluster = format!("\nwarning: forward to {to}: the server cannot be reached");
+    let message = [&(1_u32 << 19).to_be_bytes()[..], &vec![b'x'; 1 << 19]].concat();
+    for (keep, limit) in [("forwarded", "4MiB"), ("forwarded", "0"), ("any", "0")] {
+        let folder = disk.path().join("kept");
+        let options = ["--record-compression", "none", "--record-min-free", limit];
+        let server = serve(
+            &folder,
+            &format!("{to},keep={keep}"),
+            if limit == "0" {
+                &options[..2]
+            } else {
+                &options
+            },
+        );
+        let mut device = server.connect();
+        let all = message.repeat(64);
+        // It ends with an error when the daemon does.
+        let sender = thread::spawn(move || device.write_all(&all));
+        let mut shown = scrape::get(scrape::addr(&server), "/readyz");
+        wait_until("the reason is shown", || {
+            shown = scrape::get(scrape::addr(&server), "/readyz");
+            shown.body.starts_with("the disk refuses") && shown.body.contains("cannot be reached")
+        });
+        let reason = match limit {
+            "0" => "No space left",
+            _ => "all files that are left are kept",
+        };
+        assert!(shown.body.contains(reason), "{shown:?}");
+        assert!(shown.body.contains(&cluster), "{shown:?}");
+        assert_eq!(shown.body.contains(kept), keep == "forwarded", "{shown:?}");
+        drop(server);
+        assert!(sender.join().expect("a sender").is_err());
+        fs::remove_dir_all(&folder).expect("a folder");
+    }
 }
 
 #[test]
