@@ -3,16 +3,20 @@
 use std::error::Error;
 
 /// What to do about answers of servers that do not say it: a part of the text, and the advice.
-const ADVICE: [(&str, &str); 4] = [
+const ADVICE: [(&str, &str); 5] = [
     ("JetStream system temporarily unavailable", UNAVAILABLE),
-    ("no suitable peers for placement", FEW),
     ("insufficient resources", FULL),
-    ("insufficient storage resources", FULL),
+    // "no suitable peers" can name this as its cause, too.
+    ("insufficient storage", FULL),
+    ("no suitable peers for placement", FEW),
+    ("resource limits exceeded for account", ACCOUNT_FULL),
 ];
 const UNAVAILABLE: &str =
     "a leader is elected, or too few servers of the cluster run: wait, or start the others";
 const FEW: &str = "fewer servers of the cluster run than the stream has replicas, or have room for it: start the others";
 const FULL: &str = "a server has reached its limit for files (`max_file_store`), or its disk is full: free space, or limit the stream";
+const ACCOUNT_FULL: &str =
+    "the account has reached its limit of JetStream: raise it, or limit the stream";
 
 /// An error and its causes, on one line, and what to do if the answer of a server lacks that.
 pub(crate) fn text(error: &dyn Error) -> String {

@@ -26,8 +26,34 @@ pub(crate) fn stream_failure(error: &(dyn Error + 'static)) -> StreamError {
         Some(Unanswered::TimedOut) => timeout(),
         Some(Unanswered::NoResponders) => StreamError::Other(NO_JETSTREAM.to_owned()),
         None if is_deleted(error) => StreamError::NoStream,
-        None => StreamError::Other(text(error)),
+        None => other_failure(error),
     }
+}
+
+/// How a request has failed that was answered: a server is full, or otherwise.
+pub(crate) fn other_failure(error: &(dyn Error + 'static)) -> StreamError {
+    match is_full(error) {
+        true => StreamError::Full(text(error)),
+        false => StreamError::Other(text(error)),
+    }
+}
+
+/// Whether a server says that it has no space left, or none for the account, in an error or its causes.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let full = [
+        ErrorCode::INSUFFICIENT_RESOURCES,
+        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ];
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let answer = error.downcast_ref::<jetstream::Error>();
+        if answer.is_some_and(|it| full.contains(&it.error_code())) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 pub(crate) const fn timeout() -> StreamError {
@@ -138,6 +164,8 @@ fn certificates(error: &rustls::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+
     use super::*;
 
     #[test]
@@ -173,5 +201,27 @@ mod tests {
         }
         let timed_out = JetStreamRequestError::new(JetStreamRequestErrorKind::TimedOut);
         assert!(!is_deleted(&timed_out));
+    }
+
+    #[test]
+    fn a_server_without_space_refuses_messages() {
+        for (code, text, advice) in [
+            (10_023, "insufficient resources", "`max_file_store`"),
+            (
+                10_047,
+                "insufficient storage resources available",
+                "`max_file_store`",
+            ),
+            (10_002, "resource limits exceeded for account", "raise it"),
+        ] {
+            let json = format!("{{\"code\":503,\"err_code\":{code},\"description\":\"{text}\"}}");
+            let answer: jetstream::Error = serde_json::from_str(&json).unwrap();
+            let error = PublishError::with_source(PublishErrorKind::Other, answer);
+            let error = other_failure(&error);
+            assert_eq!(error.reason(), "refused", "{error}");
+            assert!(error.to_string().contains(advice), "{error}");
+        }
+        let other = io::Error::other("broken");
+        assert_eq!(other_failure(&other).reason(), "other");
     }
 }

@@ -20,7 +20,8 @@ use crate::advice::text;
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
 use crate::failure::{
-    ACK_TIMEOUT, Unanswered, is_deleted, is_missing, stream_failure, timeout, unanswered,
+    ACK_TIMEOUT, Unanswered, is_deleted, is_missing, other_failure, stream_failure, timeout,
+    unanswered,
 };
 use crate::fetched::ReadError;
 use crate::message::name;
@@ -366,7 +367,7 @@ impl Stream for Nats {
             PublishErrorKind::StreamNotFound => self.no_stream().into(),
             PublishErrorKind::TimedOut => self.timeout().into(),
             PublishErrorKind::MaxPayloadExceeded => StreamError::Refused(text(&error)).into(),
-            _ => StreamError::Other(text(&error)).into(),
+            _ => other_failure(&error).into(),
         })
     }
 

@@ -163,6 +163,9 @@ pub enum StreamError {
     /// The stream refuses the message.
     #[error("the stream refuses the message: {0}")]
     Refused(String),
+    /// A server has no space for the message, or none for this account.
+    #[error("{0}")]
+    Full(String),
     /// The stream was changed, and cannot be used any more.
     #[error(transparent)]
     Unfit(CheckError),
@@ -179,7 +182,7 @@ impl StreamError {
             Self::Timeout(_) => "timeout",
             Self::NoStream | Self::Unfit(CheckError::NoStream(_)) => "no_stream",
             Self::Foreign { .. } => "foreign",
-            Self::Denied(_) | Self::Refused(_) | Self::Unfit(_) => "refused",
+            Self::Denied(_) | Self::Refused(_) | Self::Full(_) | Self::Unfit(_) => "refused",
             Self::Other(_) => "other",
         }
     }

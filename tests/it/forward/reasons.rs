@@ -15,7 +15,7 @@ use blocksd_tests::skip::skipped;
 use blocksd_tests::small_disk::SmallDisk;
 use tempfile::TempDir;
 
-use super::stream::serve;
+use super::stream::{send_lines, serve};
 
 /// The API for streams is not permitted.
 const NARROW: &str = "authorization { users: [{ user: plant, password: s3cret, \
@@ -238,6 +238,34 @@ fn a_disk_that_is_full_for_a_cluster_that_is_away_names_both() {
         assert!(sender.join().expect("a sender").is_err());
         fs::remove_dir_all(&folder).expect("a folder");
     }
+}
+
+#[test]
+fn a_server_without_space_refuses_messages() {
+    let name = "a_server_without_space_refuses_messages";
+    let folder = TempDir::new().expect("a folder for temporary files");
+    let data = folder.path().join("data").display().to_string();
+    // The last setting counts.
+    let config = format!("jetstream {{ store_dir: \"{data}\", max_file_store: 4MB }}");
+    let nats = match NatsServer::start_with(&config) {
+        Ok(server) => server,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let to = nats.url();
+    let record = folder.path().join("kept");
+    let server = serve(&record, &format!("{to},durable=no,create=true"), &[]);
+    send_lines(&server, &format!("{}\n", "x".repeat(1000)).repeat(8000));
+    wait_until("the reason is shown", || {
+        ready(&server).contains("a server has reached its limit for files (`max_file_store`)")
+    });
+    let failures = |reason: &str| {
+        let sample = format!("blocksd_forward_failures_total{{to=\"{to}\",reason=\"{reason}\"}}");
+        scrape::sample(&server, &sample)
+    };
+    assert!(0.0 < failures("refused"));
+    assert_eq!(failures("other"), 0.0);
+    let (ended, _) = server.stop();
+    assert!(ended.stderr.contains("insufficient"), "{ended:?}");
 }
 
 #[test]
