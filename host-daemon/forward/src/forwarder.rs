@@ -432,8 +432,14 @@ impl Visitor for Reading {
     }
 
     fn missed(&mut self, path: &Path, missed: &Missed) -> Result<(), Ended> {
-        self.progress.missed(missed);
-        self.note(format_args!("{}: {missed}", path.display()));
+        let path = path.display();
+        match self.progress.missed(missed) {
+            None => self.lose(),
+            Some(0) => self.note(format_args!("{path}: {missed}")),
+            Some(named) => self.note(format_args!(
+                "{path}: {missed}, of which the log has named {named} before"
+            )),
+        }
         Ok(())
     }
 

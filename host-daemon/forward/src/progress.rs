@@ -59,6 +59,8 @@ struct ReadingAt {
     /// The files that were deleted before they were read, and their messages, as far as they are counted and the reader has not
     /// noticed it.
     deleted: (u64, u64),
+    /// Messages of them that the log has named, and the report of the reader has not.
+    named: u64,
     /// The files that were deleted after their reading had begun, and their messages: some may be stored.
     read: Vec<(u64, u64)>,
 }
@@ -215,6 +217,7 @@ impl Progress {
             if place.is_none() {
                 // Nobody notices that files before the first one are missing.
                 it.reading.deleted = (0, 0);
+                it.reading.named = 0;
             }
             it.unread = Some(Unread { number, offset: 0 });
         });
@@ -259,15 +262,27 @@ impl Progress {
     }
 
     /// The reader has noticed that files are missing. Counts those whose [deletion](Self::deleted) was not noted: at least one
-    /// message of each.
-    pub(crate) fn missed(&self, missed: &Missed) {
-        let deleted = self.shown(|it| std::mem::take(&mut it.reading.deleted));
+    /// message of each. Returns how many of the messages the log has named before, or `None` if it has named all that is missing.
+    pub(crate) fn missed(&self, missed: &Missed) -> Option<u64> {
+        let (deleted, named) = self.shown(|it| {
+            let reading = &mut it.reading;
+            let deleted = std::mem::take(&mut reading.deleted);
+            if missed.files != 0 {
+                reading.named = 0;
+            }
+            reading.named += deleted.1;
+            let named = reading.named.min(missed.messages);
+            reading.named -= named;
+            (deleted, named)
+        });
         let files = missed.files.saturating_sub(deleted.0);
         let messages = missed.messages.saturating_sub(deleted.1);
         if files != 0 {
             self.missed
                 .fetch_add(messages.max(files), Ordering::Relaxed);
         }
+        let is_named = files == 0 && named == missed.messages;
+        (!is_named).then_some(named)
     }
 
     pub(crate) fn queued(&self, bytes: usize, oldest_ns: u64) {
@@ -376,6 +391,29 @@ mod tests {
             size.contains("at most 49152 bytes now, and had 262144 (`max_msg_size`"),
             "{size}"
         );
+    }
+
+    #[test]
+    fn what_was_named_when_it_was_deleted_is_not_named_again() {
+        let progress = Progress::default();
+        let missed = |files, messages| {
+            let mut missed = Missed::default();
+            (missed.files, missed.messages) = (files, messages);
+            progress.missed(&missed)
+        };
+        progress.begins(None);
+        progress.reads(16);
+        progress.deleted(17, 4147);
+        progress.deleted(18, 4147);
+        // The numbers of a later message show the rest.
+        assert_eq!(missed(2, 8000), None);
+        assert_eq!(missed(0, 294), None);
+        assert_eq!(missed(0, 1), Some(0));
+        progress.deleted(19, 10);
+        // Another program has deleted the file 20.
+        assert_eq!(missed(2, 15), Some(10));
+        assert_eq!(missed(1, 0), Some(0));
+        assert_eq!(progress.read().missed, 8294 + 10 + 5 + 1);
     }
 
     #[test]

@@ -82,5 +82,13 @@ fn miss(one: &OneServer, restarts: bool) -> (usize, usize) {
     server
         .process
         .wait_for_error("were deleted before they were forwarded");
+    if !restarts {
+        // All of these messages are named by then.
+        let (ended, _) = server.stop();
+        assert!(
+            !ended.stderr.contains("deleted before they were read"),
+            "{ended:?}"
+        );
+    }
     (missing, counted as usize)
 }
