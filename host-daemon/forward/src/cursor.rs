@@ -88,6 +88,8 @@ pub(crate) struct Saved {
 pub(crate) struct CursorFile {
     path: PathBuf,
     folder: PathBuf,
+    /// It could not be written when that was tried last.
+    is_failing: bool,
     /// The number of the file of the last place, and the newest files before it.
     earlier: (u64, Vec<(u64, FileNonce)>),
 }
@@ -98,6 +100,7 @@ impl CursorFile {
         Self {
             path: folder.join(name),
             folder: folder.to_owned(),
+            is_failing: false,
             earlier: (0, Vec::new()),
         }
     }
@@ -139,6 +142,20 @@ impl CursorFile {
             },
             _ => place,
         }
+    }
+
+    /// Replaces it. Returns what to log if that fails, unless it has failed the time before, too.
+    pub(crate) fn save_or_say(&mut self, saved: &Saved) -> Option<String> {
+        let failure = self.save(saved).err();
+        let was_failing = std::mem::replace(&mut self.is_failing, failure.is_some());
+        let failure = failure.filter(|_| !was_failing)?;
+        // It names the file that would have replaced this one.
+        let failure = failure.to_string();
+        let cause = failure.split(" at path ").next().unwrap_or_default();
+        Some(format!(
+            "the place is not saved in {}: {cause}; until it is, a restart begins reading at the place that was saved before",
+            self.path.display()
+        ))
     }
 
     /// Replaces it.
@@ -307,6 +324,30 @@ mod tests {
         record(folder);
         record(folder);
         assert_eq!(place_of(&file).2, 5);
+    }
+
+    #[test]
+    fn a_place_that_is_not_saved_is_named_once_with_what_follows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().join("kept");
+        let text = "1 1.0000000000000001.5 9 0a\n";
+        let make = || std::fs::create_dir(&folder).expect("a folder");
+        make();
+        std::fs::write(folder.join("cursor"), text).expect("a file");
+        let mut file = CursorFile::new(&folder, "cursor");
+        let saved = file.load().expect("a cursor");
+        for _ in 0..2 {
+            std::fs::remove_dir_all(&folder).expect("it is removed");
+            let said = file.save_or_say(&saved).expect("a failure");
+            let path = folder.join("cursor").display().to_string();
+            let named = format!(
+                "the place is not saved in {path}: No such file or directory (os error 2); until"
+            );
+            assert!(said.starts_with(&named), "{said}");
+            assert_eq!(file.save_or_say(&saved), None);
+            make();
+            assert_eq!(file.save_or_say(&saved), None);
+        }
     }
 
     #[test]

@@ -171,9 +171,8 @@ impl<S: Stream> Forwarder<S> {
                     cursor: cursor.clone(),
                     has_lost: self.has_lost.load(Ordering::Relaxed),
                 };
-                if let Err(error) = file.save(&saved) {
-                    self.progress
-                        .note(format_args!("the place is not saved: {error}"));
+                if let Some(failure) = file.save_or_say(&saved) {
+                    self.progress.note(failure);
                 }
                 (self.on_place)(Some(cursor.place));
             };
