@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::batch::Kind;
 use crate::fetched::{Fetched, Unreadable, UnreadableCause};
 use crate::message::Head;
-use crate::place::{Instance, Seen};
+use crate::place::{Instance, Place, Seen};
 use crate::stored::Stored;
 
 /// What an unfinished message takes besides its subject and its parts, in bytes.
@@ -26,7 +26,7 @@ pub(crate) struct Assembler {
     by_age: BTreeSet<(u64, Arc<str>, Instance)>,
     bytes: usize,
     max: usize,
-    /// Reading began within the stream, so the first parts of a message may be before it.
+    /// Reading began within the stream, or anew there, so the first parts of a message may be before it.
     begins_within: bool,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct Assembler {
 struct Open {
     instance: Instance,
     identity: Identity,
+    /// The place after its last part.
+    place: Place,
     /// `None` if a part is missing. The rest is passed over.
     body: Option<Vec<u8>>,
     /// The sequence number of its last part.
@@ -72,6 +74,12 @@ impl Assembler {
         }
     }
 
+    /// Notes that the stream has gone back to an older state. The daemons send what it has lost again: parts, too, of messages
+    /// that came whole before, and whose first parts it has kept.
+    pub(crate) const fn note_gone_back(&mut self) {
+        self.begins_within = true;
+    }
+
     /// Takes the next message of the stream.
     pub(crate) fn add(&mut self, stored: Fetched) -> Assembled {
         let mut assembled = Assembled::default();
@@ -89,6 +97,9 @@ impl Assembler {
         let offset = part.map_or(0, |(offset, _)| offset);
         let (open, other) = match (before, &identity) {
             (Some(open), Some(next)) if open.is_before(next, offset) => (Some(open), None),
+            (Some(open), Some(next)) if open.comes_again(next, &stored.head, offset) => {
+                (Some(open.cut(offset)), None)
+            }
             (other, _) => (None, other),
         };
         self.forget(&subject, &stored.head.stored);
@@ -122,6 +133,7 @@ impl Assembler {
         let open = Open {
             instance: stored.head.instance,
             identity,
+            place: stored.head.place,
             body,
             sequence: stored.sequence,
         };
@@ -287,6 +299,23 @@ impl Open {
             None => offset != 0,
         };
         goes_on && self.identity == *next
+    }
+
+    /// Whether a part of this message has bytes that are held already, since the daemon sends it again: the stream has lost the
+    /// parts after them, or the daemon was restarted.
+    fn comes_again(&self, next: &Identity, head: &Head, offset: u64) -> bool {
+        let held = self.body.as_ref().map_or(0, Vec::len) as u64;
+        // Pieces of a message may have all in common but their places.
+        let file = |place: &Place| (place.number, place.nonce, place.messages);
+        let is_it = self.identity.kind == Kind::Part || file(&self.place) == file(&head.place);
+        is_it && self.identity == *next && offset <= held
+    }
+
+    /// The message up to this offset, which it has.
+    fn cut(mut self, offset: u64) -> Self {
+        let body = self.body.get_or_insert_default();
+        body.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
+        self
     }
 
     /// Whether the numbers of sessions that the subject has include that of this message. Pieces share their numbers.

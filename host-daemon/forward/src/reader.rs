@@ -125,6 +125,9 @@ impl StreamReader {
                     return Err(error);
                 }
             };
+            if self.puller.take_gone_back() {
+                self.assembler.note_gone_back();
+            }
             match pulled {
                 Pulled::Message(message) => self.take(&message),
                 Pulled::Broken(sequence) => self.ready.push_back(Read::Unreadable(Unreadable {

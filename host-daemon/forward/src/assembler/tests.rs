@@ -249,6 +249,90 @@ fn each_message_without_its_beginning_is_reported() {
     assert!(reports.iter().all(|it| it.cause == cause), "{reports:?}");
 }
 
+/// What comes of these messages of a stream: what is whole, and what is reported.
+fn read(stream: impl IntoIterator<Item = Fetched>) -> (Vec<Fetched>, Vec<Unreadable>) {
+    let mut assembler = Assembler::new(MAX, false);
+    let (mut whole, mut reports) = (Vec::new(), Vec::new());
+    for (sequence, mut it) in (1..).zip(stream) {
+        it.sequence = sequence;
+        let assembled = assembler.add(it);
+        check_memory(&assembler);
+        whole.extend(assembled.whole);
+        reports.extend(assembled.unreadable);
+    }
+    reports.extend(assembler.finish());
+    (whole, reports)
+}
+
+#[test]
+fn parts_that_come_again_make_one_message() {
+    let of = |kind, part: usize| {
+        let mut parts = parts(7, 1000, part);
+        let count = parts.len();
+        for (index, part) in (1..).zip(&mut parts) {
+            part.head.kind = kind;
+            if index == count {
+                part.head.place.messages += 1;
+            }
+        }
+        parts
+    };
+    let body = parts(7, 1000, 1000).remove(0).body;
+    for kind in [Kind::Part, Kind::Pieces] {
+        let (all, others) = (of(kind, 100), of(kind, 250));
+        // The stream has lost what came after these parts, or everything; the parts may be others then.
+        for kept in [0, 1, 3, 5] {
+            let again = all[..6].iter().chain(&all[kept..]);
+            let (whole, reports) = read(again.cloned());
+            assert_eq!(reports, [], "{kept}");
+            assert!(whole.len() == 1 && whole[0].body == body, "{kept}");
+        }
+        for kept in [0, 1, 2] {
+            let again = all[..6].iter().chain(&others[kept..]);
+            let (whole, reports) = read(again.cloned());
+            assert_eq!(reports, [], "{kept}");
+            assert!(whole.len() == 1 && whole[0].body == body, "{kept}");
+        }
+    }
+    // Those of another message, or of another piece, do not go on with it.
+    for kind in [Kind::Part, Kind::Pieces] {
+        let mut other = of(kind, 100);
+        for it in &mut other {
+            it.head.place.messages += 5;
+            it.head.first += u64::from(kind == Kind::Part);
+        }
+        let (whole, reports) = read(of(kind, 100).into_iter().take(6).chain(other));
+        let cause = UnreadableCause::Parts {
+            have: 600,
+            len: 1000,
+        };
+        assert_eq!(whole.len(), 1);
+        assert!(
+            reports.len() == 1 && reports[0].cause == cause,
+            "{reports:?}"
+        );
+    }
+}
+
+#[test]
+fn the_last_parts_of_a_message_that_was_read_are_not_reported_after_the_stream_went_back() {
+    for goes_back in [false, true] {
+        let mut assembler = Assembler::new(MAX, false);
+        let mut all = parts(7, 1000, 300);
+        let whole: Vec<_> = all
+            .iter()
+            .filter_map(|it| assembler.add(it.clone()).whole)
+            .collect();
+        assert_eq!(whole.len(), 1);
+        if goes_back {
+            assembler.note_gone_back();
+        }
+        let again = all.split_off(2).into_iter();
+        let reports: Vec<_> = again.flat_map(|it| assembler.add(it).unreadable).collect();
+        assert_eq!(reports.len(), usize::from(!goes_back), "{reports:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn hostile_parts_neither_panic_nor_exceed_the_memory(

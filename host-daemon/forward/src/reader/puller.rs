@@ -91,6 +91,8 @@ pub(super) struct Puller {
     breaks: u32,
     /// How often the connection was interrupted when the consumer was made. What it delivers meanwhile is lost.
     disruptions: u64,
+    /// The stream has gone back to an older state, and is read on from there.
+    has_gone_back: bool,
     /// Everything was read that the stream had at some time since the beginning.
     has_caught_up: bool,
     /// When that was so last.
@@ -143,6 +145,7 @@ impl Puller {
             failures: 0,
             breaks: 0,
             disruptions: 0,
+            has_gone_back: false,
             has_caught_up: false,
             compared: None,
             suspect: None,
@@ -297,6 +300,11 @@ impl Puller {
 
     pub(super) const fn has_caught_up(&self) -> bool {
         self.has_caught_up
+    }
+
+    /// Whether the stream has gone back to an older state since this was asked.
+    pub(super) const fn take_gone_back(&mut self) -> bool {
+        std::mem::replace(&mut self.has_gone_back, false)
     }
 
     /// The name of the stream.

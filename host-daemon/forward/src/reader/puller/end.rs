@@ -138,7 +138,7 @@ impl Puller {
                 info.state.last_sequence
             );
             self.begin = Begin::Sequence(info.state.last_sequence + 1);
-            self.read = None;
+            (self.read, self.has_gone_back) = (None, true);
         }
         self.check_read(&info).await?;
         Ok(info)
