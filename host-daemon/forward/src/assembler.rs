@@ -108,6 +108,7 @@ impl Assembler {
             .map(|it| Some(&it.identity) == identity.as_ref());
         if let Some(other) = other
             && !other.is_in(&stored.head.stored)
+            && !other.is_among(&stored)
         {
             assembled.unreadable.extend(other.incomplete(&subject));
         }
@@ -316,6 +317,18 @@ impl Open {
         let body = self.body.get_or_insert_default();
         body.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
         self
+    }
+
+    /// Whether this message is among those that the daemon has sent whole, in place of the rest of its parts.
+    fn is_among(&self, stored: &Fetched) -> bool {
+        let (head, it) = (&stored.head, &self.identity);
+        it.kind == Kind::Part
+            && head.part.is_none()
+            && (head.connection, &head.session) == (it.connection, &it.session)
+            && stored.messages().flatten().any(|message| {
+                (message.number, message.time) == (it.number, it.time)
+                    && message.data.len() as u64 == it.len
+            })
     }
 
     /// Whether the numbers of sessions that the subject has include that of this message. Pieces share their numbers.

@@ -315,6 +315,28 @@ fn parts_that_come_again_make_one_message() {
 }
 
 #[test]
+fn a_message_that_comes_whole_after_some_of_its_parts_is_not_reported() {
+    let part = || stored(1, Some((0, 6)), 7, b"abc");
+    let whole = stored(2, None, 7, b"\0\0\0\x06abcdef");
+    let (read_whole, reports) = read([part(), whole.clone()]);
+    assert_eq!((read_whole.len(), reports), (1, Vec::new()));
+    // Another message is none of it.
+    let other = |change: fn(&mut Fetched)| {
+        let mut other = whole.clone();
+        change(&mut other);
+        read([part(), other]).1.len()
+    };
+    let reports = [
+        other(|it| it.head.first = 8),
+        other(|it| it.head.time = 6),
+        other(|it| it.head.connection = 4),
+        other(|it| it.head.session = Some(SESSION.to_owned())),
+        other(|it| it.body = Bytes::from_static(b"\0\0\0\x01a")),
+    ];
+    assert_eq!(reports, [1; 5]);
+}
+
+#[test]
 fn the_last_parts_of_a_message_that_was_read_are_not_reported_after_the_stream_went_back() {
     for goes_back in [false, true] {
         let mut assembler = Assembler::new(MAX, false);
