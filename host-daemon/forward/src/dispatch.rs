@@ -315,7 +315,7 @@ impl<S: Stream> Dispatcher<S> {
     /// # Errors
     /// Why nothing more can be published.
     fn answered(&mut self, answer: Answer) -> Result<Option<Answer>, End> {
-        let took = answer.begun.1.elapsed();
+        let took = answer.begun.1.elapsed().saturating_sub(answer.waited);
         let (number, bytes) = answer.flown;
         self.window.end(number, bytes, took, &answer.outcome);
         let Some(subject) = answer.subject.clone() else {

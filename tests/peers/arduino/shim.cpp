@@ -47,6 +47,8 @@ size_t HardwareSerial::write(const uint8_t *bytes, size_t len)
     if (!is_begun_) return 0;
     if (len > 64) abort();
     ssize_t written = ::write(STDOUT_FILENO, bytes, len);
+    /* The other end of the line has ended, and so does the program. */
+    if (written < 0 && (errno == EPIPE || errno == EIO)) exit(0);
     return written > 0 ? (size_t)written : 0;
 }
 

@@ -1,6 +1,7 @@
 //! One call of the stream, and its answer: a [`Call`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -39,6 +40,8 @@ pub(super) struct Answer {
     pub(super) is_retry: bool,
     /// As in the [`Call`].
     pub(super) begun: (u64, Instant),
+    /// How long it waited on purpose.
+    pub(super) waited: Duration,
     /// The messages that were checked.
     pub(super) checks: Listed,
     /// As in the [`Call`].
@@ -112,7 +115,14 @@ impl<S: Stream> Call<S> {
     /// Finds the last message of the subject. With a message in doubt, it looks again after the leader has settled.
     pub(super) async fn look(self, known: Known, is_in_doubt: bool) -> Answer {
         let found = self.find(known, is_in_doubt).await;
-        self.answer(Outcome::Found(found))
+        let waited = match is_in_doubt {
+            true => self.stream.settling(),
+            false => Duration::ZERO,
+        };
+        Answer {
+            waited,
+            ..self.answer(Outcome::Found(found))
+        }
     }
 
     async fn find(&self, known: Known, is_in_doubt: bool) -> Result<Found, StreamError> {
@@ -204,6 +214,7 @@ impl<S: Stream> Call<S> {
             begun: self.begun,
             checks: self.checks,
             flown: self.flown,
+            waited: Duration::ZERO,
             outcome,
         }
     }

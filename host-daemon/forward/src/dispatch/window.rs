@@ -108,37 +108,38 @@ impl Window {
 
     /// A call of this number has ended, after this time.
     pub(super) fn end(&mut self, number: u64, bytes: usize, took: Duration, outcome: &Outcome) {
+        // Half of the window is enough to know that more would be used.
+        let is_used = self.max / 2 <= self.held;
         self.held -= bytes;
         let place = self.calls.binary_search_by_key(&number, |call| call.0);
-        let (Outcome::Published(Err(PublishError::Stream(StreamError::Timeout(_))))
-        | Outcome::Found(Err(StreamError::Timeout(_)))
-        | Outcome::Settled(_, Err(StreamError::Timeout(_)))
-        | Outcome::Checked(_, Err(StreamError::Timeout(_)))) = outcome
-        else {
-            return self.answered(place.ok(), bytes, took, outcome);
+        let is_late = match outcome {
+            Outcome::Published(Err(PublishError::Stream(StreamError::Timeout(_))))
+            | Outcome::Found(Err(StreamError::Timeout(_)))
+            | Outcome::Settled(_, Err(StreamError::Timeout(_)))
+            | Outcome::Checked(_, Err(StreamError::Timeout(_))) => {
+                if let Ok(place) = place {
+                    self.calls.remove(place);
+                    self.flying -= bytes;
+                }
+                true
+            }
+            _ => {
+                self.answered_at = Instant::now();
+                if let Ok(place) = place {
+                    let arrived = self.calls.drain(..=place);
+                    self.flying -= arrived.map(|call| call.1).sum::<usize>();
+                }
+                // The others may have more than one request.
+                matches!(outcome, Outcome::Published(Ok(_))) && LATE < took
+            }
         };
-        if let Ok(place) = place {
-            self.calls.remove(place);
-            self.flying -= bytes;
-            self.shrink(number);
-        }
-    }
-
-    /// There was an answer to a call, which is at this place of those on the way.
-    fn answered(&mut self, place: Option<usize>, bytes: usize, took: Duration, outcome: &Outcome) {
-        self.answered_at = Instant::now();
-        let Some(place) = place else {
-            return;
-        };
-        // Half of the window is enough to know that more would be used.
-        let is_used = self.max / 2 <= self.flying;
-        let (number, _) = self.calls[place];
-        self.flying -= self.calls.drain(..=place).map(|call| call.1).sum::<usize>();
-        match outcome {
-            // The others may have waited on purpose.
-            Outcome::Published(Ok(_)) if LATE < took => self.shrink(number),
-            _ if is_used && took <= FAST => self.max = (self.max + bytes).min(MAX),
-            _ => {}
+        if is_late {
+            // One that was overtaken is not late because of the way.
+            if place.is_ok() {
+                self.shrink(number);
+            }
+        } else if is_used && took <= FAST {
+            self.max = (self.max + bytes).min(MAX);
         }
     }
 

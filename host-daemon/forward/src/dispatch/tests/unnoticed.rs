@@ -221,3 +221,28 @@ fn the_requests_of_a_check_are_made_at_the_same_time() {
         assert!(took < Duration::from_millis(150), "{took:?}");
     });
 }
+
+#[test]
+fn many_subjects_begin_soon_although_each_waits_for_a_leader_to_settle() {
+    runtime().block_on(async {
+        let mut recording = Recording::new(1, 1, &mut Chance(4));
+        let one = recording.messages[0].clone();
+        let of = |index: usize| Recorded {
+            subject: format!("device.{index}").into(),
+            ..one.clone()
+        };
+        recording.messages = (0..5000).map(of).collect();
+        let faults = Faults {
+            is_behind: true,
+            ..Faults::default()
+        };
+        let stream = Arc::new(FakeStream::new(4, faults));
+        let mut cursor = None;
+        let all = recording.forward(&stream, Chance(1), &mut cursor, None);
+        let all = tokio::time::timeout(Duration::from_secs(25), all).await;
+        assert!(all.is_err(), "without the faults of some");
+        let subjects = recording.messages.iter().map(|it| &it.subject);
+        let stored = subjects.filter(|it| !stream.stored(it).is_empty()).count();
+        assert!(4000 < stored, "{stored} of 5000");
+    });
+}
