@@ -8,6 +8,8 @@ import { deviceAddress } from "./route.js";
 
 const DEVICES_MAX = 12;
 const INTERVAL_MS = 2_000;
+/** How often a device is asked for its fields: its messages arrive in between. */
+const ASKS = 15;
 const LAST_S = 60;
 
 /** Plots of the devices that `update` names. */
@@ -16,7 +18,7 @@ export class Multiples {
     this.field = null;
     this.devices = [];
     this.fields = [];
-    this.asked = null;
+    this.asks = ASKS;
     this.select = el("select", { "aria-label": "Field", on: { change: () => this.#choose(this.select.value) } });
     this.grid = el("div", { class: "multiples-grid" });
     this.rows = new Keyed(this.grid, (device) => small(device));
@@ -33,7 +35,9 @@ export class Multiples {
   /** Devices of the list with their newest values. */
   update(devices) {
     const names = devices.filter((device) => (device.values ?? []).length > 0).map((device) => device.device);
+    const first = this.devices[0];
     this.devices = names.sort().slice(0, DEVICES_MAX);
+    if (this.devices[0] !== first) this.asks = ASKS;
     this.hidden = names.length - this.devices.length;
     for (const device of devices) {
       for (const [name, text] of device.values ?? []) if (text !== "" && Number.isFinite(Number(text))) this.#add(name);
@@ -62,10 +66,10 @@ export class Multiples {
 
   async #ask(signal) {
     const { field, devices } = this;
-    if (devices.length > 0 && this.asked !== devices[0]) {
-      // The list has only the first three fields of a message; a device has all. Without an answer, the next poll asks again.
+    if (devices.length > 0 && this.asks-- > 0) {
+      // The list has only the first three fields of a message. A device has all of those that arrive after it was asked for.
       const answer = await get("device", { device: devices[0] }, signal).catch(() => null);
-      if (answer) this.asked = devices[0];
+      if (!answer) this.asks = ASKS;
       for (const it of answer?.fields ?? []) if (it.numeric) this.#add(it.field);
     }
     const answers = await Promise.all(devices.map((device) => get("plot", { device, field, last_s: LAST_S, columns: 150 }, signal).catch((error) => ({ error }))));
