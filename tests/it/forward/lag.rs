@@ -60,6 +60,11 @@ fn a_server_that_comes_back_hides_no_message() {
         });
         for (reader, wanted) in readers {
             let read = reader.end();
+            // A busy cluster may need more than the five seconds of a request. Then nothing is printed.
+            if read.code == Some(75) && read.stderr.contains("does not answer") {
+                assert!(!read.stdout_text().contains(",imu,"));
+                continue;
+            }
             assert_eq!((read.code, &*read.stderr), (Some(0), ""));
             let text = read.stdout_text();
             let found = text.lines().filter(|line| line.contains(",imu,"));
@@ -69,6 +74,7 @@ fn a_server_that_comes_back_hides_no_message() {
         }
     }
     eprintln!("{reads} reads");
+    assert_ne!(reads, 0);
     let consumers = wire.request("$JS.API.CONSUMER.LIST.blocksd", "");
     assert_eq!(consumers["total"], 0, "{consumers}");
 }
