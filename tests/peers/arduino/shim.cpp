@@ -47,8 +47,6 @@ size_t HardwareSerial::write(const uint8_t *bytes, size_t len)
     if (!is_begun_) return 0;
     if (len > 64) abort();
     ssize_t written = ::write(STDOUT_FILENO, bytes, len);
-    /* The other end of the line has ended, and so does the program. */
-    if (written < 0 && (errno == EPIPE || errno == EIO)) exit(0);
     return written > 0 ? (size_t)written : 0;
 }
 
@@ -125,8 +123,10 @@ int main(int argc, char **argv)
 {
     shim_argc = argc;
     shim_argv = argv;
+    /* It ends with the program that has started it. */
+    const pid_t parent = getppid();
     setup();
-    for (;;) {
+    while (getppid() == parent) {
         loop();
         struct timespec pause = {0, 200000};
         nanosleep(&pause, NULL);
