@@ -6,9 +6,29 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// The recording of a [`forwarded_head`].
+pub const INSTANCE: &str = "00000000000000a7";
+
 /// A connection to a server.
 #[derive(Debug)]
 pub struct NatsWire(BufReader<TcpStream>);
+
+/// The headers of a forwarded message, with these besides those that each needs, or in their place.
+#[must_use]
+pub fn forwarded_head<'a>(headers: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut all = vec![
+        ("Blocksd-Kind", "messages"),
+        ("Blocksd-Instance", INSTANCE),
+        ("Blocksd-Place", "1.00f3a5c7711d2e4b.2"),
+        ("Blocksd-Count", "1"),
+        ("Blocksd-First", "0"),
+        ("Blocksd-Time", "1700000000000000000"),
+        ("Blocksd-Conn", "7"),
+    ];
+    all.retain(|(name, _)| headers.iter().all(|(other, _)| name != other));
+    all.extend(headers);
+    all
+}
 
 impl NatsWire {
     /// Connects to the server of an address such as `nats://127.0.0.1:4222`.

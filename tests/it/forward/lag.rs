@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use blocksd_tests::nats::{NatsVersion, make_stream};
 use blocksd_tests::nats_cluster::{NODES, NatsCluster};
-use blocksd_tests::nats_wire::NatsWire;
+use blocksd_tests::nats_wire::{NatsWire, forwarded_head};
 use blocksd_tests::process::{Process, blocksd};
 use blocksd_tests::skip::skipped;
 
@@ -30,16 +30,9 @@ fn a_server_that_comes_back_hides_no_message() {
     let mut wire = NatsWire::connect(&format!("nats://{}", cluster.address(leader)));
     let body = [&(LEN as u32).to_be_bytes()[..], &[b'x'; LEN]].concat();
     for number in 0..MESSAGES {
-        let headers = [
-            ("Blocksd-Kind", "messages"),
-            ("Blocksd-Instance", "00000000000000a7"),
-            ("Blocksd-Place", "1.00f3a5c7711d2e4b.2"),
-            ("Blocksd-Count", "1"),
-            ("Blocksd-First", &number.to_string()),
-            ("Blocksd-Time", "1700000000000000000"),
-            ("Blocksd-Conn", "7"),
-        ];
-        wire.publish("blocksd.main.dev.imu", &headers, &body);
+        let first = number.to_string();
+        let head = forwarded_head(&[("Blocksd-First", &first)]);
+        wire.publish("blocksd.main.dev.imu", &head, &body);
     }
     cluster.run(follower);
     let last = format!(",imu,{},", MESSAGES - 1);

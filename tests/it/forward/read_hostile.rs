@@ -1,17 +1,15 @@
 //! `blocksd read` of a stream with hostile messages: it ends, reports what cannot be read, and prints everything else.
 
 use blocksd_tests::nats::{NatsServer, NatsVersion};
-use blocksd_tests::nats_wire::NatsWire;
+use blocksd_tests::nats_wire::{INSTANCE, NatsWire, forwarded_head};
 use blocksd_tests::process::{Ended, Process, blocksd, run, wait_until};
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
 
-/// When the messages were received: in 2023.
-const TIME: &str = "1700000000000000000";
 /// A time of reception in 2500.
 const FUTURE: &str = "16725225600000000000";
 /// Two recordings.
-const ONE: &str = "00000000000000a1";
+const ONE: &str = INSTANCE;
 const OTHER: &str = "00000000000000a2";
 const SESSION: &str = "00f3a5c7711d2e4b";
 
@@ -38,19 +36,27 @@ impl HostileStream {
     /// Publishes a message: the subject after `blocksd.main.`, the kind, headers besides those that each message needs or in
     /// their place, and the body.
     fn publish(&mut self, subject: &str, kind: &str, headers: &[(&str, &str)], body: &[u8]) {
-        let mut all = vec![
-            ("Blocksd-Kind", kind),
-            ("Blocksd-Instance", ONE),
-            ("Blocksd-Place", "1.00f3a5c7711d2e4b.2"),
-            ("Blocksd-Count", "1"),
-            ("Blocksd-First", "0"),
-            ("Blocksd-Time", TIME),
-            ("Blocksd-Conn", "7"),
-        ];
-        all.retain(|(name, _)| headers.iter().all(|(other, _)| name != other));
-        all.extend(headers);
+        let head = forwarded_head(&[&[("Blocksd-Kind", kind)], headers].concat());
         self.wire
-            .publish(&format!("blocksd.main.{subject}"), &all, body);
+            .publish(&format!("blocksd.main.{subject}"), &head, body);
+    }
+
+    /// Checks that two messages are printed and the others are reported, also by a reader that follows.
+    #[track_caller]
+    fn assert_passed_over(&self, follow: Process, check: impl Fn(&str)) {
+        for options in [&[][..], &["--last", "2"], &["--last", "1m"]] {
+            let read = self.read(&[&["--output", "raw"], options].concat());
+            assert_eq!(
+                (read.code, &*read.stdout_text()),
+                (Some(1), "onetwo"),
+                "{options:?} {}",
+                read.stderr
+            );
+            check(&read.stderr);
+        }
+        wait_until("the last message is printed", || {
+            follow.printed_text() == "onetwo"
+        });
     }
 
     fn read(&self, options: &[&str]) -> Ended {
@@ -279,35 +285,25 @@ fn headers_that_no_client_can_read_are_passed_over() {
         stream.wire.publish_raw(subject, head, b"body");
     }
     stream.publish("dev.imu", "messages", &[], &framed("two"));
-    for options in [&[][..], &["--last", "2"], &["--last", "1m"]] {
-        let read = stream.read(&[&["--output", "raw"], options].concat());
-        assert_eq!(
-            (read.code, &*read.stdout_text()),
-            (Some(1), "onetwo"),
-            "{}",
-            read.stderr
-        );
-        let text = "cannot read message 2 of blocksd.main.>: the connection breaks at it, so its headers are malformed; \
-                    remove it with `nats stream rmm blocksd 2`";
-        assert!(read.stderr.contains(text), "{}", read.stderr);
-    }
-    wait_until("the last message is printed", || {
-        follow.printed_text() == "onetwo"
+    let text = "cannot read message 2 of blocksd.main.>: the connection breaks at it, so its headers are malformed; \
+                remove it with `nats stream rmm blocksd 2`";
+    stream.assert_passed_over(follow, |reports| {
+        assert!(reports.contains(text), "{reports}");
     });
 }
 
 #[test]
-fn a_status_in_headers_is_no_word_of_the_server() {
+fn a_status_in_headers_is_not_one_of_the_server() {
     pass_over_statuses(
-        "a_status_in_headers_is_no_word_of_the_server",
+        "a_status_in_headers_is_not_one_of_the_server",
         NatsVersion::Current,
     );
 }
 
 #[test]
-fn a_status_in_headers_is_no_word_of_the_server_of_debian() {
+fn a_status_in_headers_is_not_one_of_the_server_of_debian() {
     pass_over_statuses(
-        "a_status_in_headers_is_no_word_of_the_server_of_debian",
+        "a_status_in_headers_is_not_one_of_the_server_of_debian",
         NatsVersion::Debian,
     );
 }
@@ -337,19 +333,9 @@ fn pass_over_statuses(name: &str, version: NatsVersion) {
         }
     }
     stream.publish("dev.imu", "messages", &[], &framed("two"));
-    for options in [&[][..], &["--last", "2"], &["--last", "1m"]] {
-        let read = stream.read(&[&["--output", "raw"], options].concat());
-        assert_eq!(
-            (read.code, &*read.stdout_text()),
-            (Some(1), "onetwo"),
-            "{options:?} {}",
-            read.stderr
-        );
-        let reports = read.stderr.matches("is missing or malformed; is this");
-        assert_eq!(reports.count(), 14, "{}", read.stderr);
-    }
-    wait_until("the last message is printed", || {
-        follow.printed_text() == "onetwo"
+    stream.assert_passed_over(follow, |reports| {
+        let count = reports.matches("is missing or malformed; is this").count();
+        assert_eq!(count, 14, "{reports}");
     });
 }
 

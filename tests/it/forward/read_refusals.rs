@@ -3,7 +3,7 @@
 use std::fs;
 
 use blocksd_tests::nats::{NatsServer, delete_stream};
-use blocksd_tests::nats_wire::NatsWire;
+use blocksd_tests::nats_wire::{NatsWire, forwarded_head};
 use blocksd_tests::process::{Process, blocksd, run, wait_until};
 use blocksd_tests::skip::skipped;
 use tempfile::TempDir;
@@ -17,17 +17,13 @@ fn headers<'a>(
 ) -> Vec<(&'a str, &'a str)> {
     let mut headers = vec![
         ("Blocksd-Kind", kind),
-        ("Blocksd-Instance", "00000000000000a7"),
-        ("Blocksd-Place", "1.00f3a5c7711d2e4b.2"),
         ("Blocksd-Count", count),
         ("Blocksd-First", first),
-        ("Blocksd-Time", "1700000000000000000"),
-        ("Blocksd-Conn", "7"),
     ];
     if !part.is_empty() {
         headers.push(("Blocksd-Part", part));
     }
-    headers
+    forwarded_head(&headers)
 }
 
 /// A server with a stream.

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use blocksd_tests::nats::{NatsServer, NatsVersion};
-use blocksd_tests::nats_wire::NatsWire;
+use blocksd_tests::nats_wire::{NatsWire, forwarded_head};
 use blocksd_tests::process::{Process, blocksd, run, wait_until};
 use blocksd_tests::skip::skipped;
 
@@ -82,19 +82,12 @@ fn assert_read(url: &str, messages: usize) {
 fn publish(wire: &mut NatsWire, device: &str, number: usize) -> u64 {
     thread::sleep(Duration::from_millis(1));
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
-    let headers = [
-        ("Blocksd-Kind", "messages"),
-        ("Blocksd-Instance", "00000000000000a7"),
-        ("Blocksd-Place", "1.00f3a5c7711d2e4b.2"),
-        ("Blocksd-Count", "1"),
-        ("Blocksd-First", &number.to_string()),
-        ("Blocksd-Time", &now.to_string()),
-        ("Blocksd-Conn", "7"),
-    ];
+    let (first, time) = (number.to_string(), now.to_string());
+    let head = forwarded_head(&[("Blocksd-First", &first), ("Blocksd-Time", &time)]);
     let text = format!("message-{number}");
     let len = u32::try_from(text.len()).unwrap();
     let body = [&len.to_be_bytes(), text.as_bytes()].concat();
-    wire.publish(&format!("blocksd.main.dev.{device}"), &headers, &body)
+    wire.publish(&format!("blocksd.main.dev.{device}"), &head, &body)
 }
 
 /// Removes a message, as `nats stream rmm` does.

@@ -62,6 +62,19 @@ async fn a_server_that_lags_is_waited_for() {
     }
 }
 
+/// Reads without an end, until everything is read.
+async fn read_until_caught_up(mut puller: Puller) -> Vec<u64> {
+    let mut read = Vec::new();
+    while !puller.has_caught_up() {
+        match puller.next().await.unwrap() {
+            Pulled::Message(message) => read.push(message.sequence),
+            Pulled::Waiting => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    read
+}
+
 #[tokio::test]
 async fn a_server_that_stays_behind_is_left_for_another() {
     let (read, replica) = read(Begin::First, 10, lagging(&[&[3], &[10]])).await;
@@ -74,15 +87,8 @@ async fn a_server_that_stays_behind_is_left_for_another() {
 #[tokio::test]
 async fn a_reader_without_an_end_leaves_a_server_that_goes_on_lagging() {
     // The second one begins with message 3 again.
-    let (mut puller, replica) = puller(Begin::First, None, lagging(&[&[3], &[2, 10]])).await;
-    let mut read = Vec::new();
-    while !puller.has_caught_up() {
-        match puller.next().await.unwrap() {
-            Pulled::Message(message) => read.push(message.sequence),
-            Pulled::Waiting => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    let (puller, replica) = puller(Begin::First, None, lagging(&[&[3], &[2, 10]])).await;
+    let read = read_until_caught_up(puller).await;
     assert_eq!(read, (1..=10).collect::<Vec<_>>());
     assert_eq!(replica.lock().unwrap().made, 2);
 }
@@ -161,15 +167,8 @@ async fn a_range_of_time_is_read_if_the_leader_knows_no_last_message() {
         hides_last: true,
         ..lagging(&[&[3], &[10]])
     };
-    let (mut puller, _) = puller(Begin::Stored(stored_ns(6)), None, replica).await;
-    let mut read = Vec::new();
-    while !puller.has_caught_up() {
-        match puller.next().await.unwrap() {
-            Pulled::Message(message) => read.push(message.sequence),
-            Pulled::Waiting => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    let (puller, _) = puller(Begin::Stored(stored_ns(6)), None, replica).await;
+    let read = read_until_caught_up(puller).await;
     assert_eq!(read, [6, 7, 8, 9, 10]);
 }
 
