@@ -245,22 +245,30 @@ fn is_of_another_port(lower: &str) -> bool {
     texts.iter().any(|text| lower.contains(text))
 }
 
+/// Names, separated by commas and, before the last one, by "and".
+fn listed(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// One error of those of all servers: of the most telling kind, with the reasons of all, each once.
 fn joined(failures: &[(&str, ConnectError)]) -> ConnectError {
     let [(_, only)] = failures else {
-        let mut reasons: Vec<(String, &str)> = Vec::new();
-        for (server, error) in failures.iter().rev() {
-            let reason = error.reason();
-            match reasons.iter_mut().find(|(_, it)| *it == reason) {
-                Some((servers, _)) if servers.contains(" and ") => {
-                    *servers = format!("{server}, {servers}");
+        let reasons = failures
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (_, error))| {
+                let reason = error.reason();
+                let is_of = |(_, it): &&(_, ConnectError)| it.reason() == reason;
+                // At the last of the servers that have it.
+                if failures[index + 1..].iter().any(|it| is_of(&it)) {
+                    return None;
                 }
-                Some((servers, _)) => *servers = format!("{server} and {servers}"),
-                None => reasons.push(((*server).to_owned(), reason)),
-            }
-        }
-        let reasons = reasons.iter().rev();
-        let reasons = reasons.map(|(servers, reason)| format!("{servers}: {reason}"));
+                let servers: Vec<_> = failures.iter().filter(is_of).map(|it| it.0).collect();
+                Some(format!("{}: {reason}", listed(&servers)))
+            });
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         let kinds = failures.iter().map(|(_, error)| error.parts().0);
         let kind = kinds.min().unwrap_or(Rank::Unreachable);

@@ -21,12 +21,12 @@ use tokio::time::Instant;
 
 use self::call::{Answer, Call, Known, Outcome};
 use self::checks::{Checks, Listed};
-pub(crate) use self::input::{Asked, End, Input, Reached, Start};
+pub(crate) use self::input::{Again, Asked, End, Input, Reached, Start};
 use self::settling::Settling;
 use self::subject::{Reply, Subject};
 use self::turns::{PAUSE_MAX, Turns};
 use self::waiting::Waiting;
-use self::window::Window;
+use self::window::{Flight, Window};
 use crate::batch::Batch;
 use crate::confirm::Confirm;
 use crate::cursor::{Cursor, Newest};
@@ -53,7 +53,7 @@ pub(crate) struct Dispatcher<S> {
     files: KnownFiles,
     lanes: HashMap<Arc<str>, Subject>,
     turns: Turns,
-    calls: FuturesUnordered<BoxFuture<'static, Answer>>,
+    calls: FuturesUnordered<BoxFuture<'static, (Flight, Answer)>>,
     waiting: Waiting,
     /// What was read.
     reached: Option<Place>,
@@ -144,7 +144,7 @@ impl<S: Stream> Dispatcher<S> {
             self.call();
             let again_at = Some(self.read_again_at).filter(|_| self.must_read_again);
             if again_at.is_some_and(|at| has_ended || at <= Instant::now()) {
-                return End::Again(self.known());
+                return End::Again(self.known(), Again::Parked);
             }
             let is_done = has_ended && self.waiting.is_empty();
             if is_done && self.calls.is_empty() && self.checks.newest().is_none() {
@@ -162,8 +162,8 @@ impl<S: Stream> Dispatcher<S> {
             let check_at = self.checks.next_at();
             let next_at = [check_at, next_turn, again_at, settle_at, stalled_at];
             let next_at = next_at.into_iter().flatten().min();
-            let answer = tokio::select! {
-                Some(answer) = self.calls.next(), if !self.calls.is_empty() => answer,
+            let (flight, answer) = tokio::select! {
+                Some(answered) = self.calls.next(), if !self.calls.is_empty() => answered,
                 read = input.recv(), if can_read => {
                     match read {
                         Some(Input::Batches(batches, unread)) => self.add(batches, unread),
@@ -180,7 +180,7 @@ impl<S: Stream> Dispatcher<S> {
             self.notice_disruption();
             let Answer {
                 checks, outcome, ..
-            } = match self.answered(answer) {
+            } = match self.answered(flight, answer) {
                 Ok(Some(check)) => check,
                 Ok(None) => {
                     self.report();
@@ -199,7 +199,8 @@ impl<S: Stream> Dispatcher<S> {
             match checked {
                 Ok(None) => return End::Lost,
                 Ok(Some(extent)) if extent.body_max != self.body_max => {
-                    return End::Again(self.known());
+                    let (before, now) = (self.body_max, extent.body_max);
+                    return End::Again(self.known(), Again::BodyMax { before, now });
                 }
                 Ok(Some(_)) => {
                     self.is_unfit = false;
@@ -295,16 +296,18 @@ impl<S: Stream> Dispatcher<S> {
                 self.failing -= 1;
                 self.works();
             }
-            let mut call = Call {
+            let call = Call {
                 is_retry: turn.is_retry,
                 ..self.new_call(Some(turn.subject), checks)
             };
             match step {
                 Step::Wait => self.turns.end(turn.is_retry),
-                Step::Look { is_in_doubt } => self.begin(call, |it| it.look(known, is_in_doubt)),
+                Step::Look { is_in_doubt } => {
+                    self.begin(Window::REQUEST, call.look(known, is_in_doubt));
+                }
                 Step::Send(outgoing) => {
-                    call.flown.1 = Window::of_body(outgoing.body.len());
-                    self.begin(call, |it| it.send(*outgoing));
+                    let bytes = Window::of_body(outgoing.body.len());
+                    self.begin(bytes, call.send(*outgoing));
                 }
             }
         }
@@ -314,10 +317,9 @@ impl<S: Stream> Dispatcher<S> {
     ///
     /// # Errors
     /// Why nothing more can be published.
-    fn answered(&mut self, answer: Answer) -> Result<Option<Answer>, End> {
+    fn answered(&mut self, flight: Flight, answer: Answer) -> Result<Option<Answer>, End> {
         let took = answer.begun.1.elapsed().saturating_sub(answer.waited);
-        let (number, bytes) = answer.flown;
-        self.window.end(number, bytes, took, &answer.outcome);
+        self.window.end(flight, took, &answer.outcome);
         let Some(subject) = answer.subject.clone() else {
             return Ok(Some(answer));
         };

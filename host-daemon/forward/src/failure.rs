@@ -45,15 +45,13 @@ fn is_full(error: &(dyn Error + 'static)) -> bool {
         ErrorCode::STORAGE_RESOURCES_EXCEEDED,
         ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
     ];
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let answer = error.downcast_ref::<jetstream::Error>();
-        if answer.is_some_and(|it| full.contains(&it.error_code())) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    let mut answers = causes(error).filter_map(|it| it.downcast_ref::<jetstream::Error>());
+    answers.any(|it| full.contains(&it.error_code()))
+}
+
+/// An error and its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&it| it.source())
 }
 
 pub(crate) const fn timeout() -> StreamError {
@@ -66,19 +64,14 @@ pub(crate) fn is_missing(kind: &GetStreamErrorKind) -> bool {
 
 /// Whether a server says that there is no such stream, in an error or its causes.
 pub(crate) fn is_deleted(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
+    let mut answers = causes(error).filter_map(|error| {
         let kind = error.downcast_ref::<LastRawMessageError>();
-        let answer = match kind.map(LastRawMessageError::kind) {
+        match kind.map(LastRawMessageError::kind) {
             Some(LastRawMessageErrorKind::JetStream(answer)) => Some(answer),
             _ => error.downcast_ref::<jetstream::Error>().cloned(),
-        };
-        if answer.is_some_and(|it| it.error_code() == ErrorCode::STREAM_NOT_FOUND) {
-            return true;
         }
-        next = error.source();
-    }
-    false
+    });
+    answers.any(|it| it.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 /// Why a request has no answer.
@@ -92,8 +85,7 @@ pub(crate) enum Unanswered {
 
 /// Finds out why a request has no answer, in the causes of its error.
 pub(crate) fn unanswered(error: &(dyn Error + 'static)) -> Option<Unanswered> {
-    let mut next = Some(error);
-    while let Some(error) = next {
+    for error in causes(error) {
         if let Some(error) = error.downcast_ref::<JetStreamRequestError>() {
             match error.kind() {
                 JetStreamRequestErrorKind::TimedOut => return Some(Unanswered::TimedOut),
@@ -108,25 +100,20 @@ pub(crate) fn unanswered(error: &(dyn Error + 'static)) -> Option<Unanswered> {
                 _ => {}
             }
         }
-        next = error.source();
     }
     None
 }
 
 /// What is wrong with the certificates, and what to do, if an error is about them.
 pub(crate) fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut next = Some(error);
-    while let Some(error) = next {
+    let mut refusals = causes(error).filter_map(|error| {
         let inner = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
         let inner = inner.and_then(|it| it.downcast_ref::<rustls::Error>());
-        if let Some(found) = error.downcast_ref::<rustls::Error>().or(inner) {
-            return Some(certificates(found));
-        }
-        next = error.source();
-    }
-    None
+        error.downcast_ref::<rustls::Error>().or(inner)
+    });
+    refusals.next().map(certificates)
 }
 
 fn certificates(error: &rustls::Error) -> String {

@@ -120,11 +120,7 @@ impl<S: Stream> Forwarder<S> {
     pub async fn run(&self) -> Result<(), Error> {
         let folder = &self.forwarding.folder;
         let mut file = CursorFile::new(folder, &self.forwarding.cursor);
-        if file.load().is_some_and(|saved| saved.has_lost) {
-            self.has_lost.store(true, Ordering::Relaxed);
-        }
         let mut reached = Reached::default();
-        let mut again = None;
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
             let (extent, cursor) = match self.begin(&file).await {
@@ -138,7 +134,6 @@ impl<S: Stream> Forwarder<S> {
                     continue;
                 }
             };
-            self.progress.reads_again(again.take(), extent.body_max);
             let from = cursor.as_ref().map(|it| it.place);
             let newest = cursor.as_ref().map(|it| it.newest);
             if from.is_none() {
@@ -196,7 +191,12 @@ impl<S: Stream> Forwarder<S> {
                     ));
                     tokio::time::sleep(PAUSE).await;
                 }
-                End::Again(known) => (reached, again) = (known, Some(extent.body_max)),
+                End::Again(known, again) => {
+                    reached = known;
+                    self.progress.note(format_args!(
+                        "reading again from the last saved place: {again}"
+                    ));
+                }
             }
         }
     }
@@ -228,9 +228,10 @@ impl<S: Stream> Forwarder<S> {
     /// Where to begin: the extent of the stream, and the cursor if it is still true.
     async fn begin(&self, file: &CursorFile) -> Result<(Extent, Option<Cursor>), StreamError> {
         let extent = self.stream.extent().await?;
-        let Some(Saved { cursor, .. }) = file.load() else {
+        let Some(Saved { cursor, has_lost }) = file.load() else {
             return Ok((extent, None));
         };
+        self.has_lost.fetch_or(has_lost, Ordering::Relaxed);
         let is_true = cursor.created == extent.created
             && cursor.newest.is_intact(&*self.stream, &extent).await?;
         Ok((extent, is_true.then_some(cursor)))

@@ -249,13 +249,6 @@ impl Progress {
         }
     }
 
-    /// Reading begins again if it has ended `before`, when the longest body of a message had so many bytes. Logs why.
-    pub(crate) fn reads_again(&self, before: Option<usize>, now: usize) {
-        if let Some(before) = before {
-            self.note(again(before, now));
-        }
-    }
-
     /// Reading of a file begins.
     pub(crate) fn reads(&self, number: u64) {
         self.shown(|it| it.reading.file = number.max(it.reading.file));
@@ -318,18 +311,6 @@ impl Progress {
     }
 }
 
-/// Why reading begins again: the longest body of a message is another one, or another reason has ended it.
-fn again(before: usize, now: usize) -> String {
-    let reason = match before == now {
-        true => "a subject that the stream did not take is taken again, and not all of it was kept in memory".to_owned(),
-        false => format!(
-            "the body of a message has at most {now} bytes now, and had {before} (`max_msg_size` of the stream, or `max_payload` \
-             of the server)"
-        ),
-    };
-    format!("reading again from the last saved place: {reason}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,17 +361,6 @@ mod tests {
         assert_eq!(progress.read().missed, 50 + 30 + 200);
         progress.deleted(7, 1);
         assert_eq!(progress.read().missed, 281);
-    }
-
-    #[test]
-    fn reading_again_has_a_reason() {
-        let subject = again(262_144, 262_144);
-        assert!(subject.contains("is taken again"), "{subject}");
-        let size = again(262_144, 49_152);
-        assert!(
-            size.contains("at most 49152 bytes now, and had 262144 (`max_msg_size`"),
-            "{size}"
-        );
     }
 
     #[test]

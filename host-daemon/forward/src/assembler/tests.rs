@@ -320,7 +320,7 @@ fn a_message_that_comes_whole_after_some_of_its_parts_is_not_reported() {
     let whole = stored(2, None, 7, b"\0\0\0\x06abcdef");
     let (read_whole, reports) = read([part(), whole.clone()]);
     assert_eq!((read_whole.len(), reports), (1, Vec::new()));
-    // Another message is none of it.
+    // Another message is not taken for it.
     let other = |change: fn(&mut Fetched)| {
         let mut other = whole.clone();
         change(&mut other);

@@ -21,8 +21,6 @@ pub(super) struct Call<S> {
     pub(super) subject: Option<Arc<str>>,
     /// The last call of the subject has failed.
     pub(super) is_retry: bool,
-    /// Its number in the window, and the bytes that it takes of it.
-    pub(super) flown: (u64, usize),
     /// Largest number of requests of a check at a time.
     pub(super) requests: usize,
     pub(super) created: i128,
@@ -44,8 +42,6 @@ pub(super) struct Answer {
     pub(super) waited: Duration,
     /// The messages that were checked.
     pub(super) checks: Listed,
-    /// As in the [`Call`].
-    pub(super) flown: (u64, usize),
     pub(super) outcome: Outcome,
 }
 
@@ -84,7 +80,6 @@ impl<S: Stream> Dispatcher<S> {
             instance: self.instance,
             subject,
             is_retry: false,
-            flown: (self.window.next(), Window::REQUEST),
             requests: self.window.requests(),
             created: self.created,
             disruptions: self.disruptions,
@@ -96,18 +91,18 @@ impl<S: Stream> Dispatcher<S> {
     /// Begins a check of the newest message.
     pub(super) fn check(&mut self) {
         let call = self.new_call(None, self.checks.list());
-        let place = self.place();
-        self.begin(call, |it| it.check(place));
+        self.begin(Window::REQUEST, call.check(self.place()));
     }
 
-    /// Begins a call.
-    pub(super) fn begin<F: Future<Output = Answer> + Send + 'static>(
+    /// Begins a call that takes these bytes of the window.
+    pub(super) fn begin(
         &mut self,
-        call: Call<S>,
-        make: impl FnOnce(Call<S>) -> F,
+        bytes: usize,
+        call: impl Future<Output = Answer> + Send + 'static,
     ) {
-        self.window.begin(call.flown.1);
-        self.calls.push(Box::pin(make(call)));
+        let flight = self.window.begin(bytes);
+        self.calls
+            .push(Box::pin(async move { (flight, call.await) }));
     }
 }
 
@@ -213,7 +208,6 @@ impl<S: Stream> Call<S> {
             is_retry: self.is_retry,
             begun: self.begun,
             checks: self.checks,
-            flown: self.flown,
             waited: Duration::ZERO,
             outcome,
         }

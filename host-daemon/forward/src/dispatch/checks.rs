@@ -11,7 +11,7 @@ use crate::cursor::Newest;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How often it is checked while messages are stored: files that the stream has can be deleted then.
 const BUSY_INTERVAL: Duration = Duration::from_secs(2);
-/// Checks take at most one part of so many of the time: over a slow way, messages are stored in between.
+/// Checks take at most this fraction of the time, a tenth: over a slow way, messages are stored in between.
 const SHARE: u32 = 10;
 /// Time until it is checked after a failure.
 const SOON: Duration = Duration::from_secs(1);

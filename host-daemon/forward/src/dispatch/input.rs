@@ -1,6 +1,7 @@
 //! What a dispatcher takes, and why it ends: [`Input`], [`Start`] and [`End`].
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Batch;
@@ -60,8 +61,22 @@ pub(crate) enum End {
     Lost,
     /// Another recording has the same identity: begin again at the last cursor, with a new one.
     Copied(Reached),
-    /// What was read was not kept, or the longest message of the stream is another one now: begin again at the last cursor.
-    Again(Reached),
+    /// Begin again at the last cursor, for this reason.
+    Again(Reached, Again),
+}
+
+/// Why a recording is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// The longest body of a message of the stream is another one.
+    BodyMax {
+        /// Its length before, in bytes.
+        before: usize,
+        /// Its length now, in bytes.
+        now: usize,
+    },
+    /// Of a subject that the stream takes again, not all was kept.
+    Parked,
 }
 
 /// What is known before anything is published.
@@ -76,4 +91,36 @@ pub(crate) struct Start {
     pub newest: Option<Newest>,
     /// What an earlier dispatcher knew.
     pub reached: Reached,
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BodyMax { before, now } => write!(
+                f,
+                "the body of a message has at most {now} bytes now, and had {before} (`max_msg_size` of the stream, or `max_payload` \
+                 of the server)"
+            ),
+            Self::Parked => f.write_str(
+                "a subject that the stream did not take is taken again, and not all of it was kept in memory",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_again_has_a_reason() {
+        let subject = Again::Parked.to_string();
+        assert!(subject.contains("is taken again"), "{subject}");
+        let (before, now) = (262_144, 49_152);
+        let size = Again::BodyMax { before, now }.to_string();
+        assert!(
+            size.contains("at most 49152 bytes now, and had 262144 (`max_msg_size`"),
+            "{size}"
+        );
+    }
 }

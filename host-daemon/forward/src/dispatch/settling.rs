@@ -10,6 +10,7 @@ use super::Dispatcher;
 use super::checks::Listed;
 use super::input::Asked;
 use super::turns::PAUSE_MAX;
+use super::window::Window;
 use crate::confirm::Unsettled;
 use crate::stream::{Stream, StreamError};
 
@@ -55,7 +56,7 @@ impl<S: Stream> Dispatcher<S> {
         });
         for asked in taken {
             let call = self.new_call(None, Listed::default());
-            self.begin(call, |it| it.settle(asked));
+            self.begin(Window::REQUEST, call.settle(asked));
         }
     }
 

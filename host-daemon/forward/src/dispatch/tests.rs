@@ -227,7 +227,7 @@ impl Recording {
                 Ok(End::Finished) if !self::unsettled(confirm.as_deref(), false).is_empty() => {}
                 Ok(ended @ (End::Finished | End::Copied(_))) => return ended,
                 Ok(End::Lost) => *cursor = None,
-                Ok(End::Again(reached)) => known = reached,
+                Ok(End::Again(reached, _)) => known = reached,
                 // A crash. The file may have been deleted, unless the stream does not say any more what it had.
                 Err(_) => {
                     let may_be_deleted = !stream.is_purged() && chance.is(2);

@@ -1,7 +1,6 @@
 //! How much may be in flight: a [`Window`], which fits itself to the way to the stream.
 //!
-//! A request has a fixed time for its answer. More in flight than the way carries in that time would only time out, and be sent
-//! again. So the window grows while answers come fast, and shrinks when they come late or not at all.
+//! Each request has a timeout. What the way cannot carry within the timeout fails, and is sent again. So the window grows while answers come fast, and shrinks when they come late or not at all.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -52,6 +51,13 @@ pub(super) struct Window {
     shrunk: u64,
 }
 
+/// A call that has begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    number: u64,
+    bytes: usize,
+}
+
 impl Default for Window {
     fn default() -> Self {
         Self {
@@ -90,24 +96,22 @@ impl Window {
         (self.max / SHARE).clamp(1, REQUESTS_MAX)
     }
 
-    /// The number of the call that begins next.
-    pub(super) const fn next(&self) -> u64 {
-        self.next
-    }
-
-    /// A call begins.
-    pub(super) fn begin(&mut self, bytes: usize) {
+    /// A call begins. It must be [ended](Self::end).
+    pub(super) fn begin(&mut self, bytes: usize) -> Flight {
         if self.calls.is_empty() {
             self.answered_at = Instant::now();
         }
-        self.calls.push_back((self.next, bytes));
+        let number = self.next;
+        self.calls.push_back((number, bytes));
         self.next += 1;
         self.flying += bytes;
         self.held += bytes;
+        Flight { number, bytes }
     }
 
-    /// A call of this number has ended, after this time.
-    pub(super) fn end(&mut self, number: u64, bytes: usize, took: Duration, outcome: &Outcome) {
+    /// A call has ended, after this time.
+    pub(super) fn end(&mut self, flight: Flight, took: Duration, outcome: &Outcome) {
+        let Flight { number, bytes } = flight;
         // Half of the window is enough to know that more would be used.
         let is_used = self.max / 2 <= self.held;
         self.held -= bytes;
@@ -167,8 +171,8 @@ mod tests {
         })
     }
 
-    /// Sends messages of this length over a way that carries so many bytes a second. Returns the longest time to an answer after the
-    /// first minute, and what was carried each second then.
+    /// Sends messages of this length over a way of this rate, in bytes a second. Returns the longest time to an answer after the first
+    /// minute, and the rate of what arrived then.
     async fn sent(len: usize, rate: usize) -> (Duration, usize) {
         let mut window = Window::default();
         let bytes = Window::of_body(len);
@@ -180,17 +184,11 @@ mod tests {
             while window.has_room() {
                 let begun = Instant::now();
                 free_at = free_at.max(begun) + Duration::from_secs_f64(bytes as f64 / rate as f64);
-                flying.push_back((window.next(), begun, free_at));
-                window.begin(bytes);
+                flying.push_back((window.begin(bytes), begun, free_at));
             }
-            let (number, begun, end) = flying.pop_front().expect("a message");
+            let (flight, begun, end) = flying.pop_front().expect("a message");
             tokio::time::sleep_until(end.min(begun + LIMIT)).await;
-            window.end(
-                number,
-                bytes,
-                begun.elapsed(),
-                &outcome(end < begun + LIMIT),
-            );
+            window.end(flight, begun.elapsed(), &outcome(end < begun + LIMIT));
             if start + warm < begun {
                 longest = longest.max(end - begun);
                 carried += bytes;
@@ -218,43 +216,49 @@ mod tests {
     #[test]
     fn what_times_out_together_shrinks_it_once() {
         let mut window = Window::default();
-        (0..10).for_each(|_| window.begin(MIN));
-        (0..10).for_each(|number| window.end(number, MIN, LIMIT, &outcome(false)));
+        let together = [(); 10].map(|()| window.begin(MIN));
+        for flight in together {
+            window.end(flight, LIMIT, &outcome(false));
+        }
         assert_eq!(
             (window.max, window.flying, window.held),
             (INITIAL / 2, 0, 0)
         );
-        for number in 10..20 {
-            window.begin(MIN);
-            window.end(number, MIN, LIMIT, &outcome(false));
+        for _ in 0..10 {
+            let flight = window.begin(MIN);
+            window.end(flight, LIMIT, &outcome(false));
         }
         assert_eq!(window.max, MIN);
         // Answers that come fast prove nothing while little is on the way.
-        window.begin(1);
-        window.end(20, 1, Duration::ZERO, &outcome(true));
+        let flight = window.begin(1);
+        window.end(flight, Duration::ZERO, &outcome(true));
         assert_eq!(window.max, MIN);
     }
 
     #[test]
     fn calls_that_others_overtake_are_not_on_the_way() {
         let mut window = Window::default();
-        (0..16).for_each(|_| window.begin(MIN));
+        let overtaken = [(); 15].map(|()| window.begin(MIN));
+        let last = window.begin(MIN);
         assert!(!window.has_room() && window.stalled_at().is_some());
-        window.end(15, MIN, Duration::ZERO, &outcome(true));
+        window.end(last, Duration::ZERO, &outcome(true));
         assert!(window.has_room());
-        (0..15).for_each(|number| window.end(number, MIN, LIMIT, &outcome(false)));
+        for flight in overtaken {
+            window.end(flight, LIMIT, &outcome(false));
+        }
         assert_eq!(
             (window.max, window.flying, window.held),
             (INITIAL + MIN, 0, 0)
         );
         assert_eq!(window.stalled_at(), None);
         // But they take memory.
-        for number in 16..16 + (MAX / MIN) as u64 {
-            assert!(window.has_room());
-            window.begin(MIN);
-            if number % 8 == 0 {
-                window.end(number, 0, Duration::ZERO, &outcome(true));
+        for _ in 0..MAX / MIN / 8 {
+            for _ in 0..8 {
+                assert!(window.has_room());
+                window.begin(MIN);
             }
+            let probe = window.begin(0);
+            window.end(probe, Duration::ZERO, &outcome(true));
         }
         assert!(!window.has_room());
     }

@@ -64,7 +64,7 @@ impl Nats {
             Begin::First | Begin::LastOfEach | Begin::Stored(_) => 1,
             Begin::Sequence(first) => first,
         };
-        // There is none from this number on.
+        // No message has this number or a later one.
         let mut none = None;
         let mut at = from;
         loop {

@@ -10,14 +10,14 @@ use tokio::time::{Duration, Instant, timeout_at};
 use crate::advice::text;
 use crate::reader::ReadError;
 
-/// Beginning of the subject for acknowledgements, which each message has and no word of the server.
+/// Prefix of the reply subject that each message of a stream has, and a status of the server has not.
 const ACKNOWLEDGE: &str = "$JS.ACK.";
 /// How long the server may say later than it should that a request has expired.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The messages that a request brings.
 ///
-/// That of the client takes a message for a word of the server if its headers begin with a status, as anybody may publish them.
+/// The batch of the client takes a message for a status of the server if its headers begin with one. Anybody may publish such headers.
 #[derive(Debug)]
 pub(super) struct Pull {
     context: Context,

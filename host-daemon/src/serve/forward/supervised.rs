@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
+use blocksd_engine::error::panic_message;
+
 use super::PANIC_PAUSE;
 
 /// What runs once, with something that it borrows.
@@ -18,7 +20,7 @@ pub(super) async fn supervise<T: Send>(
     panicked: impl Fn(&mut T, &str),
 ) {
     while let Err(panic) = caught(run(&mut it)).await {
-        panicked(&mut it, message(&*panic));
+        panicked(&mut it, panic_message(&*panic));
         drop(panic);
         tokio::time::sleep(PANIC_PAUSE).await;
     }
@@ -35,12 +37,6 @@ async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + S
         }
     })
     .await
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message")
 }
 
 #[cfg(test)]
