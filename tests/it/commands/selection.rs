@@ -148,7 +148,6 @@ fn the_last_messages_are_selected_by_number_and_by_time() {
     read(folder, &["--last", "1", "--from", "now"]).assert_refused(2, "cannot be used with");
 }
 
-/// The clock was set back: the last messages are those at the end of the recording.
 #[test]
 fn the_last_messages_come_without_the_faults_of_others() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -169,6 +168,31 @@ fn the_last_messages_come_without_the_faults_of_others() {
     }
 }
 
+/// An event is recorded after messages that were received later: it waits for the disk.
+#[test]
+fn the_last_messages_come_with_the_events_between_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = File::begin(None, false);
+    let closed = |conn| {
+        format!(
+            "{{\"event\":\"closed\",\"device\":\"a\",\"conn\":{conn},\"reason\":\"eof\"}}"
+        )
+    };
+    file.block("a", 0, BEGIN + SECOND, b"m0");
+    file.event(BEGIN, &closed(1));
+    file.block("a", 1, BEGIN + 2 * SECOND, b"m1");
+    file.event(BEGIN, &closed(2));
+    put(folder.path(), 1, "mcap", &file.seal());
+    let ended = read(folder.path(), &["--last", "1", "--output", "json"]);
+    let text = ended.stdout_text();
+    assert!(text.contains("\"text\":\"m1\""), "{ended:?}");
+    assert!(
+        !text.contains("\"conn\":1") && text.contains("\"conn\":2"),
+        "{ended:?}"
+    );
+}
+
+/// The clock was set back: the last messages are those at the end of the recording.
 #[test]
 fn the_last_messages_are_the_last_ones_recorded_whatever_the_clock_says() {
     let folder = tempfile::tempdir().unwrap();

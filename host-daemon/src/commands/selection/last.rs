@@ -8,6 +8,9 @@ use crate::error::CommandError;
 use blocksd_recording::catalog::list;
 use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 
+/// How much earlier than a message an event may be that is recorded after it, in nanoseconds: it waits while the disk is slow.
+const EVENT_DELAY_NS: u64 = 60_000_000_000;
+
 /// Finds the time from which on to read, and how many of the selected messages from then on precede the last ones.
 /// Reads the newest files only, until they have enough messages.
 ///
@@ -45,8 +48,9 @@ pub(super) fn begin(
         let duration = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         return Ok((newest.saturating_sub(duration), 0));
     }
-    let from = found.times.iter().copied().min().unwrap_or(wanted.from);
-    // Messages of the same time may precede the last ones; so may any, if the clock was set back.
+    let first = found.times.iter().copied().min().unwrap_or(wanted.from);
+    let from = first.saturating_sub(EVENT_DELAY_NS).max(wanted.from);
+    // Some of these messages precede the last ones.
     let range = Wanted {
         from,
         ..wanted.clone()
