@@ -139,6 +139,16 @@ pub enum UnreadableCause {
         /// Its sequence number.
         sequence: u64,
     },
+    /// Messages from there on were removed before they were read: a limit of the stream, or a purge, has overtaken the reader.
+    #[error(
+        "of the messages from there up to {last}, at least {count} were removed before they were read, by a limit of the stream or a purge"
+    )]
+    Removed {
+        /// The sequence number of the last one.
+        last: u64,
+        /// How many were removed, at least. The others up to the last one are not selected, or were read.
+        count: u64,
+    },
     /// Parts of a long message do not make a whole one.
     #[error("parts are missing or wrong: {have} of {len} bytes of a message")]
     Parts {

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub use self::contents::SequenceRange;
-use self::puller::{Pulled, PulledMessage, Puller};
+use self::puller::{Pulled, PulledMessage, Puller, Removed};
 use crate::assembler::{Assembled, Assembler};
 use crate::batch::{HEADER_LEN, Kind};
 use crate::cursor::Newest;
@@ -138,6 +138,13 @@ impl StreamReader {
                         sequence,
                     },
                 })),
+                Pulled::Removed(Removed { first, last, count }) => {
+                    self.ready.push_back(Read::Unreadable(Unreadable {
+                        sequence: first,
+                        subject: self.selection.subjects.all(),
+                        cause: UnreadableCause::Removed { last, count },
+                    }));
+                }
                 Pulled::Waiting => return Ok(Some(Read::Waiting)),
                 Pulled::End => {
                     self.has_ended = true;
@@ -171,6 +178,7 @@ impl StreamReader {
             message,
             sequence,
             published,
+            ..
         } = pulled;
         let (sequence, published) = (*sequence, *published);
         let subject = message.subject.as_str();

@@ -1,6 +1,8 @@
 //! Pulls the messages of a stream in their order: a [`Puller`]. It makes a new consumer where the old one has missed messages.
 
 mod end;
+mod failing;
+mod removed;
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,6 +11,8 @@ use async_nats::jetstream::consumer::Consumer;
 use async_nats::jetstream::consumer::pull::{BatchConfig, Config};
 use futures_util::future::{join, join_all};
 
+use self::removed::Removals;
+pub(super) use self::removed::Removed;
 use crate::advice::text;
 use crate::cursor::Newest;
 use crate::nats::Nats;
@@ -27,20 +31,14 @@ const ANSWER: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a request waits for messages.
 const EXPIRES: Duration = Duration::from_secs(5);
-/// Failures in a row after which a reader with an end gives up.
-const FAILURES_MAX: u32 = 4;
 /// How often the connection breaks in a row until a reader with an end gives up.
 const BREAKS_MAX: u32 = 8;
-/// How often it breaks at a message that is passed over.
-const BREAKS_AT_ONE: u32 = 2;
 /// Pause after that. The client has pauses of its own.
 const BREAK_PAUSE: Duration = Duration::from_millis(20);
 /// Longest time for the removal of consumers.
 const CLOSING: Duration = Duration::from_secs(2);
 /// Consumers that are removed at the end, at most. A server removes them after a minute.
 const LEFT_MAX: usize = 16;
-/// Pause after a failure.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// A message, or why there is none.
 #[derive(Debug)]
@@ -49,6 +47,8 @@ pub(super) enum Pulled {
     Message(Box<PulledMessage>),
     /// The sequence number of a message at which the connection breaks.
     Broken(u64),
+    /// Messages were removed before they were read.
+    Removed(Removed),
     /// There is none now.
     Waiting,
     /// The end is reached.
@@ -63,6 +63,8 @@ pub(super) struct PulledMessage {
     pub(super) sequence: u64,
     /// When the server stored it, in nanoseconds since 1970.
     pub(super) published: u64,
+    /// How many messages come after it, as the server says.
+    pending: u64,
 }
 
 /// Pulls messages.
@@ -102,6 +104,10 @@ pub(super) struct Puller {
     /// Messages that a consumer of the last message of each subject delivers first. They may be after the end.
     snapshot: u64,
     lag: Lag,
+    removals: Removals,
+    /// A message that was received after others that were removed.
+    held: Option<Box<PulledMessage>>,
+    has_ended: bool,
 }
 
 impl fmt::Debug for Puller {
@@ -151,6 +157,9 @@ impl Puller {
             suspect: None,
             snapshot: 0,
             lag: Lag::default(),
+            removals: Removals::default(),
+            held: None,
+            has_ended: false,
         }
     }
 
@@ -159,6 +168,12 @@ impl Puller {
     /// # Errors
     /// [`ReadError`]: without an end, only [`ReadError::Lost`].
     pub(super) async fn next(&mut self) -> Result<Pulled, ReadError> {
+        if let Some(message) = self.held.take() {
+            return Ok(Pulled::Message(message));
+        }
+        if self.has_ended {
+            return Ok(Pulled::End);
+        }
         loop {
             let mut received = self.receive().await;
             if matches!(received, Received::Empty) && self.end.is_some() {
@@ -166,11 +181,20 @@ impl Puller {
             }
             match received {
                 Received::Message(message) => {
-                    let sequence = message.sequence;
                     self.breaks = 0;
-                    return Ok(self.pass(sequence, Pulled::Message(message)));
+                    if self.is_beyond(message.sequence) {
+                        return self.end().await;
+                    }
+                    let removed = self.pass(message.sequence, Some(message.pending));
+                    if let Some(removed) = removed
+                        && let Some(removed) = self.overtaken(removed).await
+                    {
+                        self.held = Some(message);
+                        return Ok(Pulled::Removed(removed));
+                    }
+                    return Ok(Pulled::Message(message));
                 }
-                Received::End => return Ok(Pulled::End),
+                Received::End => return self.end().await,
                 Received::Behind => self.catch_up().await?,
                 Received::Empty => {
                     match self.note_pause().await {
@@ -181,7 +205,11 @@ impl Puller {
                 }
                 Received::Interrupted => {
                     if let Some(sequence) = self.broken().await {
-                        return Ok(self.pass(sequence, Pulled::Broken(sequence)));
+                        if self.is_beyond(sequence) {
+                            return self.end().await;
+                        }
+                        self.pass(sequence, None);
+                        return Ok(Pulled::Broken(sequence));
                     }
                     self.restart();
                     self.breaks += 1;
@@ -203,70 +231,17 @@ impl Puller {
         self.read = Some(read);
     }
 
-    /// Goes on after a message.
-    fn pass(&mut self, sequence: u64, pulled: Pulled) -> Pulled {
+    /// Whether a message is after the end.
+    fn is_beyond(&self, sequence: u64) -> bool {
+        self.snapshot < self.delivered && self.end.is_some_and(|end| end < sequence)
+    }
+
+    /// Goes on after a message. Returns those that were removed before it.
+    fn pass(&mut self, sequence: u64, pending: Option<u64>) -> Option<Removed> {
         (self.failures, self.suspect) = (0, None);
         self.lag.end();
-        if self.snapshot < self.delivered && self.end.is_some_and(|end| end < sequence) {
-            return Pulled::End;
-        }
         self.begin = Begin::Sequence(sequence + 1);
-        pulled
-    }
-
-    /// Begins again after a failure, unless it is the last one.
-    async fn fail(&mut self, error: ReadError) -> Result<(), ReadError> {
-        self.restart();
-        self.pause(error).await
-    }
-
-    /// Pauses after a failure, unless it is the last one.
-    async fn pause(&mut self, error: ReadError) -> Result<(), ReadError> {
-        self.failures += 1;
-        let is_lost = matches!(error, ReadError::Lost { .. });
-        let is_final = matches!(
-            error,
-            ReadError::NoStream(_)
-                | ReadError::Replaced(_)
-                | ReadError::Refused(_)
-                | ReadError::Denied(_)
-        );
-        let gives_up = is_final || FAILURES_MAX <= self.failures;
-        if is_lost || (gives_up && self.end.is_some()) {
-            return Err(error);
-        }
-        tokio::time::sleep(PAUSE).await;
-        if self.end.is_none() && self.failures == FAILURES_MAX {
-            tracing::warn!("{error}; trying again");
-        }
-        Ok(())
-    }
-
-    /// The message at which the connection breaks whenever it is delivered, even alone. A client breaks it if it cannot parse
-    /// the headers.
-    async fn broken(&mut self) -> Option<u64> {
-        let (consumer, batch) = (self.consumer.take()?, self.batch.take());
-        self.leave(&consumer);
-        if batch.is_some() && self.breaks == 0 {
-            // One of many.
-            return None;
-        }
-        let info = tokio::time::timeout(ANSWER, consumer.get_info());
-        let delivered = info.await.ok()?.ok()?.delivered;
-        if delivered.consumer_sequence != self.delivered + 1 {
-            return None;
-        }
-        let sequence = delivered.stream_sequence;
-        let times = match self.suspect {
-            Some((suspect, times)) if suspect == sequence => times + 1,
-            _ => 1,
-        };
-        self.suspect = Some((sequence, times));
-        if times < BREAKS_AT_ONE {
-            return None;
-        }
-        self.restart();
-        Some(sequence)
+        self.removals.pass(sequence, pending)
     }
 
     /// Removes the consumers. If that fails, the server does so after a minute.
@@ -351,9 +326,14 @@ impl Puller {
                     self.is_long = false;
                     let info = message.info().map(|it| {
                         let published = SystemTime::from(it.published);
-                        (it.consumer_sequence, it.stream_sequence, published)
+                        (
+                            it.consumer_sequence,
+                            it.stream_sequence,
+                            published,
+                            it.pending,
+                        )
                     });
-                    let Ok((number, sequence, published)) = info else {
+                    let Ok((number, sequence, published, pending)) = info else {
                         return Received::Failed(ReadError::NoAnswer(no_answer()));
                     };
                     if number != self.delivered + 1 {
@@ -372,6 +352,7 @@ impl Puller {
                         message: message.message,
                         sequence,
                         published,
+                        pending,
                     }));
                 }
                 None => {
@@ -434,7 +415,6 @@ impl Puller {
     async fn consumer(&mut self) -> Result<Option<Consumer<Config>>, ReadError> {
         let leader = self.compare().await?;
         if self.is_complete(&leader).await? {
-            self.note_deleted(&leader);
             return Ok(None);
         }
         let config = leader::consumer(&self.filters, self.begin, self.only_heads);
@@ -445,6 +425,12 @@ impl Puller {
             Begin::LastOfEach => created.cached_info().num_pending,
             _ => 0,
         };
+        let pending = created.cached_info().num_pending;
+        let noted = self.note_pending(&leader.state, pending);
+        if let Err(error) = noted.await {
+            self.leave(&created);
+            return Err(error);
+        }
         Ok(Some(created))
     }
 }

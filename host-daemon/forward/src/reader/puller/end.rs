@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::Info;
 
 use crate::advice::text;
 use crate::reader::lag::{LAG_PAUSE, LagStep};
-use crate::reader::puller::{ANSWER, Puller, Received};
+use crate::reader::puller::{ANSWER, Puller, Received, Removals};
 use crate::reader::{Begin, ReadError};
 use crate::stream::{Extent, Stream as _, StreamError};
 
@@ -65,7 +65,6 @@ impl Puller {
         if !self.is_complete(&leader).await? {
             return Ok(Received::Behind);
         }
-        self.note_deleted(&leader);
         Ok(Received::End)
     }
 
@@ -124,6 +123,7 @@ impl Puller {
                 "the stream {name} was deleted and made again: reading the new one from its beginning"
             );
             (self.begin, self.read) = (Begin::First, None);
+            self.removals = Removals::default();
         }
         if before.is_some() && self.begin.exceeds(info.state.last_sequence) {
             if self.end.is_some() {
@@ -139,6 +139,7 @@ impl Puller {
             );
             self.begin = Begin::Sequence(info.state.last_sequence + 1);
             (self.read, self.has_gone_back) = (None, true);
+            self.removals = Removals::default();
         }
         self.check_read(&info).await?;
         Ok(info)
@@ -169,19 +170,6 @@ impl Puller {
         ReadError::Lost {
             stream: self.nats.name.clone(),
             sequence,
-        }
-    }
-
-    /// Warns if messages were deleted that might have been read.
-    pub(super) fn note_deleted(&self, leader: &Info) {
-        let (name, first) = (&self.nats.name, leader.state.first_sequence);
-        let Begin::Sequence(next) = self.begin else {
-            return;
-        };
-        if next < first && self.end.is_some_and(|end| next <= end) {
-            tracing::warn!(
-                "messages of the stream {name} before {first} were deleted while it was read: those from {next} on may be missing here"
-            );
         }
     }
 }

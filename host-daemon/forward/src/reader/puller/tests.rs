@@ -128,6 +128,42 @@ async fn messages_that_were_deleted_are_not_waited_for() {
 }
 
 #[tokio::test]
+async fn messages_that_are_removed_before_they_are_read_are_counted() {
+    // After message 3 is delivered, those before the other one are removed: some that were read, the next ones, or all.
+    let cases = [
+        (3, None),
+        (4, None),
+        (8, Some((4, 7, 4))),
+        (11, Some((4, 10, 7))),
+    ];
+    for (first, expected) in cases {
+        for end in [Some(10), None] {
+            let replica = Replica {
+                removes: Some((3, first)),
+                ..lagging(&[&[10]])
+            };
+            let (mut puller, _) = puller(Begin::First, end, replica).await;
+            let (mut sequences, mut all) = (Vec::new(), Vec::new());
+            while !puller.has_caught_up() {
+                match puller.next().await.unwrap() {
+                    Pulled::Message(message) => sequences.push(message.sequence),
+                    Pulled::Removed(it) => all.push((it.first, it.last, it.count)),
+                    Pulled::Waiting => {}
+                    Pulled::End => break,
+                    Pulled::Broken(sequence) => panic!("{sequence}"),
+                }
+            }
+            let rest = first.max(4)..=10;
+            assert_eq!(sequences, (1..=3).chain(rest).collect::<Vec<_>>());
+            // A reader without an end learns it from the next message.
+            let is_known = end.is_some() || first <= 10;
+            let expected: Vec<_> = expected.into_iter().filter(|_| is_known).collect();
+            assert_eq!(all, expected, "{first} {end:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn everything_is_read_if_the_leader_knows_no_last_message() {
     for from in [1, 4] {
         let replica = Replica {
@@ -184,7 +220,7 @@ async fn read_after(nonce: u64, end: Option<u64>, replica: Replica) -> Result<u6
             }),
             Pulled::End => return Ok(0),
             Pulled::Waiting => {}
-            Pulled::Broken(sequence) => panic!("{sequence}"),
+            other @ (Pulled::Broken(_) | Pulled::Removed(_)) => panic!("{other:?}"),
         }
     }
 }

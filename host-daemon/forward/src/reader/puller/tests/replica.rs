@@ -40,6 +40,8 @@ pub(super) struct Replica {
     pub(super) stalls: bool,
     /// The messages were removed, each by its number.
     pub(super) is_purged: bool,
+    /// After the first of these messages is delivered, those before the second one are removed.
+    pub(super) removes: Option<(u64, u64)>,
     /// For each consumer, the last message that its server has when it is made, and at each pull. The last ones stay.
     pub(super) has: Vec<Vec<u64>>,
     /// How often a consumer is removed before the cluster knows it.
@@ -87,6 +89,12 @@ impl Replica {
         Self::at(of.unwrap(), self.pulls)
     }
 
+    /// The first message that is not removed.
+    fn first(&self) -> u64 {
+        let removed = self.removes.filter(|(after, _)| *after < self.next);
+        removed.map_or(1, |(_, first)| first)
+    }
+
     fn leader(&self) -> u64 {
         Self::at(&self.leader, self.asked.saturating_sub(1))
     }
@@ -104,14 +112,14 @@ impl Replica {
                     },
                     "created": STORED,
                     "state": {
-                        "messages": 0, "bytes": 0, "first_seq": 1, "first_ts": STORED,
+                        "messages": (self.leader() + 1).saturating_sub(self.first()), "bytes": 0, "first_seq": self.first(), "first_ts": STORED,
                         "last_seq": self.leader(), "last_ts": STORED, "consumer_count": 0
                     },
                 })
             }
             "STREAM.MSG.GET.blocksd" if request["next_by_subj"].is_string() => {
                 let last = self.kept.unwrap_or_else(|| self.leader());
-                match request["seq"].as_u64() {
+                match request["seq"].as_u64().map(|it| it.max(self.first())) {
                     Some(next) if next <= last => {
                         json!({ "message": { "subject": "", "seq": next, "time": stored(next) } })
                     }
@@ -129,7 +137,9 @@ impl Replica {
                 json!({ "error": { "code": 404, "err_code": 10037, "description": "" } })
             }
             "STREAM.MSG.GET.blocksd" => match self.kept.unwrap_or_else(|| self.leader()) {
-                0 => json!({ "error": { "code": 404, "err_code": 10037, "description": "" } }),
+                last if last < self.first() => {
+                    json!({ "error": { "code": 404, "err_code": 10037, "description": "" } })
+                }
                 last => json!({ "message": { "subject": "", "seq": last, "time": stored(last) } }),
             },
             "CONSUMER.CREATE.blocksd" => {
@@ -252,8 +262,10 @@ impl Client {
             }
             let sequence = replica.next;
             (replica.next, replica.number) = (sequence + 1, replica.number + 1);
+            replica.next = replica.next.max(replica.first());
+            let pending = last - sequence;
             let ack = format!(
-                "$JS.ACK.blocksd.c{}.1.{sequence}.{}.{}.0",
+                "$JS.ACK.blocksd.c{}.1.{sequence}.{}.{}.{pending}",
                 replica.made,
                 replica.number,
                 stored_ns(sequence)
