@@ -7,6 +7,7 @@ use async_nats::jetstream::stream::State;
 
 use crate::reader::puller::{Pulled, Puller};
 use crate::reader::{Begin, ReadError};
+use crate::stream::Stream as _;
 
 /// Messages that were removed before they were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,10 @@ impl Puller {
         stream: &State,
         pending: u64,
     ) -> Result<(), ReadError> {
+        if self.filters.len() != 1 && !self.nats.settling().is_zero() {
+            // Old servers know one filter only, and count the messages of other subjects, too.
+            return Ok(());
+        }
         let first = stream.first_sequence;
         let from = match self.begin {
             Begin::First => Some(first),
@@ -125,8 +130,8 @@ impl Puller {
 
     /// Whether the beginning of the stream has overtaken a reader without an end.
     pub(super) async fn overtaken(&self, removed: Removed) -> Option<Removed> {
-        if self.end.is_some() {
-            // It says so at the end.
+        if self.end.is_some() || self.removals.had.is_none() {
+            // It says so at the end, or does not count.
             return None;
         }
         // Without an answer, what was printed is still right.
