@@ -100,10 +100,10 @@ fn question(reason: &str) -> &'static str {
     }
 }
 
-/// A message of a stream that cannot be read.
+/// A message of a stream that cannot be read, or several that were removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Its sequence number.
+    /// Its sequence number, or that of the first one.
     pub sequence: u64,
     /// Its subject.
     pub subject: String,
@@ -139,9 +139,9 @@ pub enum UnreadableCause {
         /// Its sequence number.
         sequence: u64,
     },
-    /// Messages from there on were removed before they were read: a limit of the stream, or a purge, has overtaken the reader.
+    /// Messages from there on were removed before they were read.
     #[error(
-        "of the messages from there up to {last}, at least {count} were removed before they were read, by a limit of the stream or a purge"
+        "of the messages from there up to {last}, at least {count} were removed before they were read: by a limit of the stream, a purge, or one by one"
     )]
     Removed {
         /// The sequence number of the last one.
@@ -177,6 +177,17 @@ pub enum UnreadableCause {
         /// The limit, in bytes.
         max: usize,
     },
+}
+
+impl Unreadable {
+    /// How many messages it stands for, at least.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        match self.cause {
+            UnreadableCause::Removed { count, .. } => count,
+            _ => 1,
+        }
+    }
 }
 
 impl Fetched {

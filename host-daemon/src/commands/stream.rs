@@ -188,7 +188,7 @@ impl RemoteStream {
                     }
                 }
                 Some(Read::Unreadable(message)) => {
-                    unreadable += 1;
+                    unreadable += message.count();
                     visitor.unreadable(error_of(&message))?;
                 }
                 Some(Read::Waiting) => {

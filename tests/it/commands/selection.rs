@@ -174,9 +174,7 @@ fn the_last_messages_come_with_the_events_between_them() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = File::begin(None, false);
     let closed = |conn| {
-        format!(
-            "{{\"event\":\"closed\",\"device\":\"a\",\"conn\":{conn},\"reason\":\"eof\"}}"
-        )
+        format!("{{\"event\":\"closed\",\"device\":\"a\",\"conn\":{conn},\"reason\":\"eof\"}}")
     };
     file.block("a", 0, BEGIN + SECOND, b"m0");
     file.event(BEGIN, &closed(1));

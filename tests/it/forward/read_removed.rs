@@ -1,5 +1,7 @@
-//! `blocksd read` of a stream whose last messages were removed: it prints all others.
+//! `blocksd read` of a stream of which messages were removed: it prints all others, and reports those that it had yet to read.
 
+use std::io::Read as _;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +14,8 @@ use blocksd_tests::skip::skipped;
 const DEVICES: [&str; 2] = ["imu", "gps"];
 /// Messages of each.
 const MESSAGES: usize = 10;
+/// Messages of 0.9 MB: more than a reader has under way.
+const LONG_MESSAGES: usize = 140;
 
 #[test]
 fn removed_messages_hide_no_others() {
@@ -53,6 +57,50 @@ fn read_the_rest(name: &str, version: NatsVersion) {
     assert_read(&url, MESSAGES - 1);
 }
 
+/// The output is not read until most messages are removed: more than a reader holds.
+#[test]
+fn messages_that_are_removed_before_they_are_read_are_reported() {
+    let name = "messages_that_are_removed_before_they_are_read_are_reported";
+    let nats = match NatsServer::start_version(NatsVersion::Current) {
+        Ok(started) => started,
+        Err(reason) => return skipped(name, reason),
+    };
+    let mut wire = NatsWire::connect(&nats.url());
+    let config = r#"{"name":"blocksd","subjects":["blocksd.main.>"],"storage":"file"}"#;
+    let made = wire.request("$JS.API.STREAM.CREATE.blocksd", config);
+    assert!(made["error"].is_null(), "{made}");
+    let long = "x".repeat(900_000);
+    for number in 0..LONG_MESSAGES {
+        publish_text(
+            &mut wire,
+            "imu",
+            number,
+            &format!("message-{number}-{long}"),
+        );
+    }
+    let mut command = blocksd(&["read", &nats.url(), "--output", "raw", "--device", "imu"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut read = command.spawn().unwrap();
+    // The first bytes show that the window is full.
+    let mut first = [0];
+    read.stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    let purge = format!("{{\"seq\":{LONG_MESSAGES}}}");
+    let purged = wire.request("$JS.API.STREAM.PURGE.blocksd", &purge);
+    assert_eq!(purged["success"], true, "{purged}");
+    let ended = read.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    let printed = String::from_utf8_lossy(&ended.stdout).matches("-x").count();
+    assert!(printed < LONG_MESSAGES, "{printed}");
+    let missing = LONG_MESSAGES - printed;
+    let report = format!("at least {missing} were removed before they were read");
+    assert!(text.contains(&report), "{printed} {text}");
+}
+
 #[track_caller]
 fn assert_read(url: &str, messages: usize) {
     for devices in [&[][..], &["--device", "imu"]] {
@@ -80,11 +128,14 @@ fn assert_read(url: &str, messages: usize) {
 
 /// Publishes a message that was received now. Returns its sequence number.
 fn publish(wire: &mut NatsWire, device: &str, number: usize) -> u64 {
+    publish_text(wire, device, number, &format!("message-{number}"))
+}
+
+fn publish_text(wire: &mut NatsWire, device: &str, number: usize, text: &str) -> u64 {
     thread::sleep(Duration::from_millis(1));
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     let (first, time) = (number.to_string(), now.to_string());
     let head = forwarded_head(&[("Blocksd-First", &first), ("Blocksd-Time", &time)]);
-    let text = format!("message-{number}");
     let len = u32::try_from(text.len()).unwrap();
     let body = [&len.to_be_bytes(), text.as_bytes()].concat();
     wire.publish(&format!("blocksd.main.dev.{device}"), &head, &body)

@@ -185,6 +185,7 @@ impl Puller {
                     if self.is_beyond(message.sequence) {
                         return self.end().await;
                     }
+                    self.begin_count(message.pending).await;
                     let removed = self.pass(message.sequence, Some(message.pending));
                     if let Some(removed) = removed
                         && let Some(removed) = self.overtaken(removed).await
@@ -417,6 +418,7 @@ impl Puller {
         if self.is_complete(&leader).await? {
             return Ok(None);
         }
+        self.removals.begin(&leader.state);
         let config = leader::consumer(&self.filters, self.begin, self.only_heads);
         let created = self.nats.stream.create_consumer(config);
         let created = self.nats.asked(created).await?;
@@ -425,12 +427,6 @@ impl Puller {
             Begin::LastOfEach => created.cached_info().num_pending,
             _ => 0,
         };
-        let pending = created.cached_info().num_pending;
-        let noted = self.note_pending(&leader.state, pending);
-        if let Err(error) = noted.await {
-            self.leave(&created);
-            return Err(error);
-        }
         Ok(Some(created))
     }
 }

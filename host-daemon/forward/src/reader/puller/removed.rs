@@ -1,7 +1,8 @@
-//! Finds out that a limit or a purge has removed messages before they were read: [`Removals`].
+//! Finds out that messages were removed before they were read: [`Removals`].
 //!
 //! Numbers are missing for other reasons, too: messages of others, and those that were removed before or after they were read. So
-//! the messages are counted that the server says are to come.
+//! the messages are counted that the server says are to come. Counting begins with the first message: a stream at its limit
+//! loses some at its beginning before that.
 
 use async_nats::jetstream::stream::State;
 
@@ -23,28 +24,27 @@ pub(in crate::reader) struct Removed {
 /// What was to come, and what came.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Removals {
-    /// The messages up to the end that were there at some time, at least, with those that have come.
-    expected: u64,
-    /// Those that have come.
-    passed: u64,
-    /// Those that came last, or are to come, as the server says.
-    pending: Option<u64>,
-    /// The sequence number after the last one that came.
-    next: Option<u64>,
     /// The messages of the whole stream at the beginning, and its last sequence number then.
     had: Option<(u64, u64)>,
-    /// The missing sequence numbers, and those between them, unless the server says that no message was there.
+    /// Messages that were to come up to the end, at least, when the first one came.
+    expected: Option<u64>,
+    /// Messages that have come.
+    passed: u64,
+    /// Those after the last one that came, as the server says.
+    pending: Option<u64>,
+    /// The sequence number after it.
+    next: Option<u64>,
+    /// The missing sequence numbers, and those between them.
+    absent: Option<(u64, u64)>,
+    /// The same of those where the server says that messages were there.
     missing: Option<(u64, u64)>,
 }
 
 impl Removals {
-    /// Notes that a consumer has so many messages from there on, and so many of them are perhaps after the end.
-    pub(super) fn begin(&mut self, from: Option<u64>, pending: u64, after_end: u64) {
-        let expected = self.passed + pending.saturating_sub(after_end);
-        self.expected = self.expected.max(expected);
-        // One that lags knows less.
-        self.pending = self.pending.max(Some(pending));
-        self.next = self.next.or(from);
+    /// Notes the stream at the beginning.
+    pub(super) fn begin(&mut self, stream: &State) {
+        let had = (stream.messages, stream.last_sequence);
+        self.had.get_or_insert(had);
     }
 
     /// Notes a message, and how many come after it. Returns those that were removed before it.
@@ -53,13 +53,15 @@ impl Removals {
         let next = self.next.replace(sequence + 1);
         self.passed += 1;
         let next = next.filter(|next| *next < sequence)?;
+        let last = sequence - 1;
+        let extended =
+            |range: Option<(u64, u64)>| Some((range.map_or(next, |(first, _)| first), last));
+        self.absent = extended(self.absent);
         let (before, after) = (before.unwrap_or(u64::MAX), pending.unwrap_or_default());
         if before == after.saturating_add(1) {
             return None;
         }
-        let last = sequence - 1;
-        let first = self.missing.map_or(next, |(first, _)| first);
-        self.missing = Some((first, last));
+        self.missing = extended(self.missing);
         let count = before.saturating_sub(after).saturating_sub(1);
         (count != 0 && before != u64::MAX).then_some(Removed {
             first: next,
@@ -68,13 +70,19 @@ impl Removals {
         })
     }
 
+    /// Whether messages up to the end did not come.
+    const fn is_short(&self) -> bool {
+        matches!(self.expected, Some(expected) if self.passed < expected)
+    }
+
     /// Those that were removed before they were read, up to the end, if the whole stream now has so many messages up to this one.
     fn at_end(&self, end: u64, messages: u64, last: u64) -> Option<Removed> {
         let (had, last_then) = self.had?;
         let removed = (had + last.saturating_sub(last_then)).saturating_sub(messages);
-        let count = self.expected.saturating_sub(self.passed).min(removed);
+        let count = self.expected?.saturating_sub(self.passed).min(removed);
         let rest = self.next.filter(|next| *next <= end);
-        let (first, last) = match (self.missing, rest) {
+        // Old servers count some of them as messages that came.
+        let (first, last) = match (self.missing.or(self.absent), rest) {
             (Some((first, _)), Some(_)) => (first, end),
             (Some(missing), None) => missing,
             (None, Some(next)) => (next, end),
@@ -98,39 +106,26 @@ impl Removed {
 }
 
 impl Puller {
-    /// Notes how many messages a new consumer has. The stream was in this state before.
-    pub(super) async fn note_pending(
-        &mut self,
-        stream: &State,
-        pending: u64,
-    ) -> Result<(), ReadError> {
-        if self.filters.len() != 1 && !self.nats.settling().is_zero() {
-            // Old servers know one filter only, and count the messages of other subjects, too.
-            return Ok(());
-        }
-        let first = stream.first_sequence;
-        let from = match self.begin {
-            Begin::First => Some(first),
-            Begin::Sequence(sequence) => Some(sequence.max(first)),
-            Begin::Stored(_) => None,
-            Begin::LastOfEach => return Ok(()),
+    /// Begins to count with the first message, after which the server says that so many come.
+    pub(super) async fn begin_count(&mut self, pending: u64) {
+        let Some(end) = self.end.filter(|_| self.removals.expected.is_none()) else {
+            return;
         };
-        let after_end = match self.end {
-            Some(end) => {
-                let last = self.nats.led().await?.state.last_sequence;
-                last.saturating_sub(end)
-            }
-            None => 0,
+        // The last messages of all subjects are others than those that come.
+        let leader = match self.counts() && self.snapshot == 0 {
+            true => self.nats.led().await.ok(),
+            false => None,
         };
-        let had = (stream.messages, stream.last_sequence);
-        self.removals.had.get_or_insert(had);
-        self.removals.begin(from, pending, after_end);
-        Ok(())
+        let expected = leader.map(|it| {
+            let after_end = it.state.last_sequence.saturating_sub(end);
+            (1 + pending).saturating_sub(after_end)
+        });
+        self.removals.expected = Some(expected.unwrap_or_default());
     }
 
     /// Whether the beginning of the stream has overtaken a reader without an end.
     pub(super) async fn overtaken(&self, removed: Removed) -> Option<Removed> {
-        if self.end.is_some() || self.removals.had.is_none() {
+        if self.end.is_some() || !self.counts() {
             // It says so at the end, or does not count.
             return None;
         }
@@ -142,13 +137,36 @@ impl Puller {
     /// The end, or before it what was removed before it was read.
     pub(super) async fn end(&mut self) -> Result<Pulled, ReadError> {
         self.has_ended = true;
-        let is_short = self.removals.passed < self.removals.expected;
-        let Some(end) = self.end.filter(|_| is_short) else {
+        let counts = self.counts();
+        let is_asked = self.removals.is_short() || !counts;
+        let Some(end) = self.end.filter(|_| is_asked) else {
             return Ok(Pulled::End);
         };
         let now = self.nats.led().await?.state;
+        if !counts {
+            self.note_deleted(end, now.first_sequence);
+        }
         let removed = self.removals.at_end(end, now.messages, now.last_sequence);
         Ok(removed.map_or(Pulled::End, Pulled::Removed))
+    }
+
+    /// Whether the server counts the messages that are read. Old servers know one filter only, and count those of other subjects,
+    /// too.
+    fn counts(&self) -> bool {
+        self.filters.len() == 1 || self.nats.settling().is_zero()
+    }
+
+    /// Warns if messages were removed that might have been read, where they are not counted.
+    fn note_deleted(&self, end: u64, first: u64) {
+        let name = &self.nats.name;
+        if let Begin::Sequence(next) = self.begin
+            && next < first
+            && next <= end
+        {
+            tracing::warn!(
+                "messages of the stream {name} before {first} were deleted while it was read: those from {next} on may be missing here"
+            );
+        }
     }
 }
 
@@ -156,25 +174,22 @@ impl Puller {
 mod tests {
     use super::*;
 
-    const FIRST: Option<u64> = Some(1);
-
     fn removed(first: u64, last: u64, count: u64) -> Option<Removed> {
         Some(Removed { first, last, count })
     }
 
-    /// What was to come of a stream of that many messages.
-    fn begun(messages: u64, pending: u64, after_end: u64) -> Removals {
-        let mut removals = Removals {
+    /// A stream of that many messages, of which these are to come.
+    fn begun(messages: u64, expected: u64) -> Removals {
+        Removals {
             had: Some((messages, messages)),
+            expected: Some(expected),
             ..Removals::default()
-        };
-        removals.begin(FIRST, pending, after_end);
-        removals
+        }
     }
 
     #[test]
     fn what_is_missing_is_counted() {
-        let mut all = begun(10, 10, 0);
+        let mut all = begun(10, 10);
         assert_eq!(all.pass(1, Some(9)), None);
         // 2 to 6 were removed, and 1 perhaps.
         assert_eq!(all.pass(7, Some(3)), removed(2, 6, 5));
@@ -199,21 +214,30 @@ mod tests {
 
     #[test]
     fn missing_numbers_of_other_messages_are_none() {
-        let mut filtered = begun(30, 3, 0);
+        let mut filtered = begun(30, 3);
         let passed = [(4, 2), (9, 1), (20, 0)].map(|(it, left)| filtered.pass(it, Some(left)));
         // All were removed after they were read.
         assert_eq!((passed, filtered.at_end(30, 0, 30)), ([None; 3], None));
         // The last one was removed.
-        let mut filtered = begun(30, 3, 0);
+        let mut filtered = begun(30, 3);
         let passed = [(4, 2), (9, 1)].map(|(it, left)| filtered.pass(it, Some(left)));
         assert_eq!(passed, [None; 2]);
-        assert_eq!(filtered.at_end(30, 29, 30), removed(10, 30, 1));
+        assert_eq!(filtered.at_end(30, 29, 30), removed(5, 30, 1));
+    }
+
+    /// As with a server before 2.11, which takes them from those that come.
+    #[test]
+    fn what_the_server_has_forgotten_is_counted() {
+        let mut all = begun(10, 10);
+        let passed = [(1, 4), (7, 3), (8, 2), (9, 1), (10, 0)];
+        let passed = passed.map(|(it, left)| all.pass(it, Some(left)));
+        let at_end = all.at_end(10, 4, 10);
+        assert_eq!((passed, at_end), ([None; 5], removed(2, 6, 5)));
     }
 
     #[test]
     fn new_messages_hide_none_from_a_reader_with_an_end() {
-        // Two of them were stored after the end.
-        let mut grows = begun(10, 12, 2);
+        let mut grows = begun(10, 10);
         assert_eq!(grows.pass(1, Some(15)), None);
         assert_eq!(grows.pass(9, Some(20)), None);
         assert_eq!(grows.pass(10, Some(19)), None);
@@ -222,10 +246,9 @@ mod tests {
 
     #[test]
     fn another_consumer_goes_on_counting() {
-        let mut all = begun(10, 10, 0);
+        let mut all = begun(10, 10);
         assert_eq!(all.pass(1, Some(9)), None);
-        // Its server lags, or the messages were removed.
-        all.begin(Some(2), 3, 0);
+        // The next consumer is new.
         assert_eq!(all.pass(8, Some(2)), removed(2, 7, 6));
         let passed = [(9, 1), (10, 0)].map(|(it, left)| all.pass(it, Some(left)));
         assert_eq!(
