@@ -216,6 +216,12 @@ impl Batch {
         self.since = self.first;
     }
 
+    /// How many of its first messages have a body of this length at most, in bytes: 1 if it has a longer one.
+    pub(crate) fn count_within(&self, len: usize) -> u64 {
+        let count = self.items.partition_point(|item| item.end <= len);
+        count.max(1) as u64
+    }
+
     /// The first messages: a copy, unless they are all.
     pub(crate) fn head(&self, count: u64) -> Cow<'_, Self> {
         if count == self.count() {

@@ -72,6 +72,8 @@ pub(crate) struct Dispatcher<S> {
     /// When lanes are parked next, if too much waits.
     park_at: Instant,
     window: Window,
+    /// A short request is on the way.
+    is_probing: bool,
     /// When the stream was created.
     created: i128,
     checks: Checks,
@@ -116,6 +118,7 @@ impl<S: Stream> Dispatcher<S> {
             is_unfit: false,
             park_at: Instant::now(),
             window: Window::default(),
+            is_probing: false,
             created: extent.created,
             checks: Checks::new(newest, reached.proofs),
             settling: Settling::default(),
@@ -140,26 +143,25 @@ impl<S: Stream> Dispatcher<S> {
         loop {
             self.notice_disruption();
             self.park();
+            // If there is one call at a time, a check has its turn before others.
+            self.check(false);
             self.settle();
             self.call();
             let again_at = Some(self.read_again_at).filter(|_| self.must_read_again);
             if again_at.is_some_and(|at| has_ended || at <= Instant::now()) {
                 return End::Again(self.known(), Again::Parked);
             }
-            let is_done = has_ended && self.waiting.is_empty();
+            let is_done = has_ended && self.waiting.is_empty() && !self.settling.has_more();
             if is_done && self.calls.is_empty() && self.checks.newest().is_none() {
                 return End::Finished;
             }
-            let may_begin = self.checks.may_begin();
-            let stalled_at = self.window.stalled_at().filter(|_| may_begin);
-            let is_stalled = stalled_at.is_some_and(|at| at <= Instant::now());
-            if self.checks.begin(is_done || is_stalled) {
-                self.check();
-            }
+            self.check(is_done);
+            let stalled_at = self.probe();
             let can_read = !has_ended && !self.waiting.is_full();
             let next_turn = self.turns.next_at().filter(|_| self.can_call());
             let settle_at = self.settling.next_at().filter(|_| self.can_call());
-            let check_at = self.checks.next_at();
+            let may_check = self.window.may_exceed();
+            let check_at = self.checks.next_at().filter(|_| may_check);
             let next_at = [check_at, next_turn, again_at, settle_at, stalled_at];
             let next_at = next_at.into_iter().flatten().min();
             let (flight, answer) = tokio::select! {
@@ -194,7 +196,8 @@ impl<S: Stream> Dispatcher<S> {
                     self.settled(asked, runs);
                     continue;
                 }
-                Outcome::Found(_) | Outcome::Published(_) => continue,
+                Outcome::Probed(Ok(false)) => return End::Lost,
+                Outcome::Probed(_) | Outcome::Found(_) | Outcome::Published(_) => continue,
             };
             match checked {
                 Ok(None) => return End::Lost,
@@ -276,7 +279,8 @@ impl<S: Stream> Dispatcher<S> {
                 self.turns.end(turn.is_retry);
                 continue;
             };
-            let (step, done) = of.step(self.instance, self.body_max);
+            let body_max = self.body_max.min(self.window.body_max());
+            let (step, done) = of.step(self.instance, body_max);
             of.is_busy = !matches!(step, Step::Wait);
             let has_recovered = !of.is_busy && of.recover();
             self.must_read_again |= of.lane.must_be_read_again();
@@ -303,7 +307,8 @@ impl<S: Stream> Dispatcher<S> {
             match step {
                 Step::Wait => self.turns.end(turn.is_retry),
                 Step::Look { is_in_doubt } => {
-                    self.begin(Window::REQUEST, call.look(known, is_in_doubt));
+                    let bytes = self.window.of_found(1);
+                    self.begin(bytes, call.look(known, is_in_doubt));
                 }
                 Step::Send(outgoing) => {
                     let bytes = Window::of_body(outgoing.body.len());
@@ -318,8 +323,9 @@ impl<S: Stream> Dispatcher<S> {
     /// # Errors
     /// Why nothing more can be published.
     fn answered(&mut self, flight: Flight, answer: Answer) -> Result<Option<Answer>, End> {
-        let took = answer.begun.1.elapsed().saturating_sub(answer.waited);
-        self.window.end(flight, took, &answer.outcome);
+        self.window.end(flight, answer.took, &answer.outcome);
+        self.is_probing &= !matches!(answer.outcome, Outcome::Probed(_));
+        self.stream.set_timeout(self.window.timeout());
         let Some(subject) = answer.subject.clone() else {
             return Ok(Some(answer));
         };
@@ -345,9 +351,10 @@ impl<S: Stream> Dispatcher<S> {
             return Ok(None);
         };
         let was_failing = of.is_failing();
-        if let (Outcome::Published(Ok(_)), Some(before)) = (&answer.outcome, of.lane.before()) {
-            self.checks.succeeded(before);
-        }
+        let before = match &answer.outcome {
+            Outcome::Published(Ok(_)) => of.lane.before(),
+            _ => None,
+        };
         let taken = of.take(answer.outcome, self.instance, self.successes);
         self.must_read_again |= of.lane.must_be_read_again();
         match (was_failing, of.is_failing()) {
@@ -361,6 +368,9 @@ impl<S: Stream> Dispatcher<S> {
             failures => self.turns.retry(subject, failures, !taken.needs_pause),
         }
         self.note(reached, Some(begun));
+        if let Some(before) = before {
+            self.checks.succeeded(before);
+        }
         self.finish(&taken.done);
         match taken.reply {
             Reply::Stored => self.progress.stored(taken.done.messages, taken.done.bytes),

@@ -15,15 +15,12 @@ use async_nats::{RequestError, RequestErrorKind};
 
 use crate::advice::text;
 use crate::check::NO_JETSTREAM;
-use crate::stream::StreamError;
-
-/// Longest time until a message is acknowledged. Without a leader, a cluster chooses a new one within this time.
-pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::stream::{StreamError, TIMEOUTS};
 
 /// How a request has failed: without an answer in time, without anybody who could answer, or otherwise.
 pub(crate) fn stream_failure(error: &(dyn Error + 'static)) -> StreamError {
     match unanswered(error) {
-        Some(Unanswered::TimedOut) => timeout(),
+        Some(Unanswered::TimedOut) => timeout(TIMEOUTS[0]),
         Some(Unanswered::NoResponders) => StreamError::Other(NO_JETSTREAM.to_owned()),
         None if is_deleted(error) => StreamError::NoStream,
         None => other_failure(error),
@@ -54,8 +51,9 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |&it| it.source())
 }
 
-pub(crate) const fn timeout() -> StreamError {
-    StreamError::Timeout(ACK_TIMEOUT.as_millis() as u64)
+/// There was no answer within a time.
+pub(crate) const fn timeout(time: Duration) -> StreamError {
+    StreamError::Timeout(time.as_millis() as u64)
 }
 
 pub(crate) fn is_missing(kind: &GetStreamErrorKind) -> bool {

@@ -253,7 +253,7 @@ impl Lane {
 
     /// Returns what to do next. The answer to a [`Look`](Step::Look) goes to [`found`](Self::found) or [`failed`](Self::failed), that to
     /// a [`Step::Send`] to [`acked`](Self::acked), [`refused`](Self::refused) or [`failed`](Self::failed).
-    /// The next message has the identity of this number.
+    /// The next message has the identity of this number, and no body that is longer than `body_max` unless it has one message.
     pub(crate) fn step(
         &mut self,
         instance: Instance,
@@ -271,10 +271,11 @@ impl Lane {
             LaneState::Idle => {
                 self.skip_stored(&mut done);
                 self.merge(body_max, &mut done);
-                self.sent = self.skip_stored(&mut done);
+                let count = self.skip_stored(&mut done);
                 let Some(batch) = self.queue.front() else {
                     return (Step::Wait, done);
                 };
+                self.sent = batch.count_within(body_max).min(count);
                 let batch = batch.head(self.sent);
                 self.state = LaneState::Sending;
                 let head = Head::of(&batch, instance, self.seen.clone(), self.stored.clone());

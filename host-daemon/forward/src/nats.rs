@@ -1,6 +1,7 @@
 //! A JetStream stream: [`Nats`].
 
 mod ended;
+mod patience;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,20 +17,18 @@ use async_nats::jetstream::stream::{Config, Info, RawMessage, Stream as StreamHa
 use async_nats::jetstream::{self, Context, ErrorCode};
 use serde_json::{Value, json};
 
+use self::patience::Patience;
 use crate::advice::text;
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
 use crate::failure::{
-    ACK_TIMEOUT, Unanswered, is_deleted, is_missing, other_failure, stream_failure, timeout,
-    unanswered,
+    Unanswered, is_deleted, is_missing, other_failure, stream_failure, timeout, unanswered,
 };
 use crate::fetched::ReadError;
 use crate::message::name;
 use crate::raw::{self, head};
-use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
+use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError, TIMEOUTS};
 
-/// Largest number of messages in flight that the client allows.
-const IN_FLIGHT_MAX: usize = 4096;
 /// What the headers of a message take at most, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 /// From this version on, a leader has applied what the one before it had accepted before it answers.
@@ -58,6 +57,8 @@ pub struct Nats {
     wish: Arc<OnceLock<Wish>>,
     options: NatsOptions,
     state: Arc<ConnectionState>,
+    /// How long requests of a forwarder may take.
+    patience: Arc<Patience>,
     /// The stream was found to be missing, and is not made again.
     is_missing: Arc<AtomicBool>,
     /// The highest sequence number that the stream is known to have had.
@@ -73,21 +74,17 @@ impl Nats {
     /// If the options cannot be used, or no server accepts the connection.
     pub async fn connect(options: &NatsOptions, stream: &str) -> Result<Self, ConnectError> {
         let (client, state) = connect::connect(options).await?;
-        let context = jetstream::context::ContextBuilder::new()
-            .timeout(ACK_TIMEOUT)
-            .ack_timeout(ACK_TIMEOUT)
-            .max_ack_inflight(IN_FLIGHT_MAX)
-            .build(client.clone());
-        let handle = context.get_stream_no_info(stream).await;
-        let handle = handle.map_err(|error| ConnectError::Options(text(&error)))?;
+        let patience = Patience::new(&client, stream).await?;
+        let first = patience.first().clone();
         Ok(Self {
             client,
-            context,
-            stream: handle,
+            context: first.context,
+            stream: first.stream,
             name: stream.to_owned(),
             wish: Arc::default(),
             options: options.clone(),
             state,
+            patience: Arc::new(patience),
             is_missing: Arc::default(),
             last: Arc::default(),
             making: Arc::default(),
@@ -159,9 +156,9 @@ impl Nats {
 
     /// Why a request has no answer in time.
     fn timeout(&self) -> StreamError {
-        self.state
-            .answers_denied()
-            .map_or(timeout(), StreamError::Denied)
+        let timed_out = timeout(self.patience.used().timeout);
+        let denied = self.state.answers_denied();
+        denied.map_or(timed_out, StreamError::Denied)
     }
 
     /// Why a request has failed.
@@ -242,7 +239,8 @@ impl Nats {
     /// The message that a request names, by its sequence number or as the last one of a subject. Only the leader answers.
     async fn message(&self, request: &Value) -> Result<Option<RawMessage>, StreamError> {
         let api = format!("STREAM.MSG.GET.{}", self.name);
-        let asked = self.context.request(api.clone(), request);
+        let context = &self.patience.used().context;
+        let asked = context.request(api.clone(), request);
         let answer = self.permitted(&format!("$JS.API.{api}"), asked).await?;
         let answer = answer.map_err(|error| self.failure(&error))?;
         raw::found(answer).map_err(|error| self.failure(&*error))
@@ -330,7 +328,7 @@ impl Nats {
 fn no_answer(error: &(dyn std::error::Error + 'static)) -> CheckError {
     match unanswered(error) {
         Some(Unanswered::NoResponders) => CheckError::NoJetStream,
-        Some(Unanswered::TimedOut) => CheckError::NoAnswer(timeout().to_string()),
+        Some(Unanswered::TimedOut) => CheckError::NoAnswer(timeout(TIMEOUTS[0]).to_string()),
         None => CheckError::NoAnswer(text(error)),
     }
 }
@@ -349,8 +347,9 @@ impl Stream for Nats {
         let publish = PublishMessage::build()
             .payload(message.body.clone())
             .headers(headers);
+        let context = &self.patience.used().context;
         let acked = async {
-            let sent = self.context.send_publish(subject.to_owned(), publish).await;
+            let sent = context.send_publish(subject.to_owned(), publish).await;
             sent?.await
         };
         let error = match self.permitted(subject, acked).await? {
@@ -378,13 +377,19 @@ impl Stream for Nats {
         };
         self.state.answered();
         let sequence = message.sequence;
+        let headers = message.headers.as_ref().map_or(0, String::len);
+        let answer_len = message.payload.len() + headers;
         let head = head(message).map_err(|malformed| StreamError::Foreign {
             stream: self.name.clone(),
             subject: subject.to_owned(),
             sequence,
             malformed,
         })?;
-        Ok(Some(Last { sequence, head }))
+        Ok(Some(Last {
+            sequence,
+            head,
+            answer_len,
+        }))
     }
 
     async fn at(&self, sequence: u64) -> Result<At, StreamError> {
@@ -396,7 +401,8 @@ impl Stream for Nats {
 
     async fn extent(&self) -> Result<Extent, StreamError> {
         let subject = format!("$JS.API.STREAM.INFO.{}", self.name);
-        let info = match self.permitted(&subject, self.stream.get_info()).await? {
+        let stream = &self.patience.used().stream;
+        let info = match self.permitted(&subject, stream.get_info()).await? {
             Ok(info) => info,
             Err(error) if is_deleted(&error) => self.made_again().await?,
             Err(error) => return Err(self.failure(&error)),
@@ -415,6 +421,10 @@ impl Stream for Nats {
             last: info.state.last_sequence,
             body_max: body_max.map_err(StreamError::Unfit)?,
         })
+    }
+
+    fn set_timeout(&self, timeout: Duration) {
+        self.patience.set(timeout);
     }
 
     fn settling(&self) -> Duration {

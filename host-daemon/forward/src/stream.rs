@@ -9,6 +9,13 @@ use crate::check::{ALLOW_IT, CheckError};
 use crate::message::Head;
 use crate::place::{Instance, Place};
 
+/// How long a request may take: the first of these, in which a cluster without a leader chooses a new one, or more on a slow way.
+pub const TIMEOUTS: [Duration; 3] = [
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(15),
+];
+
 /// A stream that stores messages by subject, and refuses one that is not the next of its subject.
 pub trait Stream: Send + Sync + 'static {
     /// Publishes a message, and waits until it is stored. Returns its sequence number.
@@ -37,6 +44,9 @@ pub trait Stream: Send + Sync + 'static {
     /// [`StreamError`], but not [`StreamError::Foreign`].
     fn at(&self, sequence: u64) -> impl Future<Output = Result<At, StreamError>> + Send;
 
+    /// Sets how long each later request may take: one of [`TIMEOUTS`], the first one at the beginning.
+    fn set_timeout(&self, timeout: Duration);
+
     /// How long a new leader may answer without what the one before it had accepted. Zero if it has that before it answers.
     fn settling(&self) -> Duration;
 
@@ -57,6 +67,8 @@ pub struct Last {
     pub sequence: u64,
     /// Its headers.
     pub head: Head,
+    /// Length of the answer that shows it, in bytes.
+    pub answer_len: usize,
 }
 
 impl Last {

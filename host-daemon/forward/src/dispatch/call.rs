@@ -38,8 +38,8 @@ pub(super) struct Answer {
     pub(super) is_retry: bool,
     /// As in the [`Call`].
     pub(super) begun: (u64, Instant),
-    /// How long it waited on purpose.
-    pub(super) waited: Duration,
+    /// How long its first request took.
+    pub(super) took: Duration,
     /// The messages that were checked.
     pub(super) checks: Listed,
     pub(super) outcome: Outcome,
@@ -52,6 +52,8 @@ pub(super) enum Outcome {
     Settled(Asked, Result<Vec<(u64, u64)>, StreamError>),
     /// A check of the newest message: where everything was stored before it, and the extent if the message is there.
     Checked(Option<Place>, Result<Option<Extent>, StreamError>),
+    /// A short request has an answer: whether the stream is the same.
+    Probed(Result<bool, StreamError>),
 }
 
 /// The last message of a subject.
@@ -88,10 +90,27 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
-    /// Begins a check of the newest message.
-    pub(super) fn check(&mut self) {
+    /// Begins a check of the newest message if one is due, or at once.
+    pub(super) fn check(&mut self, at_once: bool) {
+        if !self.window.may_exceed() || !self.checks.begin(at_once) {
+            return;
+        }
         let call = self.new_call(None, self.checks.list());
-        self.begin(Window::REQUEST, call.check(self.place()));
+        let requests = call.requests.min(call.checks.messages.len().max(1));
+        let bytes = self.window.of_found(requests);
+        self.begin(bytes, call.check(self.place()));
+    }
+
+    /// Begins a short request if the window is full and nothing is answered. Returns when to look again.
+    pub(super) fn probe(&mut self) -> Option<Instant> {
+        let at = self.window.stalled_at().filter(|_| !self.is_probing)?;
+        if Instant::now() < at {
+            return Some(at);
+        }
+        self.is_probing = true;
+        let call = self.new_call(None, Listed::default());
+        self.begin(Window::of_body(0), call.probe());
+        None
     }
 
     /// Begins a call that takes these bytes of the window.
@@ -109,26 +128,27 @@ impl<S: Stream> Dispatcher<S> {
 impl<S: Stream> Call<S> {
     /// Finds the last message of the subject. With a message in doubt, it looks again after the leader has settled.
     pub(super) async fn look(self, known: Known, is_in_doubt: bool) -> Answer {
-        let found = self.find(known, is_in_doubt).await;
-        let waited = match is_in_doubt {
-            true => self.stream.settling(),
-            false => Duration::ZERO,
+        let subject = self.subject.as_deref().unwrap_or_default();
+        let last = self.stream.last(subject).await;
+        let took = self.took();
+        let found = match last {
+            Ok(last) => self.find(last, known, is_in_doubt).await,
+            Err(error) => Err(error),
         };
-        Answer {
-            waited,
-            ..self.answer(Outcome::Found(found))
-        }
+        self.answer(took, Outcome::Found(found))
     }
 
-    async fn find(&self, known: Known, is_in_doubt: bool) -> Result<Found, StreamError> {
-        let subject = self.subject.as_deref().unwrap_or_default();
-        let mut last = self.stream.last(subject).await?;
-        if is_in_doubt {
-            let settling = self.stream.settling();
-            if !settling.is_zero() {
-                tokio::time::sleep(settling).await;
-                last = self.stream.last(subject).await?;
-            }
+    async fn find(
+        &self,
+        mut last: Option<Last>,
+        known: Known,
+        is_in_doubt: bool,
+    ) -> Result<Found, StreamError> {
+        let settling = self.stream.settling();
+        if is_in_doubt && !settling.is_zero() {
+            tokio::time::sleep(settling).await;
+            let subject = self.subject.as_deref().unwrap_or_default();
+            last = self.stream.last(subject).await?;
         }
         let found = last.as_ref().and_then(|last| last.own(self.instance));
         let is_intact = match known.reached {
@@ -159,6 +179,15 @@ impl<S: Stream> Call<S> {
     /// The extent of the stream. `None` if it is another stream, or has lost one of these.
     async fn extent_with(&self, messages: &[Newest]) -> Result<Option<Extent>, StreamError> {
         let extent = self.stream.extent().await?;
+        self.has_all(extent, messages).await
+    }
+
+    /// The extent of the stream, if it is the same one and has all of these.
+    async fn has_all(
+        &self,
+        extent: Extent,
+        messages: &[Newest],
+    ) -> Result<Option<Extent>, StreamError> {
         if extent.created != self.created {
             return Ok(None);
         }
@@ -178,17 +207,31 @@ impl<S: Stream> Call<S> {
             // Another message may have the expected number now.
             false => Err(PublishError::WrongLast),
         };
-        self.answer(Outcome::Published(published))
+        let took = self.took();
+        self.answer(took, Outcome::Published(published))
     }
 
     pub(super) async fn check(self, before: Option<Place>) -> Answer {
-        let checked = self.extent_with(&self.checks.messages).await;
-        self.answer(Outcome::Checked(before, checked))
+        let extent = self.stream.extent().await;
+        let took = self.took();
+        let checked = match extent {
+            Ok(extent) => self.has_all(extent, &self.checks.messages).await,
+            Err(error) => Err(error),
+        };
+        self.answer(took, Outcome::Checked(before, checked))
+    }
+
+    pub(super) async fn probe(self) -> Answer {
+        let extent = self.stream.extent().await;
+        let is_same = extent.map(|extent| extent.created == self.created);
+        let took = self.took();
+        self.answer(took, Outcome::Probed(is_same))
     }
 
     /// Asks for the numbers of a session that its subject has.
     pub(super) async fn settle(self, asked: Asked) -> Answer {
         let last = self.stream.last(&asked.subject).await;
+        let took = self.took();
         let session = &asked.unsettled.session;
         let runs = last.map(|last| {
             let stored = last.map(|it| it.head.stored).unwrap_or_default();
@@ -199,16 +242,21 @@ impl<S: Stream> Call<S> {
             let runs = stored.before(session, u64::MAX);
             runs.chain(asked.gap).collect()
         });
-        self.answer(Outcome::Settled(asked, runs))
+        self.answer(took, Outcome::Settled(asked, runs))
     }
 
-    fn answer(self, outcome: Outcome) -> Answer {
+    /// The time since it began.
+    fn took(&self) -> Duration {
+        self.begun.1.elapsed()
+    }
+
+    fn answer(self, took: Duration, outcome: Outcome) -> Answer {
         Answer {
             subject: self.subject,
             is_retry: self.is_retry,
             begun: self.begun,
             checks: self.checks,
-            waited: Duration::ZERO,
+            took,
             outcome,
         }
     }

@@ -203,11 +203,6 @@ impl Checks {
         self.has_failed
     }
 
-    /// Whether a check may begin before it is due.
-    pub(super) const fn may_begin(&self) -> bool {
-        !self.has_failed && !self.is_checking
-    }
-
     /// Begins a check if one is due, or at once unless the last one had no answer, and none is in progress. Returns whether it begins.
     pub(super) fn begin(&mut self, at_once: bool) -> bool {
         let is_due = (at_once && !self.has_failed) || self.at <= Instant::now();

@@ -10,7 +10,6 @@ use super::Dispatcher;
 use super::checks::Listed;
 use super::input::Asked;
 use super::turns::PAUSE_MAX;
-use super::window::Window;
 use crate::confirm::Unsettled;
 use crate::stream::{Stream, StreamError};
 
@@ -45,7 +44,7 @@ impl<S: Stream> Dispatcher<S> {
             self.settling.soon();
         }
         let lanes = &self.lanes;
-        let taken = self.settling.take(|asked| {
+        let taken = self.settling.take(self.window.requests(), |asked| {
             let Unsettled {
                 device,
                 session,
@@ -56,7 +55,7 @@ impl<S: Stream> Dispatcher<S> {
         });
         for asked in taken {
             let call = self.new_call(None, Listed::default());
-            self.begin(Window::REQUEST, call.settle(asked));
+            self.begin(self.window.of_found(1), call.settle(asked));
         }
     }
 
@@ -102,13 +101,13 @@ impl Settling {
         self.at = (!self.pending.is_empty()).then(Instant::now);
     }
 
-    /// Takes those of which no message waits, if it is time to look.
-    pub(super) fn take(&mut self, waits: impl Fn(&Asked) -> bool) -> Vec<Asked> {
+    /// Takes those of which no message waits, if it is time to look: no more than can be asked for at the same time.
+    pub(super) fn take(&mut self, requests: usize, waits: impl Fn(&Asked) -> bool) -> Vec<Asked> {
         let now = Instant::now();
         if self.at.is_none_or(|at| now < at) {
             return Vec::new();
         }
-        let free = ASKED_MAX - self.asking;
+        let free = ASKED_MAX.min(requests).saturating_sub(self.asking);
         let pending = self.pending.iter();
         let ready = pending.filter(|(_, (asked, from))| *from <= now && !waits(asked));
         let keys: Vec<_> = ready.take(free).map(|(key, _)| key.clone()).collect();
@@ -127,6 +126,9 @@ impl Settling {
     /// The stream has answered.
     pub(super) fn settled(&mut self, asked: &Asked) {
         self.asking -= 1;
+        if self.asking == 0 {
+            self.soon();
+        }
         self.failing.remove(&key(asked));
     }
 
@@ -138,6 +140,11 @@ impl Settling {
         let pending = self.pending.entry(key(&asked));
         pending.or_insert((asked, from)).1 = from;
         self.at.get_or_insert(from);
+    }
+
+    /// Whether sessions wait for an answer that may come soon.
+    pub(super) fn has_more(&self) -> bool {
+        self.asking != 0 || self.pending.keys().any(|it| !self.failing.contains(it))
     }
 
     /// Whether the last call of a session has failed.

@@ -168,7 +168,7 @@ impl Subject {
                 self.failed_sends = self.failed_sends.saturating_add(1);
                 self.fail(&mut taken, error, successes);
             }
-            Outcome::Settled(..) | Outcome::Checked(..) => {}
+            Outcome::Settled(..) | Outcome::Checked(..) | Outcome::Probed(_) => {}
         }
         taken
     }

@@ -437,6 +437,8 @@ impl Stream for FakeStream {
         }
     }
 
+    fn set_timeout(&self, _: Duration) {}
+
     fn disruptions(&self) -> u64 {
         self.with(|state| state.disruptions)
     }
@@ -463,5 +465,9 @@ impl Stream for FakeStream {
 
 fn of(sequence: u64, message: &Outgoing) -> Last {
     let head = message.head.clone();
-    Last { sequence, head }
+    Last {
+        sequence,
+        head,
+        answer_len: 0,
+    }
 }

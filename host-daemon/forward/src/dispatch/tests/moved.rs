@@ -344,7 +344,11 @@ fn what_a_removed_message_has_said_of_sessions_is_still_true() {
         let mut lane = Lane::default();
         lane.push(batch(2, 6));
         let head = Head::of(&batch(0, 4), other, Seen::default(), Stored::default());
-        let last = Last { sequence: 9, head };
+        let last = Last {
+            sequence: 9,
+            head,
+            answer_len: 0,
+        };
         assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
         lane.found(Some(last), own, false);
         lane.interrupted();

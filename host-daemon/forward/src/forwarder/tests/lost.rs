@@ -48,7 +48,11 @@ impl Stream for SimpleStream {
             let index = it.messages.iter().rposition(|it| it.0 == subject)?;
             let head = it.messages[index].1.head.clone();
             let sequence = index as u64 + 1;
-            Some(Last { sequence, head })
+            Some(Last {
+                sequence,
+                head,
+                answer_len: 0,
+            })
         }))
     }
 
@@ -59,6 +63,8 @@ impl Stream for SimpleStream {
             found.map_or(At::Nothing, |(_, it)| At::Message(it.head.nonce))
         }))
     }
+
+    fn set_timeout(&self, _: Duration) {}
 
     fn settling(&self) -> Duration {
         Duration::ZERO

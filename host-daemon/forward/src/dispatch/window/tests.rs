@@ -1,0 +1,238 @@
+//! Tests of the [`Window`], on ways of several lengths and rates.
+
+use super::*;
+use crate::message::Head;
+use crate::stream::Last;
+
+/// The first of the timeouts.
+const LIMIT: Duration = TIMEOUTS[0];
+
+/// An answer, or none.
+fn outcome(is_timely: bool) -> Outcome {
+    Outcome::Published(match is_timely {
+        true => Ok(1),
+        false => Err(StreamError::Timeout(5000).into()),
+    })
+}
+
+/// A way to a stream.
+struct Way {
+    window: Window,
+    /// How long the shortest answer takes.
+    trip: Duration,
+    /// Bytes a second.
+    rate: usize,
+    /// Calls on the way, with when they began and when their answers come.
+    flying: VecDeque<(Flight, Instant, Instant)>,
+    free_at: Instant,
+}
+
+impl Way {
+    fn new(trip_ms: u64, rate: usize) -> Self {
+        Self {
+            window: Window::default(),
+            trip: Duration::from_millis(trip_ms),
+            rate,
+            flying: VecDeque::new(),
+            free_at: Instant::now(),
+        }
+    }
+
+    /// Sends messages of this length for a time. Returns the longest time to an answer, and the rate of what arrived.
+    async fn send(&mut self, len: usize, time_s: u64) -> (Duration, usize) {
+        let bytes = Window::of_body(len);
+        let (mut longest, mut carried) = (Duration::ZERO, 0);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(time_s) {
+            while self.window.has_room() {
+                let begun = Instant::now();
+                let takes = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+                self.free_at = self.free_at.max(begun) + takes;
+                let flight = self.window.begin(bytes);
+                self.flying
+                    .push_back((flight, begun, self.free_at + self.trip));
+            }
+            let (flight, begun, end) = self.flying.pop_front().expect("a message");
+            let limit = self.window.timeout();
+            tokio::time::sleep_until(end.min(begun + limit)).await;
+            let is_timely = end <= begun + limit;
+            self.window
+                .end(flight, begun.elapsed(), &outcome(is_timely));
+            longest = longest.max(end - begun);
+            carried += if is_timely { bytes } else { 0 };
+        }
+        (longest, carried / time_s as usize)
+    }
+
+    /// Nothing has an answer for a time.
+    async fn stall(&mut self, time_s: u64) {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(time_s) {
+            while self.window.has_room() {
+                let flight = self.window.begin(MIN);
+                self.flying.push_back((flight, start, start));
+            }
+            tokio::time::sleep(self.window.timeout()).await;
+            for (flight, ..) in std::mem::take(&mut self.flying) {
+                self.window.end(flight, LIMIT, &outcome(false));
+            }
+        }
+        self.free_at = Instant::now();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_fits_itself_to_the_way() {
+    for (len, trip_ms, rate) in [
+        (256 << 10, 1, 125_000),
+        (256 << 10, 1, 150_000),
+        (256 << 10, 600, 150_000),
+        (256 << 10, 1, 1_000_000),
+        (256 << 10, 1, 100_000_000),
+        (64 << 10, 1, 30_000),
+        (100, 1, 30_000),
+        (100, 1, 1_000_000),
+        (100, 600, 250_000),
+        (16 << 10, 600, 1_000_000),
+        (16 << 10, 1500, 1_000_000),
+    ] {
+        let mut way = Way::new(trip_ms, rate);
+        way.send(len, 60).await;
+        let (longest, carried) = way.send(len, 60).await;
+        assert!(longest < LIMIT, "{len} {trip_ms} {rate}: {longest:?}");
+        assert!(rate * 8 / 10 < carried, "{len} {trip_ms} {rate}: {carried}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_grows_again_after_the_way_was_interrupted() {
+    for (trip_ms, rate) in [(1, 1_000_000), (600, 250_000), (1500, 250_000)] {
+        let mut way = Way::new(trip_ms, rate);
+        way.send(200, 20).await;
+        way.stall(30).await;
+        assert_eq!(way.window.max, MIN);
+        way.send(200, 20).await;
+        let (_, carried) = way.send(200, 20).await;
+        assert!(rate / 2 < carried, "{trip_ms} {rate}: {carried}");
+    }
+}
+
+/// The way has become longer, so the fastest answers of before are none any more.
+#[tokio::test(start_paused = true)]
+async fn it_fits_itself_to_a_way_that_becomes_longer() {
+    let mut way = Way::new(1, 250_000);
+    way.send(200, 60).await;
+    way.trip = Duration::from_millis(900);
+    way.stall(30).await;
+    way.send(200, 80).await;
+    let (_, carried) = way.send(200, 20).await;
+    assert!(125_000 < carried, "{carried}");
+}
+
+/// A message takes longer than the first of the timeouts.
+#[tokio::test(start_paused = true)]
+async fn it_waits_longer_once_it_is_smallest() {
+    let mut way = Way::new(100, 30_000);
+    way.send(256 << 10, 120).await;
+    assert!(LIMIT < way.window.timeout(), "{:?}", way.window.timeout());
+    assert!(!way.window.has_room() || way.window.open == 0);
+    let (longest, carried) = way.send(256 << 10, 60).await;
+    assert!(
+        longest < TIMEOUTS[2] && 20_000 < carried,
+        "{longest:?} {carried}"
+    );
+    // The way is fast again.
+    way.rate = 10_000_000;
+    way.send(1000, 10).await;
+    assert_eq!((way.window.timeout(), way.window.patience), (LIMIT, 0));
+}
+
+#[test]
+fn requests_take_what_their_answers_had() {
+    let found = |answer_len| {
+        let head = Head::parse(|name| match name {
+            "Blocksd-Kind" => Some("messages"),
+            "Blocksd-Instance" => Some("00000000000000a7"),
+            "Blocksd-Place" => Some("1.00f3a5c7711d2e4b.2"),
+            "Blocksd-Count" => Some("1"),
+            "Blocksd-First" => Some("0"),
+            "Blocksd-Time" => Some("1700000000000000000"),
+            "Blocksd-Conn" => Some("7"),
+            _ => None,
+        });
+        let last = Last {
+            sequence: 1,
+            head: head.unwrap(),
+            answer_len,
+        };
+        Outcome::Found(Ok(crate::dispatch::call::Found {
+            last: Some(last),
+            is_intact: true,
+            was_removed: false,
+        }))
+    };
+    let mut window = Window::default();
+    assert_eq!((window.of_found(1), window.requests()), (FOUND, 8));
+    let mut end = |outcome: &Outcome| {
+        let flight = window.begin(1);
+        window.end(flight, Duration::ZERO, outcome);
+        window.of_found(1)
+    };
+    let short = [(); 40].map(|()| end(&found(900)));
+    assert!(short[0] < FOUND && short[39] == FOUND_MIN, "{short:?}");
+    assert_eq!(end(&found(200_000)), 200_000);
+    let len = Window::of_body(250_000);
+    let flight = window.begin(len);
+    window.end(flight, Duration::ZERO, &outcome(true));
+    assert_eq!(window.of_found(1), len / 3 * 4);
+}
+
+#[test]
+fn what_times_out_together_shrinks_it_once() {
+    let mut window = Window::default();
+    let together = [(); 10].map(|()| window.begin(MIN));
+    for flight in together {
+        window.end(flight, LIMIT, &outcome(false));
+    }
+    assert_eq!(
+        (window.max, window.flying, window.held),
+        (INITIAL / 2, 0, 0)
+    );
+    for _ in 0..3 {
+        let flight = window.begin(MIN);
+        window.end(flight, LIMIT, &outcome(false));
+    }
+    assert_eq!((window.max, window.patience), (MIN, 0));
+    // Answers that come fast prove nothing while little is on the way.
+    let flight = window.begin(1);
+    window.end(flight, Duration::ZERO, &outcome(true));
+    assert_eq!(window.max, MIN);
+}
+
+#[test]
+fn calls_that_others_overtake_are_not_on_the_way() {
+    let mut window = Window::default();
+    let overtaken = [(); 15].map(|()| window.begin(MIN));
+    let last = window.begin(MIN);
+    assert!(!window.has_room() && window.stalled_at().is_some());
+    window.end(last, Duration::ZERO, &outcome(true));
+    assert!(window.has_room());
+    for flight in overtaken {
+        window.end(flight, LIMIT, &outcome(false));
+    }
+    assert_eq!(
+        (window.max, window.flying, window.held),
+        (INITIAL + INITIAL / 4, 0, 0)
+    );
+    assert_eq!(window.stalled_at(), None);
+    // But they take memory.
+    for _ in 0..MAX / MIN / 8 {
+        for _ in 0..8 {
+            assert!(window.has_room());
+            window.begin(MIN);
+        }
+        let probe = window.begin(0);
+        window.end(probe, Duration::ZERO, &outcome(true));
+    }
+    assert!(!window.has_room());
+}
