@@ -1,5 +1,6 @@
 //! Publishes batches: a [`Dispatcher`] has a [`Lane`] for each subject, and one message of it in flight.
 
+mod answered;
 mod call;
 mod checks;
 mod input;
@@ -19,11 +20,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
+use self::answered::Unproved;
 use self::call::{Answer, Call, Known, Outcome};
 use self::checks::{Checks, Listed};
 pub(crate) use self::input::{Again, Asked, End, Input, Reached, Start};
 use self::settling::Settling;
-use self::subject::{Reply, Subject};
+use self::subject::Subject;
 use self::turns::{PAUSE_MAX, Turns};
 use self::waiting::Waiting;
 use self::window::{Flight, Window};
@@ -34,7 +36,7 @@ use crate::files::KnownFiles;
 use crate::lane::{Done, Lane, Step};
 use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
-use crate::stream::{Stream, StreamError};
+use crate::stream::{Stream, StreamError, Writers};
 
 /// Largest number of messages in flight.
 const CALLS_MAX: usize = 512;
@@ -74,6 +76,8 @@ pub(crate) struct Dispatcher<S> {
     window: Window,
     /// A short request is on the way.
     is_probing: bool,
+    unproved: Unproved,
+    writers: Writers,
     /// When the stream was created.
     created: i128,
     checks: Checks,
@@ -119,6 +123,8 @@ impl<S: Stream> Dispatcher<S> {
             park_at: Instant::now(),
             window: Window::default(),
             is_probing: false,
+            unproved: Unproved::default(),
+            writers: extent.writers,
             created: extent.created,
             checks: Checks::new(newest, reached.proofs),
             settling: Settling::default(),
@@ -144,7 +150,7 @@ impl<S: Stream> Dispatcher<S> {
             self.notice_disruption();
             self.park();
             // If there is one call at a time, a check has its turn before others.
-            self.check(false);
+            self.check(self.unproved.waits());
             self.settle();
             self.call();
             let again_at = Some(self.read_again_at).filter(|_| self.must_read_again);
@@ -155,7 +161,7 @@ impl<S: Stream> Dispatcher<S> {
             if is_done && self.calls.is_empty() && self.checks.newest().is_none() {
                 return End::Finished;
             }
-            self.check(is_done);
+            self.check(is_done || self.unproved.waits());
             let stalled_at = self.probe();
             let can_read = !has_ended && !self.waiting.is_full();
             let next_turn = self.turns.next_at().filter(|_| self.can_call());
@@ -205,9 +211,13 @@ impl<S: Stream> Dispatcher<S> {
                     let (before, now) = (self.body_max, extent.body_max);
                     return End::Again(self.known(), Again::BodyMax { before, now });
                 }
-                Ok(Some(_)) => {
+                Ok(Some(extent)) => {
                     self.is_unfit = false;
+                    self.writers = extent.writers;
                     self.checks.passed(&checks);
+                    if let Err(end) = self.proved() {
+                        return end;
+                    }
                     self.works();
                     // Messages that are read again are not stored, and hold no place.
                     let before = before.filter(|_| !self.must_read_again);
@@ -227,6 +237,7 @@ impl<S: Stream> Dispatcher<S> {
                     self.is_unfit |= matches!(error, StreamError::Unfit(_));
                     self.progress.failed(&error);
                     self.checks.failed();
+                    self.unproved.failed();
                 }
             }
             self.report();
@@ -289,11 +300,6 @@ impl<S: Stream> Dispatcher<S> {
                 reached,
                 said: of.lane.said(),
             };
-            // Nothing is known of the subject: what is before its first batch is stored if the stream is whole.
-            let checks = match (&step, reached) {
-                (Step::Look { .. }, None) => self.checks.list(),
-                _ => Listed::default(),
-            };
             self.note(reached, None);
             self.finish(&done);
             if has_recovered {
@@ -302,91 +308,21 @@ impl<S: Stream> Dispatcher<S> {
             }
             let call = Call {
                 is_retry: turn.is_retry,
-                ..self.new_call(Some(turn.subject), checks)
+                ..self.new_call(Some(turn.subject), Listed::default())
             };
             match step {
                 Step::Wait => self.turns.end(turn.is_retry),
                 Step::Look { is_in_doubt } => {
-                    let bytes = self.window.of_found(1);
-                    self.begin(bytes, call.look(known, is_in_doubt));
+                    let flight = self.window.begin_requests(1);
+                    self.begin(flight, call.look(known, is_in_doubt));
                 }
                 Step::Send(outgoing) => {
                     let bytes = Window::of_body(outgoing.body.len());
-                    self.begin(bytes, call.send(*outgoing));
+                    let flight = self.window.begin(bytes);
+                    self.begin(flight, call.send(*outgoing));
                 }
             }
         }
-    }
-
-    /// Takes the answer for a lane. Returns one that is not for a lane.
-    ///
-    /// # Errors
-    /// Why nothing more can be published.
-    fn answered(&mut self, flight: Flight, answer: Answer) -> Result<Option<Answer>, End> {
-        self.window.end(flight, answer.took, &answer.outcome);
-        self.is_probing &= !matches!(answer.outcome, Outcome::Probed(_));
-        self.stream.set_timeout(self.window.timeout());
-        let Some(subject) = answer.subject.clone() else {
-            return Ok(Some(answer));
-        };
-        self.turns.end(answer.is_retry);
-        if let Outcome::Found(Ok(found)) = &answer.outcome {
-            if !found.is_intact {
-                return Err(End::Lost);
-            }
-            let place = found.last.as_ref().and_then(|it| it.own(self.instance));
-            if place.is_some_and(|it| !self.is_ours(&it)) {
-                return Err(End::Copied(self.known()));
-            }
-        }
-        let (known, begun) = answer.begun;
-        match &answer.outcome {
-            // The stream has gone back.
-            Outcome::Published(Ok(sequence)) if *sequence <= known => return Err(End::Lost),
-            Outcome::Published(Ok(sequence)) => self.checks.acked(*sequence),
-            Outcome::Found(Ok(_)) => self.checks.proved(&answer.checks),
-            _ => {}
-        }
-        let Some(of) = self.lanes.get_mut(&subject) else {
-            return Ok(None);
-        };
-        let was_failing = of.is_failing();
-        let before = match &answer.outcome {
-            Outcome::Published(Ok(_)) => of.lane.before(),
-            _ => None,
-        };
-        let taken = of.take(answer.outcome, self.instance, self.successes);
-        self.must_read_again |= of.lane.must_be_read_again();
-        match (was_failing, of.is_failing()) {
-            (false, true) => self.failing += 1,
-            (true, false) => self.failing -= 1,
-            _ => {}
-        }
-        let reached = of.lane.reached();
-        match of.failures() {
-            0 => self.turns.add(subject),
-            failures => self.turns.retry(subject, failures, !taken.needs_pause),
-        }
-        self.note(reached, Some(begun));
-        if let Some(before) = before {
-            self.checks.succeeded(before);
-        }
-        self.finish(&taken.done);
-        match taken.reply {
-            Reply::Stored => self.progress.stored(taken.done.messages, taken.done.bytes),
-            Reply::Moved => self.progress.moved(),
-            Reply::Other => {}
-            Reply::Failed(error) => {
-                self.progress.failed(&error);
-                if !taken.is_refused_again {
-                    self.checks.doubt();
-                }
-                return Ok(None);
-            }
-        }
-        self.successes += 1;
-        self.works();
-        Ok(None)
     }
 
     /// Where this recording has got to in all subjects, in whole messages: the parts of one are of one identity.

@@ -2,6 +2,8 @@
 
 mod ended;
 mod patience;
+mod version;
+mod writers;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +20,8 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use serde_json::{Value, json};
 
 use self::patience::Patience;
+use self::version::is_before;
+use self::writers::writers;
 use crate::advice::text;
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
@@ -27,7 +31,10 @@ use crate::failure::{
 use crate::fetched::ReadError;
 use crate::message::name;
 use crate::raw::{self, head};
-use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError, TIMEOUTS};
+use crate::stream::{
+    At, Extent, Last, Outgoing, PublishError, Stream, StreamError, TIMEOUTS, Writers,
+};
+use crate::subject::Subjects;
 
 /// What the headers of a message take at most, in bytes.
 const HEAD_MAX: usize = 16 << 10;
@@ -75,11 +82,10 @@ impl Nats {
     pub async fn connect(options: &NatsOptions, stream: &str) -> Result<Self, ConnectError> {
         let (client, state) = connect::connect(options).await?;
         let patience = Patience::new(&client, stream).await?;
-        let first = patience.first().clone();
         Ok(Self {
             client,
-            context: first.context,
-            stream: first.stream,
+            context: patience.first().context.clone(),
+            stream: patience.first().stream.clone(),
             name: stream.to_owned(),
             wish: Arc::default(),
             options: options.clone(),
@@ -400,11 +406,16 @@ impl Stream for Nats {
     }
 
     async fn extent(&self) -> Result<Extent, StreamError> {
-        let subject = format!("$JS.API.STREAM.INFO.{}", self.name);
-        let stream = &self.patience.used().stream;
-        let info = match self.permitted(&subject, stream.get_info()).await? {
-            Ok(info) => info,
-            Err(error) if is_deleted(&error) => self.made_again().await?,
+        let (subject, stream) = (
+            format!("$JS.API.STREAM.INFO.{}", self.name),
+            &self.patience.used().stream,
+        );
+        let of = self.wish.get().map(|it| &it.subjects);
+        let events = of.map(Subjects::all_events).unwrap_or_default();
+        let asked = stream.info_with_subjects(events);
+        let (info, writers) = match self.permitted(&subject, asked).await? {
+            Ok(listed) => (listed.info.clone(), writers(listed, of).await),
+            Err(error) if is_deleted(&error) => (self.made_again().await?, Writers::Several),
             Err(error) => return Err(self.failure(&error)),
         };
         self.state.answered();
@@ -420,6 +431,7 @@ impl Stream for Nats {
             first: info.state.first_sequence,
             last: info.state.last_sequence,
             body_max: body_max.map_err(StreamError::Unfit)?,
+            writers,
         })
     }
 
@@ -448,15 +460,6 @@ fn is_wrong_last(error: &(dyn std::error::Error + 'static)) -> bool {
     found.is_some_and(|it| it.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
 }
 
-/// Whether a version, such as `2.9.10`, is an earlier one. One that cannot be read is.
-fn is_before(version: &str, (major, minor): (u64, u64)) -> bool {
-    let mut parts = version.split('.').map(str::parse::<u64>);
-    match (parts.next(), parts.next()) {
-        (Some(Ok(its_major)), Some(Ok(its_minor))) => (its_major, its_minor) < (major, minor),
-        _ => true,
-    }
-}
-
 /// The sequence number at which a message was stored. Only the stream itself can say whether it has a duplicate.
 fn stored(ack: &PublishAck, stream: &str) -> Result<u64, PublishError> {
     match ack.duplicate {
@@ -469,16 +472,6 @@ fn stored(ack: &PublishAck, stream: &str) -> Result<u64, PublishError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_compared_by_numbers() {
-        for before in ["2.9.10", "2.10.29", "1.4.0", "2", "", "beta"] {
-            assert!(is_before(before, (2, 11)), "{before}");
-        }
-        for later in ["2.11.0", "2.15.1", "2.12.0-beta.1", "3.0.0"] {
-            assert!(!is_before(later, (2, 11)), "{later}");
-        }
-    }
 
     #[test]
     fn only_what_is_stored_by_this_call_is_believed() {

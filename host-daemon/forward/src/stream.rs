@@ -127,6 +127,37 @@ pub struct Extent {
     pub last: u64,
     /// Longest body of a message, in bytes.
     pub body_max: usize,
+    /// The recordings that have forwarded events, as far as they are still there.
+    pub writers: Writers,
+}
+
+/// The recordings that are forwarded to a stream. Each has events: of its start, and of each connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// None so far.
+    None,
+    /// This one.
+    One(Instance),
+    /// Several, or none that is known.
+    Several,
+}
+
+impl Writers {
+    /// Adds one.
+    #[must_use]
+    pub fn and(self, other: Option<Instance>) -> Self {
+        match (self, other) {
+            (Self::None, Some(other)) => Self::One(other),
+            (Self::One(one), Some(other)) if one == other => self,
+            _ => Self::Several,
+        }
+    }
+
+    /// Whether there is no other one.
+    #[must_use]
+    pub fn are_only(self, instance: Instance) -> bool {
+        matches!(self, Self::None) || self == Self::One(instance)
+    }
 }
 
 /// Why a message was not acknowledged.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Dispatcher;
 use super::checks::Listed;
 use super::input::Asked;
-use super::window::Window;
+use super::window::{Flight, Window};
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
 use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
@@ -61,6 +61,8 @@ pub(super) struct Found {
     pub(super) last: Option<Last>,
     /// False if the stream has lost what it had acknowledged.
     pub(super) is_intact: bool,
+    /// This is certain. Otherwise a check must say so.
+    pub(super) is_proved: bool,
     /// The last message that was known is no more there, and was removed on purpose.
     pub(super) was_removed: bool,
 }
@@ -95,10 +97,11 @@ impl<S: Stream> Dispatcher<S> {
         if !self.window.may_exceed() || !self.checks.begin(at_once) {
             return;
         }
+        self.unproved.begin();
         let call = self.new_call(None, self.checks.list());
         let requests = call.requests.min(call.checks.messages.len().max(1));
-        let bytes = self.window.of_found(requests);
-        self.begin(bytes, call.check(self.place()));
+        let flight = self.window.begin_requests(requests);
+        self.begin(flight, call.check(self.place()));
     }
 
     /// Begins a short request if the window is full and nothing is answered. Returns when to look again.
@@ -109,17 +112,17 @@ impl<S: Stream> Dispatcher<S> {
         }
         self.is_probing = true;
         let call = self.new_call(None, Listed::default());
-        self.begin(Window::of_body(0), call.probe());
+        let flight = self.window.begin(Window::of_body(0));
+        self.begin(flight, call.probe());
         None
     }
 
-    /// Begins a call that takes these bytes of the window.
+    /// Begins a call that is in the window.
     pub(super) fn begin(
         &mut self,
-        bytes: usize,
+        flight: Flight,
         call: impl Future<Output = Answer> + Send + 'static,
     ) {
-        let flight = self.window.begin(bytes);
         self.calls
             .push(Box::pin(async move { (flight, call.await) }));
     }
@@ -153,8 +156,7 @@ impl<S: Stream> Call<S> {
         let found = last.as_ref().and_then(|last| last.own(self.instance));
         let is_intact = match known.reached {
             Some((place, proof)) if found < Some(place) => self.is_intact(&[proof]).await?,
-            Some(_) => true,
-            None => self.is_intact(&self.checks.messages).await?,
+            _ => true,
         };
         let sequence = last.as_ref().map_or(0, |it| it.sequence);
         let was_removed = match known.said {
@@ -164,6 +166,7 @@ impl<S: Stream> Call<S> {
         Ok(Found {
             last,
             is_intact,
+            is_proved: known.reached.is_some(),
             was_removed,
         })
     }

@@ -205,7 +205,8 @@ impl Checks {
 
     /// Begins a check if one is due, or at once unless the last one had no answer, and none is in progress. Returns whether it begins.
     pub(super) fn begin(&mut self, at_once: bool) -> bool {
-        let is_due = (at_once && !self.has_failed) || self.at <= Instant::now();
+        let is_urgent = (at_once || self.is_full()) && !self.has_failed;
+        let is_due = is_urgent || self.at <= Instant::now();
         let begins = is_due && !self.is_checking;
         if begins {
             self.is_checking = true;

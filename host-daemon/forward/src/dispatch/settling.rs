@@ -55,7 +55,8 @@ impl<S: Stream> Dispatcher<S> {
         });
         for asked in taken {
             let call = self.new_call(None, Listed::default());
-            self.begin(self.window.of_found(1), call.settle(asked));
+            let flight = self.window.begin_requests(1);
+            self.begin(flight, call.settle(asked));
         }
     }
 

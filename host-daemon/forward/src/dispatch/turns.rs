@@ -39,6 +39,11 @@ impl Turns {
         self.ready.push_back(subject);
     }
 
+    /// A subject is ready, and goes before the others.
+    pub(super) fn add_first(&mut self, subject: Arc<str>) {
+        self.ready.push_front(subject);
+    }
+
     /// A subject is ready again after this number of failures in a row, since the last one or since the pause after it.
     pub(super) fn retry(&mut self, subject: Arc<str>, failures: u32, has_paused: bool) {
         if has_paused {

@@ -28,9 +28,7 @@ const FOUND: usize = 64 << 10;
 const FOUND_MAX: usize = 352 << 10;
 /// Messages that are shorter than this are not divided to fit into the window.
 const BODY_MIN: usize = 16 << 10;
-/// A check makes one request at a time for each part of this length of the window.
-const SHARE: usize = 64 << 10;
-/// Largest number of these requests.
+/// Largest number of requests for messages that a check makes at the same time.
 const REQUESTS_MAX: usize = 32;
 /// How long a full window waits for an answer until a short request finds out whether it is because of the way.
 const STALLED: Duration = Duration::from_secs(1);
@@ -39,25 +37,26 @@ const FAST: Duration = Duration::from_millis(500);
 /// An answer that takes this much longer is late: a part of the time that a request has.
 const LATE: Duration = Duration::from_secs(2);
 /// The fastest answers are taken for no slower than this.
-const FASTEST_MAX: Duration = Duration::from_secs(2);
+const FASTEST_MAX: Duration = Duration::from_secs(3);
 /// The fastest answers are those of this time, and as much before it: the way may have become longer.
 const FASTEST: Duration = Duration::from_secs(30);
 
 /// What is on the way to the stream, and how much may be.
 ///
 /// The way keeps the order of the calls: an answer says that those which began before it have arrived, too. If they have no answer, it
-/// is not because of the way.
+/// is not because of the way. The way back may be another one, and has the answers to requests for messages.
 #[derive(Debug)]
 pub(super) struct Window {
-    max: usize,
-    /// From this number on, it grows slowly: it was large enough before.
-    threshold: usize,
+    /// How much there may be of everything, and of answers to requests for messages.
+    all: Limit,
+    answers: Limit,
     /// The timeout of a request: one of [`TIMEOUTS`]. From the second one on, there is one request at a time.
     patience: usize,
-    /// The calls on the way, by their numbers, and the bytes of each.
-    calls: VecDeque<(u64, usize)>,
-    /// The bytes of the calls on the way, and those of all calls.
+    /// The calls on the way, by their numbers.
+    calls: VecDeque<Flight>,
+    /// The bytes of the calls on the way, those of requests for messages among them, and those of all calls.
     flying: usize,
+    asked: usize,
     held: usize,
     /// Number of all calls.
     open: usize,
@@ -65,11 +64,19 @@ pub(super) struct Window {
     answered_at: Instant,
     /// The number of the next call.
     next: u64,
-    /// Calls before this one have shrunk the window already.
-    shrunk: u64,
     fastest: Fastest,
     /// Bytes of the answer to a request for a message: of the longest one, less with each one after it.
     found: usize,
+}
+
+/// How many bytes may be on a way.
+#[derive(Debug)]
+struct Limit {
+    max: usize,
+    /// From this number on, it grows slowly: it was large enough before.
+    threshold: usize,
+    /// Calls before this one have lowered it already.
+    lowered: u64,
 }
 
 /// A call that has begun.
@@ -77,6 +84,8 @@ pub(super) struct Window {
 pub(super) struct Flight {
     number: u64,
     bytes: usize,
+    /// It is a request for messages.
+    asks: bool,
 }
 
 /// How long the fastest answers of the last time take.
@@ -91,16 +100,16 @@ impl Default for Window {
     fn default() -> Self {
         let now = Instant::now();
         Self {
-            max: INITIAL,
-            threshold: MAX,
+            all: Limit::default(),
+            answers: Limit::default(),
             patience: 0,
             calls: VecDeque::new(),
             flying: 0,
             held: 0,
+            asked: 0,
             open: 0,
             answered_at: now,
             next: 0,
-            shrunk: 0,
             fastest: Fastest {
                 since: now,
                 now: None,
@@ -117,14 +126,9 @@ impl Window {
         len + HEAD
     }
 
-    /// What a request for a message takes, or for several at the same time.
-    pub(super) const fn of_found(&self, requests: usize) -> usize {
-        self.found * requests
-    }
-
     /// The longest body of a message that is put together from others, in bytes.
     pub(super) fn body_max(&self) -> usize {
-        (self.max / 2).max(BODY_MIN)
+        (self.all.max / 2).max(BODY_MIN)
     }
 
     /// How long a request may take.
@@ -134,8 +138,9 @@ impl Window {
 
     /// Whether another call may begin.
     pub(super) const fn has_room(&self) -> bool {
+        let has_room = self.flying < self.all.max && self.asked < self.answers.max;
         match self.patience {
-            0 => self.flying < self.max && self.held < MAX,
+            0 => has_room && self.held < MAX,
             _ => self.open == 0,
         }
     }
@@ -147,70 +152,103 @@ impl Window {
 
     /// When a short request must begin although there is no room: those on the way may have no answer for reasons of their own.
     pub(super) fn stalled_at(&self) -> Option<Instant> {
-        (self.max <= self.flying).then(|| self.answered_at + STALLED)
+        let is_full = self.all.max <= self.flying || self.answers.max <= self.asked;
+        is_full.then(|| self.answered_at + STALLED)
     }
 
     /// How many requests for messages may be made at the same time.
     pub(super) fn requests(&self) -> usize {
-        (self.max / SHARE.max(self.found)).clamp(1, REQUESTS_MAX)
+        (self.answers.max / self.found).clamp(1, REQUESTS_MAX)
     }
 
-    /// A call begins. It must be [ended](Self::end).
+    /// A call begins that takes so many bytes. It must be [ended](Self::end).
     pub(super) fn begin(&mut self, bytes: usize) -> Flight {
+        self.start(bytes, false)
+    }
+
+    /// A call begins that requests so many messages at the same time. It must be [ended](Self::end).
+    pub(super) fn begin_requests(&mut self, count: usize) -> Flight {
+        let bytes = self.found * count;
+        self.asked += bytes;
+        self.start(bytes, true)
+    }
+
+    fn start(&mut self, bytes: usize, asks: bool) -> Flight {
         if self.calls.is_empty() {
             self.answered_at = Instant::now();
         }
         let number = self.next;
-        self.calls.push_back((number, bytes));
+        let flight = Flight {
+            number,
+            bytes,
+            asks,
+        };
+        self.calls.push_back(flight);
         self.next += 1;
         self.flying += bytes;
         self.held += bytes;
         self.open += 1;
-        Flight { number, bytes }
+        flight
     }
 
     /// A call has ended. Its first request took this time.
     pub(super) fn end(&mut self, flight: Flight, took: Duration, outcome: &Outcome) {
-        let Flight { number, bytes } = flight;
-        // Half of the window is enough to know that more would be used.
-        let is_used = self.max / 2 <= self.held;
+        let Flight {
+            number,
+            bytes,
+            asks,
+        } = flight;
+        // Half of a limit is enough to know that more would be used.
+        let are_used = [
+            self.all.max / 2 <= self.held,
+            self.answers.max / 2 <= self.asked,
+        ];
         self.held -= bytes;
         self.open -= 1;
-        let place = self.calls.binary_search_by_key(&number, |call| call.0);
+        let place = self.calls.binary_search_by_key(&number, |call| call.number);
         if has_timed_out(outcome) {
             // One that was overtaken is not late because of the way.
             if let Ok(place) = place {
                 self.calls.remove(place);
-                self.flying -= bytes;
-                self.shrink(number);
-                if matches!(outcome, Outcome::Found(_) | Outcome::Checked(..)) {
-                    self.found = FOUND_MAX;
-                }
+                self.arrived(flight);
+                self.lower(flight);
+                self.found = if asks { FOUND_MAX } else { self.found };
             }
             return;
         }
         self.answered_at = Instant::now();
-        let arrived = self.calls.drain(..place.map_or(0, |it| it + 1));
-        let arrived: usize = arrived.map(|call| call.1).sum();
-        self.flying -= arrived;
+        let (flying, asked) = (self.flying, self.asked);
+        for _ in 0..place.map_or(0, |it| it + 1) {
+            let arrived = self.calls.pop_front();
+            arrived.into_iter().for_each(|it| self.arrived(it));
+        }
+        let arrived = [flying - self.flying, asked - self.asked];
         let fastest = self.fastest.note(took);
         self.note_found(bytes, outcome);
         let is_stored = matches!(outcome, Outcome::Published(Ok(_)));
         if is_stored && fastest + LATE < took {
             if place.is_ok() {
-                self.shrink(number);
+                self.lower(flight);
             }
-        } else if took <= fastest + FAST {
-            if is_used {
-                self.grow(arrived);
-            }
+            return;
+        }
+        let limits = [&mut self.all, &mut self.answers].into_iter().zip(arrived);
+        let used = limits.zip(are_used).filter(|(_, is_used)| *is_used);
+        if took <= fastest + FAST {
+            used.for_each(|((limit, arrived), _)| limit.raise(arrived));
             let is_whole = is_stored || matches!(outcome, Outcome::Found(Ok(_)));
             if is_whole && took <= self.timeout() / 4 {
                 self.patience = self.patience.saturating_sub(1);
             }
-        } else if is_used {
-            self.threshold = self.threshold.min(self.max);
+        } else {
+            used.for_each(|((limit, _), _)| limit.threshold = limit.threshold.min(limit.max));
         }
+    }
+
+    /// A call is not on the way any more.
+    const fn arrived(&mut self, flight: Flight) {
+        self.flying -= flight.bytes;
+        self.asked -= if flight.asks { flight.bytes } else { 0 };
     }
 
     /// Notes how long the answer to a request for a message is, as far as this one shows it.
@@ -225,9 +263,35 @@ impl Window {
         self.found = len.max(before).clamp(FOUND_MIN, FOUND_MAX);
     }
 
-    /// The way carries more, as the answer to calls of these bytes has shown: as much again as the window had, and less from where it
-    /// was enough before. A long message alone may take much of the time.
-    fn grow(&mut self, arrived: usize) {
+    /// The way does not carry so much, as a call has shown.
+    fn lower(&mut self, flight: Flight) {
+        let limit = match flight.asks {
+            true => &mut self.answers,
+            false => &mut self.all,
+        };
+        if limit.lowered <= flight.number {
+            if limit.max == MIN {
+                self.patience = (self.patience + 1).min(TIMEOUTS.len() - 1);
+            }
+            limit.lower(self.next);
+        }
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self {
+            max: INITIAL,
+            threshold: MAX,
+            lowered: 0,
+        }
+    }
+}
+
+impl Limit {
+    /// The way carries more, as the answer to calls of these bytes has shown: as much again as it had, and less from where it was
+    /// enough before. A long message alone may take much of the time.
+    fn raise(&mut self, arrived: usize) {
         let more = match self.max < self.threshold {
             true => arrived,
             false => arrived * STEP / self.max,
@@ -235,16 +299,10 @@ impl Window {
         self.max = (self.max + more.min(self.max / 4)).min(MAX);
     }
 
-    /// The way does not carry so much, as a call has shown.
-    fn shrink(&mut self, number: u64) {
-        if self.shrunk <= number {
-            if self.max == MIN {
-                self.patience = (self.patience + 1).min(TIMEOUTS.len() - 1);
-            }
-            self.max = (self.max / 2).max(MIN);
-            self.threshold = self.max;
-            self.shrunk = self.next;
-        }
+    /// The way does not carry so much. Calls before the next one are no more reason for that.
+    fn lower(&mut self, next: u64) {
+        self.max = (self.max / 2).max(MIN);
+        (self.threshold, self.lowered) = (self.max, next);
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::BODY_MAX;
 use crate::check::CheckError;
 use crate::message::Malformed;
-use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
+use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError, Writers};
 
 /// A seeded generator of random numbers (splitmix64).
 #[derive(Clone, Debug)]
@@ -90,6 +90,13 @@ struct State {
 }
 
 impl State {
+    fn writers(&self) -> Writers {
+        let messages = self.messages.iter();
+        messages.fold(Writers::None, |all, (.., it)| {
+            all.and(Some(it.head.instance))
+        })
+    }
+
     fn last(&self, subject: &str) -> Option<&(u64, String, Outgoing)> {
         self.messages.iter().rfind(|(_, of, _)| of == subject)
     }
@@ -458,6 +465,7 @@ impl Stream for FakeStream {
                 first: first.map_or(state.next, |(sequence, ..)| *sequence),
                 last: state.next - 1,
                 body_max: state.body_max,
+                writers: state.writers(),
             })
         })
     }

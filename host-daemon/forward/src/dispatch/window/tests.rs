@@ -110,7 +110,7 @@ async fn it_grows_again_after_the_way_was_interrupted() {
         let mut way = Way::new(trip_ms, rate);
         way.send(200, 20).await;
         way.stall(30).await;
-        assert_eq!(way.window.max, MIN);
+        assert_eq!(way.window.all.max, MIN);
         way.send(200, 20).await;
         let (_, carried) = way.send(200, 20).await;
         assert!(rate / 2 < carried, "{trip_ms} {rate}: {carried}");
@@ -168,15 +168,16 @@ fn requests_take_what_their_answers_had() {
         Outcome::Found(Ok(crate::dispatch::call::Found {
             last: Some(last),
             is_intact: true,
+            is_proved: true,
             was_removed: false,
         }))
     };
     let mut window = Window::default();
-    assert_eq!((window.of_found(1), window.requests()), (FOUND, 8));
+    assert_eq!((window.found, window.requests()), (FOUND, 8));
     let mut end = |outcome: &Outcome| {
         let flight = window.begin(1);
         window.end(flight, Duration::ZERO, outcome);
-        window.of_found(1)
+        window.found
     };
     let short = [(); 40].map(|()| end(&found(900)));
     assert!(short[0] < FOUND && short[39] == FOUND_MIN, "{short:?}");
@@ -184,7 +185,28 @@ fn requests_take_what_their_answers_had() {
     let len = Window::of_body(250_000);
     let flight = window.begin(len);
     window.end(flight, Duration::ZERO, &outcome(true));
-    assert_eq!(window.of_found(1), len / 3 * 4);
+    assert_eq!(window.found, len / 3 * 4);
+}
+
+/// The way back is slow, and the other one is not.
+#[test]
+fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
+    let mut window = Window::default();
+    for _ in 0..2 {
+        while window.has_room() {
+            window.begin_requests(1);
+        }
+        let flights: Vec<_> = window.calls.iter().copied().collect();
+        for flight in flights {
+            let timed_out = Outcome::Found(Err(StreamError::Timeout(5000)));
+            window.end(flight, LIMIT, &timed_out);
+        }
+    }
+    assert_eq!((window.all.max, window.answers.max), (INITIAL, INITIAL / 4));
+    assert_eq!((window.asked, window.held, window.open), (0, 0, 0));
+    // Each has the whole message.
+    window.begin_requests(1);
+    assert!(!window.has_room());
 }
 
 #[test]
@@ -195,18 +217,18 @@ fn what_times_out_together_shrinks_it_once() {
         window.end(flight, LIMIT, &outcome(false));
     }
     assert_eq!(
-        (window.max, window.flying, window.held),
+        (window.all.max, window.flying, window.held),
         (INITIAL / 2, 0, 0)
     );
     for _ in 0..3 {
         let flight = window.begin(MIN);
         window.end(flight, LIMIT, &outcome(false));
     }
-    assert_eq!((window.max, window.patience), (MIN, 0));
+    assert_eq!((window.all.max, window.patience), (MIN, 0));
     // Answers that come fast prove nothing while little is on the way.
     let flight = window.begin(1);
     window.end(flight, Duration::ZERO, &outcome(true));
-    assert_eq!(window.max, MIN);
+    assert_eq!(window.all.max, MIN);
 }
 
 #[test]
@@ -221,7 +243,7 @@ fn calls_that_others_overtake_are_not_on_the_way() {
         window.end(flight, LIMIT, &outcome(false));
     }
     assert_eq!(
-        (window.max, window.flying, window.held),
+        (window.all.max, window.flying, window.held),
         (INITIAL + INITIAL / 4, 0, 0)
     );
     assert_eq!(window.stalled_at(), None);

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::stream::{At, Last, Outgoing, PublishError};
+use crate::stream::{At, Last, Outgoing, PublishError, Writers};
 
 /// A stream in memory.
 #[derive(Debug, Default)]
@@ -83,6 +83,7 @@ impl Stream for SimpleStream {
                 first: 1,
                 last: it.messages.len() as u64,
                 body_max: 1000,
+                writers: Writers::None,
             }
         }))
     }

@@ -8,7 +8,7 @@ use crate::advice::text;
 use crate::reader::lag::{LAG_PAUSE, LagStep};
 use crate::reader::puller::{ANSWER, Puller, Received, Removals};
 use crate::reader::{Begin, ReadError};
-use crate::stream::{Extent, Stream as _, StreamError};
+use crate::stream::{Extent, Stream as _, StreamError, Writers};
 
 /// How long a stream must lack messages that were read until it has lost them: the leader may be a new one.
 const LOST: Duration = Duration::from_secs(2);
@@ -156,6 +156,7 @@ impl Puller {
             first: leader.state.first_sequence,
             last: leader.state.last_sequence,
             body_max: usize::MAX,
+            writers: Writers::Several,
         };
         match read.is_intact(&self.nats, &extent).await {
             Ok(true) => Ok(()),
