@@ -50,8 +50,6 @@ pub(super) struct Window {
     /// How much there may be of everything, and of answers to requests for messages.
     all: Limit,
     answers: Limit,
-    /// The timeout of a request: one of [`TIMEOUTS`]. From the second one on, there is one request at a time.
-    patience: usize,
     /// The calls on the way, by their numbers.
     calls: VecDeque<Flight>,
     /// The bytes of the calls on the way, those of requests for messages among them, and those of all calls.
@@ -75,6 +73,8 @@ struct Limit {
     max: usize,
     /// From this number on, it grows slowly: it was large enough before.
     threshold: usize,
+    /// Which of the [`TIMEOUTS`] a request needs. From the second one on, there is one at a time.
+    patience: usize,
     /// Calls before this one have lowered it already.
     lowered: u64,
 }
@@ -102,7 +102,6 @@ impl Default for Window {
         Self {
             all: Limit::default(),
             answers: Limit::default(),
-            patience: 0,
             calls: VecDeque::new(),
             flying: 0,
             held: 0,
@@ -133,21 +132,20 @@ impl Window {
 
     /// How long a request may take.
     pub(super) fn timeout(&self) -> Duration {
-        TIMEOUTS.get(self.patience).copied().unwrap_or_default()
+        let patience = self.all.patience.max(self.answers.patience);
+        TIMEOUTS.get(patience).copied().unwrap_or_default()
     }
 
     /// Whether another call may begin.
     pub(super) const fn has_room(&self) -> bool {
-        let has_room = self.flying < self.all.max && self.asked < self.answers.max;
-        match self.patience {
-            0 => has_room && self.held < MAX,
-            _ => self.open == 0,
-        }
+        let has_room = self.flying < self.all.max && self.held < MAX;
+        has_room && self.asked < self.answers.max && self.may_exceed()
     }
 
-    /// Whether a call may begin that does not wait for room.
+    /// Whether a request for messages may begin that does not wait for room.
     pub(super) const fn may_exceed(&self) -> bool {
-        self.patience == 0 || self.open == 0
+        let may_begin = self.all.patience == 0 || self.open == 0;
+        may_begin && (self.answers.patience == 0 || self.asked == 0)
     }
 
     /// When a short request must begin although there is no room: those on the way may have no answer for reasons of their own.
@@ -236,9 +234,10 @@ impl Window {
         let used = limits.zip(are_used).filter(|(_, is_used)| *is_used);
         if took <= fastest + FAST {
             used.for_each(|((limit, arrived), _)| limit.raise(arrived));
-            let is_whole = is_stored || matches!(outcome, Outcome::Found(Ok(_)));
-            if is_whole && took <= self.timeout() / 4 {
-                self.patience = self.patience.saturating_sub(1);
+            if took <= self.timeout() / 4 {
+                let is_found = matches!(outcome, Outcome::Found(Ok(_)));
+                self.all.patience -= usize::from(is_stored && self.all.patience != 0);
+                self.answers.patience -= usize::from(is_found && self.answers.patience != 0);
             }
         } else {
             used.for_each(|((limit, _), _)| limit.threshold = limit.threshold.min(limit.max));
@@ -270,9 +269,6 @@ impl Window {
             false => &mut self.all,
         };
         if limit.lowered <= flight.number {
-            if limit.max == MIN {
-                self.patience = (self.patience + 1).min(TIMEOUTS.len() - 1);
-            }
             limit.lower(self.next);
         }
     }
@@ -283,6 +279,7 @@ impl Default for Limit {
         Self {
             max: INITIAL,
             threshold: MAX,
+            patience: 0,
             lowered: 0,
         }
     }
@@ -301,6 +298,9 @@ impl Limit {
 
     /// The way does not carry so much. Calls before the next one are no more reason for that.
     fn lower(&mut self, next: u64) {
+        if self.max == MIN {
+            self.patience = (self.patience + 1).min(TIMEOUTS.len() - 1);
+        }
         self.max = (self.max / 2).max(MIN);
         (self.threshold, self.lowered) = (self.max, next);
     }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::BODY_MAX;
 use crate::check::CheckError;
 use crate::message::Malformed;
+use crate::place::Instance;
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError, Writers};
 
 /// A seeded generator of random numbers (splitmix64).
@@ -306,6 +307,14 @@ impl FakeStream {
                     .push((state.next, "other".to_owned(), message));
                 state.next += 1;
             }
+        });
+    }
+
+    /// Loses the newest message, and gives its number to one of another recording in the same subject.
+    pub(super) fn lose_to(&self, other: Instance) {
+        self.with(|state| {
+            let (_, _, last) = state.messages.last_mut().expect("a message");
+            (last.head.instance, last.head.nonce) = (other, state.chance.below(u64::MAX));
         });
     }
 

@@ -108,6 +108,43 @@ fn what_was_the_newest_before_a_quiet_time_is_checked_although_others_are_newer(
     });
 }
 
+/// The next message of the subject is stored, since the number is the expected one.
+#[test]
+fn a_message_of_another_recording_at_the_number_of_a_lost_one_proves_nothing() {
+    runtime().block_on(async {
+        let mut other = Recording::new(2, 1, &mut Chance(3));
+        other.messages[0].subject = "other".into();
+        let mut recording = Recording::new(1, 2, &mut Chance(2));
+        let file = (1, FileNonce::new());
+        for (message, before) in recording.messages.iter_mut().zip(0..) {
+            (message.before, message.seq, message.since) = (before, before, before);
+            (message.subject, message.file) = ("device.0".into(), file);
+            message.data.truncate(BODY_MAX / 4);
+        }
+        let stream = Arc::new(FakeStream::new(1, Faults::default()));
+        other.forward(&stream, Chance(1), &mut None, None).await;
+        let start = recording.start(stream.extent().await.expect("no faults"), None);
+        let (to, input) = mpsc::channel(4);
+        let (all, losing) = (batches(&recording.messages), Arc::clone(&stream));
+        let feed = tokio::spawn(async move {
+            for (index, batch) in all.into_iter().enumerate() {
+                if index == 1 {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    losing.lose_to(other.instance);
+                }
+                let sent = to.send(Input::Batches(vec![batch], None)).await;
+                assert!(sent.is_ok(), "it runs");
+            }
+            to.closed().await;
+        });
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
+        let ran = dispatcher.run(input, |_: &Cursor| {});
+        let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+        feed.abort();
+        assert_eq!(ended, Ok(End::Lost));
+    });
+}
+
 #[test]
 fn losses_at_other_servers_are_noticed() {
     for seed in 0..seeds() {

@@ -144,7 +144,7 @@ async fn it_waits_longer_once_it_is_smallest() {
     // The way is fast again.
     way.rate = 10_000_000;
     way.send(1000, 10).await;
-    assert_eq!((way.window.timeout(), way.window.patience), (LIMIT, 0));
+    assert_eq!((way.window.timeout(), way.window.all.patience), (LIMIT, 0));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn what_times_out_together_shrinks_it_once() {
         let flight = window.begin(MIN);
         window.end(flight, LIMIT, &outcome(false));
     }
-    assert_eq!((window.all.max, window.patience), (MIN, 0));
+    assert_eq!((window.all.max, window.all.patience), (MIN, 0));
     // Answers that come fast prove nothing while little is on the way.
     let flight = window.begin(1);
     window.end(flight, Duration::ZERO, &outcome(true));
