@@ -44,14 +44,15 @@ const FASTEST: Duration = Duration::from_secs(30);
 /// What is on the way to the stream, and how much may be.
 ///
 /// The way keeps the order of the calls: an answer says that those which began before it have arrived, too. If they have no answer, it
-/// is not because of the way. The way back may be another one, and has the answers to requests for messages.
+/// is not because of the way. So it is with requests for messages, and the answers to others of them: the way back may be slower.
 #[derive(Debug)]
 pub(super) struct Window {
     /// How much there may be of everything, and of answers to requests for messages.
     all: Limit,
     answers: Limit,
-    /// The calls on the way, by their numbers.
-    calls: VecDeque<Flight>,
+    /// The calls on the way, by their numbers: requests for messages, and the others.
+    requests: VecDeque<Flight>,
+    others: VecDeque<Flight>,
     /// The bytes of the calls on the way, those of requests for messages among them, and those of all calls.
     flying: usize,
     asked: usize,
@@ -102,7 +103,8 @@ impl Default for Window {
         Self {
             all: Limit::default(),
             answers: Limit::default(),
-            calls: VecDeque::new(),
+            requests: VecDeque::new(),
+            others: VecDeque::new(),
             flying: 0,
             held: 0,
             asked: 0,
@@ -172,7 +174,7 @@ impl Window {
     }
 
     fn start(&mut self, bytes: usize, asks: bool) -> Flight {
-        if self.calls.is_empty() {
+        if self.requests.is_empty() && self.others.is_empty() {
             self.answered_at = Instant::now();
         }
         let number = self.next;
@@ -181,7 +183,10 @@ impl Window {
             bytes,
             asks,
         };
-        self.calls.push_back(flight);
+        match asks {
+            true => self.requests.push_back(flight),
+            false => self.others.push_back(flight),
+        }
         self.next += 1;
         self.flying += bytes;
         self.held += bytes;
@@ -203,11 +208,16 @@ impl Window {
         ];
         self.held -= bytes;
         self.open -= 1;
-        let place = self.calls.binary_search_by_key(&number, |call| call.number);
+        let of = if asks {
+            &mut self.requests
+        } else {
+            &mut self.others
+        };
+        let place = of.binary_search_by_key(&number, |call| call.number);
         if has_timed_out(outcome) {
             // One that was overtaken is not late because of the way.
             if let Ok(place) = place {
-                self.calls.remove(place);
+                of.remove(place);
                 self.arrived(flight);
                 self.lower(flight);
                 self.found = if asks { FOUND_MAX } else { self.found };
@@ -216,9 +226,14 @@ impl Window {
         }
         self.answered_at = Instant::now();
         let (flying, asked) = (self.flying, self.asked);
-        for _ in 0..place.map_or(0, |it| it + 1) {
-            let arrived = self.calls.pop_front();
-            arrived.into_iter().for_each(|it| self.arrived(it));
+        while let Some(arrived) = self.others.pop_front_if(|it| it.number <= number) {
+            self.arrived(arrived);
+        }
+        let shows_requests = asks || matches!(outcome, Outcome::Probed(_));
+        while shows_requests
+            && let Some(arrived) = self.requests.pop_front_if(|it| it.number <= number)
+        {
+            self.arrived(arrived);
         }
         let arrived = [flying - self.flying, asked - self.asked];
         let fastest = self.fastest.note(took);

@@ -196,7 +196,7 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
         while window.has_room() {
             window.begin_requests(1);
         }
-        let flights: Vec<_> = window.calls.iter().copied().collect();
+        let flights: Vec<_> = window.requests.iter().copied().collect();
         for flight in flights {
             let timed_out = Outcome::Found(Err(StreamError::Timeout(5000)));
             window.end(flight, LIMIT, &timed_out);
@@ -204,9 +204,18 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
     }
     assert_eq!((window.all.max, window.answers.max), (INITIAL, INITIAL / 4));
     assert_eq!((window.asked, window.held, window.open), (0, 0, 0));
-    // Each has the whole message.
-    window.begin_requests(1);
+    // Each has the whole message. That a message is acknowledged says nothing of it.
+    let asked = window.begin_requests(1);
     assert!(!window.has_room());
+    let sent = window.begin(1);
+    window.end(sent, Duration::ZERO, &outcome(true));
+    assert!(!window.has_room());
+    window.end(
+        asked,
+        LIMIT,
+        &Outcome::Found(Err(StreamError::Timeout(5000))),
+    );
+    assert_eq!(window.answers.max, INITIAL / 8);
 }
 
 #[test]
