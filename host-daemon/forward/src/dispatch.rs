@@ -214,13 +214,14 @@ impl<S: Stream> Dispatcher<S> {
                 Ok(Some(extent)) => {
                     self.is_unfit = false;
                     self.writers = extent.writers;
-                    self.checks.passed(&checks);
+                    let is_only = extent.writers.are_only(self.instance);
+                    let is_proved = self.checks.passed(&checks, is_only);
                     if let Err(end) = self.proved() {
                         return end;
                     }
                     self.works();
                     // Messages that are read again are not stored, and hold no place.
-                    let before = before.filter(|_| !self.must_read_again);
+                    let before = before.filter(|_| is_proved && !self.must_read_again);
                     if let (Some(place), Some(newest)) = (before, checks.newest()) {
                         let created = self.created;
                         save(&Cursor {
@@ -334,7 +335,7 @@ impl<S: Stream> Dispatcher<S> {
         });
         Reached {
             subjects: known.collect(),
-            proofs: self.checks.list().messages,
+            proofs: self.checks.unproved(),
             created: self.created,
         }
     }
@@ -373,6 +374,7 @@ impl<S: Stream> Dispatcher<S> {
         let disruptions = self.stream.disruptions();
         if std::mem::replace(&mut self.disruptions, disruptions) != disruptions {
             self.checks.pin();
+            self.window.interrupted();
             self.turns.end_pauses();
             self.settling.end_pauses();
             for of in self.lanes.values_mut() {

@@ -31,6 +31,8 @@ pub(super) struct Checks {
     /// The newest messages when something went wrong, or when the stream may have been away, which are not checked yet: a stream
     /// that has lost messages since then may have given their numbers to others.
     pinned: Vec<Pin>,
+    /// Those that a successor proves, unless another recording has given their numbers to messages of its own.
+    succeeded: Vec<Pin>,
     /// How often messages were pinned.
     pins: u64,
     is_checking: bool,
@@ -85,6 +87,7 @@ impl Checks {
             newest,
             known: None,
             pinned: pinned.collect(),
+            succeeded: Vec::new(),
             pins: 0,
             is_checking: false,
             begun_at: Instant::now(),
@@ -106,6 +109,13 @@ impl Checks {
         }
     }
 
+    /// All messages of which that must be proved.
+    pub(super) fn unproved(&self) -> Vec<Newest> {
+        let mut messages: Vec<_> = self.succeeded.iter().map(|it| it.message).collect();
+        messages.extend(self.list().messages);
+        messages
+    }
+
     /// The newest message.
     pub(super) const fn newest(&self) -> Option<Newest> {
         self.newest
@@ -118,7 +128,7 @@ impl Checks {
 
     /// Whether these messages are all that is to be checked.
     pub(super) fn are_proved_by(&self, listed: &Listed) -> bool {
-        self.newest == listed.newest() && self.pinned.is_empty()
+        self.newest == listed.newest() && self.pinned.is_empty() && self.succeeded.is_empty()
     }
 
     /// Whether so many are pinned that nothing may be stored before a check.
@@ -220,9 +230,17 @@ impl Checks {
         (!self.is_checking).then_some(self.at)
     }
 
-    /// The stream has stored a message right after this one, of a subject that has no other writer.
+    /// The stream has stored a message right after this one, of a subject that has no other writer as far as is known.
     pub(super) fn succeeded(&mut self, message: Newest) {
-        self.pinned.retain(|it| it.message != message);
+        let place = self.pinned.iter().position(|it| it.message == message);
+        if self.succeeded.len() < PINNED_MAX
+            && let Some(place) = place
+        {
+            self.pins += 1;
+            let number = self.pins;
+            let pin = self.pinned.remove(place);
+            self.succeeded.push(Pin { number, ..pin });
+        }
     }
 
     /// The stream has these messages.
@@ -232,9 +250,15 @@ impl Checks {
             .retain(|it| listed.pins < it.number || !listed.messages.contains(&it.message));
     }
 
-    /// So a check has found.
-    pub(super) fn passed(&mut self, listed: &Listed) {
+    /// So a check has found, and whether no other recording is forwarded to the stream. Returns whether everything is proved that
+    /// was there when it began.
+    pub(super) fn passed(&mut self, listed: &Listed, is_only: bool) -> bool {
         self.proved(listed);
+        match is_only {
+            true => self.succeeded.retain(|it| listed.pins < it.number),
+            false => self.pinned.append(&mut self.succeeded),
+        }
+        let is_proved = self.pinned.iter().all(|it| listed.pins < it.number);
         self.is_checking = false;
         let (now, rest) = (Instant::now(), self.begun_at.elapsed() * (SHARE - 1));
         self.busy_at = now + rest.max(BUSY_INTERVAL);
@@ -243,6 +267,7 @@ impl Checks {
             false => self.busy_at,
         };
         self.has_failed = false;
+        is_proved
     }
 
     /// There was no answer.
@@ -277,11 +302,11 @@ mod tests {
         assert!(!checks.begin(true));
         checks.pin();
         checks.note(second, Some(Instant::now()));
-        checks.passed(&checked);
+        checks.passed(&checked, true);
         assert_eq!(numbers(&checks), [1, 2]);
         assert!(checks.begin(true));
         let checked = checks.list();
-        checks.passed(&checked);
+        checks.passed(&checked, true);
         assert_eq!(numbers(&checks), [2]);
     }
 
@@ -294,7 +319,7 @@ mod tests {
             let checked = checks.list();
             checks.note(message(number), Some(Instant::now()));
             checks.pin();
-            checks.passed(&checked);
+            checks.passed(&checked, true);
             assert_eq!(numbers(&checks), [number]);
         }
     }

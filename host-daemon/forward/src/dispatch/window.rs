@@ -53,7 +53,7 @@ pub(super) struct Window {
     /// The calls on the way, by their numbers: requests for messages, and the others.
     requests: VecDeque<Flight>,
     others: VecDeque<Flight>,
-    /// The bytes of the calls on the way, those of requests for messages among them, and those of all calls.
+    /// The bytes of the others, of the requests, and of all calls that have not ended.
     flying: usize,
     asked: usize,
     held: usize,
@@ -87,6 +87,8 @@ pub(super) struct Flight {
     bytes: usize,
     /// It is a request for messages.
     asks: bool,
+    /// It has timed out.
+    is_late: bool,
 }
 
 /// How long the fastest answers of the last time take.
@@ -152,7 +154,8 @@ impl Window {
 
     /// When a short request must begin although there is no room: those on the way may have no answer for reasons of their own.
     pub(super) fn stalled_at(&self) -> Option<Instant> {
-        let is_full = self.all.max <= self.flying || self.answers.max <= self.asked;
+        let must_wait = self.answers.patience != 0 && self.asked != 0;
+        let is_full = self.all.max <= self.flying || self.answers.max <= self.asked || must_wait;
         is_full.then(|| self.answered_at + STALLED)
     }
 
@@ -182,13 +185,14 @@ impl Window {
             number,
             bytes,
             asks,
+            is_late: false,
         };
         match asks {
             true => self.requests.push_back(flight),
             false => self.others.push_back(flight),
         }
         self.next += 1;
-        self.flying += bytes;
+        self.flying += if asks { 0 } else { bytes };
         self.held += bytes;
         self.open += 1;
         flight
@@ -200,11 +204,12 @@ impl Window {
             number,
             bytes,
             asks,
+            ..
         } = flight;
         // Half of a limit is enough to know that more would be used.
         let are_used = [
-            self.all.max / 2 <= self.held,
-            self.answers.max / 2 <= self.asked,
+            self.all.max / 2 <= self.flying,
+            self.answers.max / 2 <= self.asked && !self.is_short(outcome),
         ];
         self.held -= bytes;
         self.open -= 1;
@@ -215,29 +220,21 @@ impl Window {
         };
         let place = of.binary_search_by_key(&number, |call| call.number);
         if has_timed_out(outcome) {
-            // One that was overtaken is not late because of the way.
+            // One that was overtaken is not late because of the way. Any other is still on it.
             if let Ok(place) = place {
-                of.remove(place);
-                self.arrived(flight);
+                of.get_mut(place)
+                    .into_iter()
+                    .for_each(|it| it.is_late = true);
                 self.lower(flight);
                 self.found = if asks { FOUND_MAX } else { self.found };
             }
             return;
         }
         self.answered_at = Instant::now();
-        let (flying, asked) = (self.flying, self.asked);
-        while let Some(arrived) = self.others.pop_front_if(|it| it.number <= number) {
-            self.arrived(arrived);
-        }
         let shows_requests = asks || matches!(outcome, Outcome::Probed(_));
-        while shows_requests
-            && let Some(arrived) = self.requests.pop_front_if(|it| it.number <= number)
-        {
-            self.arrived(arrived);
-        }
-        let arrived = [flying - self.flying, asked - self.asked];
+        let arrived = self.arrive(number, shows_requests);
         let fastest = self.fastest.note(took);
-        self.note_found(bytes, outcome);
+        let is_long = self.note_found(bytes, outcome);
         let is_stored = matches!(outcome, Outcome::Published(Ok(_)));
         if is_stored && fastest + LATE < took {
             if place.is_ok() {
@@ -250,31 +247,58 @@ impl Window {
         if took <= fastest + FAST {
             used.for_each(|((limit, arrived), _)| limit.raise(arrived));
             if took <= self.timeout() / 4 {
-                let is_found = matches!(outcome, Outcome::Found(Ok(_)));
                 self.all.patience -= usize::from(is_stored && self.all.patience != 0);
-                self.answers.patience -= usize::from(is_found && self.answers.patience != 0);
+                self.answers.patience -= usize::from(is_long && self.answers.patience != 0);
             }
         } else {
             used.for_each(|((limit, _), _)| limit.threshold = limit.threshold.min(limit.max));
         }
     }
 
-    /// A call is not on the way any more.
-    const fn arrived(&mut self, flight: Flight) {
-        self.flying -= flight.bytes;
-        self.asked -= if flight.asks { flight.bytes } else { 0 };
+    /// The way was interrupted: nothing is on it.
+    pub(super) fn interrupted(&mut self) {
+        self.requests.clear();
+        self.others.clear();
+        (self.flying, self.asked) = (0, 0);
     }
 
-    /// Notes how long the answer to a request for a message is, as far as this one shows it.
-    fn note_found(&mut self, bytes: usize, outcome: &Outcome) {
+    /// The calls up to this one have arrived. Returns the bytes of those that have not timed out: of the others,
+    /// and of requests, if an answer shows that.
+    fn arrive(&mut self, number: u64, shows_requests: bool) -> [usize; 2] {
+        let mut timely = [0; 2];
+        let is_shown = |it: &mut Flight| it.number <= number;
+        while let Some(it) = self.others.pop_front_if(is_shown) {
+            self.flying -= it.bytes;
+            timely[0] += if it.is_late { 0 } else { it.bytes };
+        }
+        while shows_requests && let Some(it) = self.requests.pop_front_if(is_shown) {
+            self.asked -= it.bytes;
+            timely[1] += if it.is_late { 0 } else { it.bytes };
+        }
+        timely
+    }
+
+    /// Notes how long the answer to a request for a message is, as far as this one shows it. Returns whether it had a long one.
+    fn note_found(&mut self, bytes: usize, outcome: &Outcome) -> bool {
+        let is_long = matches!(outcome, Outcome::Found(Ok(_))) && !self.is_short(outcome);
         let len = match outcome {
             Outcome::Found(Ok(found)) => found.last.as_ref().map_or(0, |it| it.answer_len),
             // It is encoded in base64.
             Outcome::Published(Ok(_)) => bytes / 3 * 4,
-            _ => return,
+            _ => return false,
         };
         let before = self.found - self.found / 8;
         self.found = len.max(before).clamp(FOUND_MIN, FOUND_MAX);
+        is_long
+    }
+
+    /// Whether an answer has a shorter message than others, which says nothing of the way.
+    fn is_short(&self, outcome: &Outcome) -> bool {
+        let Outcome::Found(Ok(found)) = outcome else {
+            return false;
+        };
+        let len = found.last.as_ref().map_or(0, |it| it.answer_len);
+        len.max(FOUND_MIN) < self.found / 2
     }
 
     /// The way does not carry so much, as a call has shown.

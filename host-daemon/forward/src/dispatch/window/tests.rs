@@ -52,7 +52,14 @@ impl Way {
                 self.flying
                     .push_back((flight, begun, self.free_at + self.trip));
             }
-            let (flight, begun, end) = self.flying.pop_front().expect("a message");
+            let Some((flight, begun, end)) = self.flying.pop_front() else {
+                // What has timed out is still on the way.
+                tokio::time::sleep_until(self.free_at + self.trip).await;
+                let probe = self.window.begin(0);
+                self.window
+                    .end(probe, self.trip, &Outcome::Probed(Ok(true)));
+                continue;
+            };
             let limit = self.window.timeout();
             tokio::time::sleep_until(end.min(begun + limit)).await;
             let is_timely = end <= begun + limit;
@@ -76,6 +83,7 @@ impl Way {
             for (flight, ..) in std::mem::take(&mut self.flying) {
                 self.window.end(flight, LIMIT, &outcome(false));
             }
+            self.window.interrupted();
         }
         self.free_at = Instant::now();
     }
@@ -196,11 +204,14 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
         while window.has_room() {
             window.begin_requests(1);
         }
-        let flights: Vec<_> = window.requests.iter().copied().collect();
+        let flights = window.requests.clone();
         for flight in flights {
             let timed_out = Outcome::Found(Err(StreamError::Timeout(5000)));
             window.end(flight, LIMIT, &timed_out);
         }
+        assert!(!window.has_room());
+        let probe = window.begin(0);
+        window.end(probe, Duration::ZERO, &Outcome::Probed(Ok(true)));
     }
     assert_eq!((window.all.max, window.answers.max), (INITIAL, INITIAL / 4));
     assert_eq!((window.asked, window.held, window.open), (0, 0, 0));
@@ -219,25 +230,34 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
 }
 
 #[test]
-fn what_times_out_together_shrinks_it_once() {
+fn what_times_out_together_lowers_it_once_and_stays_on_the_way() {
     let mut window = Window::default();
+    let show = |window: &mut Window| {
+        let probe = window.begin(0);
+        window.end(probe, Duration::ZERO, &Outcome::Probed(Ok(true)));
+    };
     let together = [(); 10].map(|()| window.begin(MIN));
     for flight in together {
         window.end(flight, LIMIT, &outcome(false));
     }
-    assert_eq!(
-        (window.all.max, window.flying, window.held),
-        (INITIAL / 2, 0, 0)
-    );
+    assert_eq!((window.all.max, window.held), (INITIAL / 2, 0));
+    assert!(!window.has_room() && window.stalled_at().is_some());
+    show(&mut window);
+    assert!(window.has_room() && window.flying == 0);
     for _ in 0..3 {
         let flight = window.begin(MIN);
         window.end(flight, LIMIT, &outcome(false));
+        show(&mut window);
     }
     assert_eq!((window.all.max, window.all.patience), (MIN, 0));
     // Answers that come fast prove nothing while little is on the way.
     let flight = window.begin(1);
     window.end(flight, Duration::ZERO, &outcome(true));
     assert_eq!(window.all.max, MIN);
+    window.begin(MIN);
+    assert!(!window.has_room());
+    window.interrupted();
+    assert!(window.flying == 0 && window.all.max == MIN);
 }
 
 #[test]
