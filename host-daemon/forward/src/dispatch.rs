@@ -165,8 +165,9 @@ impl<S: Stream> Dispatcher<S> {
             let stalled_at = self.probe();
             let can_read = !has_ended && !self.waiting.is_full();
             let next_turn = self.turns.next_at().filter(|_| self.can_call());
-            let settle_at = self.settling.next_at().filter(|_| self.can_call());
-            let may_check = self.window.may_exceed();
+            let can_settle = self.can_call() && self.window.has_room_to_ask();
+            let settle_at = self.settling.next_at().filter(|_| can_settle);
+            let may_check = self.window.may_ask();
             let check_at = self.checks.next_at().filter(|_| may_check);
             let next_at = [check_at, next_turn, again_at, settle_at, stalled_at];
             let next_at = next_at.into_iter().flatten().min();
@@ -216,8 +217,12 @@ impl<S: Stream> Dispatcher<S> {
                     self.writers = extent.writers;
                     let is_only = extent.writers.are_only(self.instance);
                     let is_proved = self.checks.passed(&checks, is_only);
-                    if let Err(end) = self.proved() {
-                        return end;
+                    match is_proved {
+                        true => match self.proved() {
+                            Ok(()) => {}
+                            Err(end) => return end,
+                        },
+                        false => self.unproved.failed(),
                     }
                     self.works();
                     // Messages that are read again are not stored, and hold no place.
@@ -285,12 +290,16 @@ impl<S: Stream> Dispatcher<S> {
     /// Begins calls for lanes whose turn it is.
     fn call(&mut self) {
         while self.can_call()
-            && let Some(turn) = self.turns.next()
+            && let Some(turn) = self.turns.next(self.window.has_room_to_ask())
         {
             let Some(of) = self.lanes.get_mut(&turn.subject) else {
                 self.turns.end(turn.is_retry);
                 continue;
             };
+            if of.lane.looks_next() && !self.window.has_room_to_ask() {
+                self.turns.hold(turn);
+                continue;
+            }
             let body_max = self.body_max.min(self.window.body_max());
             let (step, done) = of.step(self.instance, body_max);
             of.is_busy = !matches!(step, Step::Wait);

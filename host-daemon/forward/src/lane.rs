@@ -292,6 +292,11 @@ impl Lane {
         }
     }
 
+    /// Whether the next step is a look.
+    pub(crate) fn looks_next(&self) -> bool {
+        self.state == LaneState::Unknown && !self.queue.is_empty()
+    }
+
     /// The sequence number that the next message expects: that of the last message of the subject, or 0.
     pub(crate) fn expected(&self) -> u64 {
         self.last.map_or(0, |it| it.sequence)

@@ -15,13 +15,14 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, Info, RawMessage, Stream as StreamHandle};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use serde_json::{Value, json};
 
 use self::patience::Patience;
 use self::version::is_before;
-use self::writers::writers;
+use self::writers::listed;
 use crate::advice::text;
 use crate::check::{self, CheckError, Wish};
 use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
@@ -81,11 +82,14 @@ impl Nats {
     /// If the options cannot be used, or no server accepts the connection.
     pub async fn connect(options: &NatsOptions, stream: &str) -> Result<Self, ConnectError> {
         let (client, state) = connect::connect(options).await?;
-        let patience = Patience::new(&client, stream).await?;
+        let patience = Patience::new(&client);
+        let context = patience.first().context.clone();
+        let handle = context.get_stream_no_info(stream).await;
+        let handle = handle.map_err(|error| ConnectError::Options(text(&error)))?;
         Ok(Self {
             client,
-            context: patience.first().context.clone(),
-            stream: patience.first().stream.clone(),
+            context,
+            stream: handle,
             name: stream.to_owned(),
             wish: Arc::default(),
             options: options.clone(),
@@ -126,6 +130,12 @@ impl Nats {
     #[must_use]
     pub fn lacks_answers(&self) -> bool {
         self.state.answers_denied().is_some()
+    }
+
+    /// How long a request of a forwarder may take now. It is longer over a slow way.
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        self.patience.used().timeout
     }
 
     /// Connects again, perhaps to another server. Use it if a server that is connected answers nothing: it may be cut off from the
@@ -406,17 +416,17 @@ impl Stream for Nats {
     }
 
     async fn extent(&self) -> Result<Extent, StreamError> {
-        let (subject, stream) = (
-            format!("$JS.API.STREAM.INFO.{}", self.name),
-            &self.patience.used().stream,
-        );
+        let api = format!("STREAM.INFO.{}", self.name);
         let of = self.wish.get().map(|it| &it.subjects);
-        let events = of.map(Subjects::all_events).unwrap_or_default();
-        let asked = stream.info_with_subjects(events);
-        let (info, writers) = match self.permitted(&subject, asked).await? {
-            Ok(listed) => (listed.info.clone(), writers(listed, of).await),
-            Err(error) if is_deleted(&error) => (self.made_again().await?, Writers::Several),
-            Err(error) => return Err(self.failure(&error)),
+        let filter = json!({ "subjects_filter": of.map(Subjects::all_events) });
+        let asked = self.patience.used().context.request(api.clone(), &filter);
+        let asked = self.permitted(&format!("$JS.API.{api}"), asked).await?;
+        let (info, writers) = match asked.map_err(|error| self.failure(&error))? {
+            Response::Ok(answer) => listed(answer, of).map_err(|error| self.failure(&error))?,
+            Response::Err { error } if is_deleted(&error) => {
+                (self.made_again().await?, Writers::Several)
+            }
+            Response::Err { error } => return Err(self.failure(&error)),
         };
         self.state.answered();
         self.is_missing.store(false, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use super::call::{Answer, Outcome};
 use super::input::End;
 use super::subject::Reply;
 use super::window::Flight;
+use crate::cursor::Newest;
 use crate::stream::Stream;
 
 /// Looks at subjects of which nothing was known: what is before their first batches is stored if the stream is whole, as one check
@@ -60,6 +61,11 @@ impl<S: Stream> Dispatcher<S> {
                 return Err(End::Copied(self.known()));
             }
             if !found.is_proved && self.checks.newest().is_some() {
+                // The stream may lose this message, too, until the check begins.
+                let shown = found.last.as_ref().filter(|_| place.is_some());
+                if let Some(last) = shown {
+                    self.checks.note(Newest::of(last), Some(answer.begun.1));
+                }
                 self.unproved.waiting.push(answer);
                 return Ok(None);
             }

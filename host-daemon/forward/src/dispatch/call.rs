@@ -94,7 +94,7 @@ impl<S: Stream> Dispatcher<S> {
 
     /// Begins a check of the newest message if one is due, or at once.
     pub(super) fn check(&mut self, at_once: bool) {
-        if !self.window.may_exceed() || !self.checks.begin(at_once) {
+        if !self.window.may_ask() || !self.checks.begin(at_once) {
             return;
         }
         self.unproved.begin();

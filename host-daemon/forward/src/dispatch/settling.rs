@@ -37,7 +37,7 @@ pub(super) struct Settling {
 impl<S: Stream> Dispatcher<S> {
     /// Asks what the stream has of sessions of which no message waits.
     pub(super) fn settle(&mut self) {
-        if !self.can_call() {
+        if !self.can_call() || !self.window.has_room_to_ask() {
             return;
         }
         if self.waiting.is_empty() {

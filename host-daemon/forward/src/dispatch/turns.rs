@@ -17,6 +17,8 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     ready: VecDeque<Arc<str>>,
+    /// Turns of subjects that must be looked at, while there is no room for that.
+    held: VecDeque<Turn>,
     /// Those whose last call has failed, after their pauses.
     retries: VecDeque<Arc<str>>,
     /// Those whose pauses have not ended, by the end, and numbered.
@@ -61,8 +63,16 @@ impl Turns {
         self.retries.extend(paused.into_values());
     }
 
-    /// The next turn. It must be [ended](Self::end).
-    pub(super) fn next(&mut self) -> Option<Turn> {
+    /// A turn waits until a subject may be looked at.
+    pub(super) fn hold(&mut self, turn: Turn) {
+        self.held.push_back(turn);
+    }
+
+    /// The next turn. It must be [ended](Self::end), or [held](Self::hold).
+    pub(super) fn next(&mut self, may_look: bool) -> Option<Turn> {
+        if may_look && let Some(held) = self.held.pop_front() {
+            return Some(held);
+        }
         let now = Instant::now();
         while let Some(first) = self.paused.first_entry()
             && first.key().0 <= now

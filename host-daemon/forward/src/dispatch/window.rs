@@ -47,9 +47,9 @@ const FASTEST: Duration = Duration::from_secs(30);
 /// is not because of the way. So it is with requests for messages, and the answers to others of them: the way back may be slower.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// How much there may be of everything, and of answers to requests for messages.
-    all: Limit,
+    /// How much there may be of answers to requests for messages, and of all else.
     answers: Limit,
+    all: Limit,
     /// The calls on the way, by their numbers: requests for messages, and the others.
     requests: VecDeque<Flight>,
     others: VecDeque<Flight>,
@@ -57,8 +57,9 @@ pub(super) struct Window {
     flying: usize,
     asked: usize,
     held: usize,
-    /// Number of all calls.
+    /// Number of all calls since the way was interrupted last, and the number of the first one.
     open: usize,
+    first: u64,
     /// When there was an answer, or nothing on the way.
     answered_at: Instant,
     /// The number of the next call.
@@ -111,6 +112,7 @@ impl Default for Window {
             held: 0,
             asked: 0,
             open: 0,
+            first: 0,
             answered_at: now,
             next: 0,
             fastest: Fastest {
@@ -140,16 +142,24 @@ impl Window {
         TIMEOUTS.get(patience).copied().unwrap_or_default()
     }
 
-    /// Whether another call may begin.
+    /// Whether another call may begin that is no request for messages.
     pub(super) const fn has_room(&self) -> bool {
-        let has_room = self.flying < self.all.max && self.held < MAX;
-        has_room && self.asked < self.answers.max && self.may_exceed()
+        self.flying < self.all.max && self.held < MAX && self.is_next()
+    }
+
+    /// Whether a request for messages may begin.
+    pub(super) const fn has_room_to_ask(&self) -> bool {
+        self.asked < self.answers.max && self.held < MAX && self.may_ask()
     }
 
     /// Whether a request for messages may begin that does not wait for room.
-    pub(super) const fn may_exceed(&self) -> bool {
-        let may_begin = self.all.patience == 0 || self.open == 0;
-        may_begin && (self.answers.patience == 0 || self.asked == 0)
+    pub(super) const fn may_ask(&self) -> bool {
+        self.is_next() && (self.answers.patience == 0 || self.asked == 0)
+    }
+
+    /// There are several calls at a time, or none is open.
+    const fn is_next(&self) -> bool {
+        self.all.patience == 0 || self.open == 0
     }
 
     /// When a short request must begin although there is no room: those on the way may have no answer for reasons of their own.
@@ -212,7 +222,7 @@ impl Window {
             self.answers.max / 2 <= self.asked && !self.is_short(outcome),
         ];
         self.held -= bytes;
-        self.open -= 1;
+        self.open -= usize::from(self.first <= number);
         let of = if asks {
             &mut self.requests
         } else {
@@ -222,9 +232,9 @@ impl Window {
         if has_timed_out(outcome) {
             // One that was overtaken is not late because of the way. Any other is still on it.
             if let Ok(place) = place {
-                of.get_mut(place)
-                    .into_iter()
-                    .for_each(|it| it.is_late = true);
+                if let Some(call) = of.get_mut(place) {
+                    call.is_late = true;
+                }
                 self.lower(flight);
                 self.found = if asks { FOUND_MAX } else { self.found };
             }
@@ -233,6 +243,10 @@ impl Window {
         self.answered_at = Instant::now();
         let shows_requests = asks || matches!(outcome, Outcome::Probed(_));
         let arrived = self.arrive(number, shows_requests);
+        if matches!(outcome, Outcome::Published(Err(PublishError::WrongLast))) {
+            // Perhaps it was not sent.
+            return;
+        }
         let fastest = self.fastest.note(took);
         let is_long = self.note_found(bytes, outcome);
         let is_stored = matches!(outcome, Outcome::Published(Ok(_)));
@@ -259,7 +273,8 @@ impl Window {
     pub(super) fn interrupted(&mut self) {
         self.requests.clear();
         self.others.clear();
-        (self.flying, self.asked) = (0, 0);
+        (self.flying, self.asked, self.open) = (0, 0, 0);
+        self.first = self.next;
     }
 
     /// The calls up to this one have arrived. Returns the bytes of those that have not timed out: of the others,

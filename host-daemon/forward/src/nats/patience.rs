@@ -6,10 +6,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
-use async_nats::jetstream::stream::Stream as StreamHandle;
 
-use crate::advice::text;
-use crate::connect::ConnectError;
 use crate::stream::TIMEOUTS;
 
 /// Largest number of messages in flight that the client allows.
@@ -26,29 +23,20 @@ pub(super) struct Patience {
 }
 
 /// A client that waits for an answer up to a time.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Patient {
     pub(super) context: Context,
-    pub(super) stream: StreamHandle<()>,
     pub(super) timeout: Duration,
 }
 
 impl Patience {
-    /// The clients for a stream.
-    ///
-    /// # Errors
-    /// If the name of the stream cannot be used.
-    pub(super) async fn new(client: &Client, stream: &str) -> Result<Self, ConnectError> {
-        let [first, others @ ..] = TIMEOUTS;
-        let mut patient = Vec::new();
-        for timeout in others {
-            patient.push(Patient::new(client, stream, timeout).await?);
-        }
-        Ok(Self {
-            first: Patient::new(client, stream, first).await?,
-            others: patient,
+    pub(super) fn new(client: &Client) -> Self {
+        let [first, others @ ..] = TIMEOUTS.map(|timeout| Patient::new(client, timeout));
+        Self {
+            first,
+            others: others.into(),
             used: AtomicUsize::new(0),
-        })
+        }
     }
 
     /// The one that has the first of the [`TIMEOUTS`].
@@ -72,17 +60,12 @@ impl Patience {
 }
 
 impl Patient {
-    async fn new(client: &Client, stream: &str, timeout: Duration) -> Result<Self, ConnectError> {
+    fn new(client: &Client, timeout: Duration) -> Self {
         let context = ContextBuilder::new()
             .timeout(timeout)
             .ack_timeout(timeout)
             .max_ack_inflight(IN_FLIGHT_MAX)
             .build(client.clone());
-        let stream = context.get_stream_no_info(stream).await;
-        Ok(Self {
-            context,
-            stream: stream.map_err(|error| ConnectError::Options(text(&error)))?,
-            timeout,
-        })
+        Self { context, timeout }
     }
 }

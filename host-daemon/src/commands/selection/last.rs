@@ -9,7 +9,7 @@ use blocksd_recording::catalog::list;
 use blocksd_recording::{Error, LostRange, Message, Reader, Visitor, Wanted};
 
 /// How much earlier than a message an event may be that is recorded after it, in nanoseconds: it waits while the disk is slow.
-const EVENT_DELAY_NS: u64 = 60_000_000_000;
+const EVENT_DELAY_NS: u64 = 5_000_000_000;
 
 /// Finds the time from which on to read, and how many of the selected messages from then on precede the last ones.
 /// Reads the newest files only, until they have enough messages.

@@ -72,6 +72,8 @@ impl ForwardState {
             if progress.problem.is_some() && nats.has_ended().await {
                 return;
             }
+            // Over a slow way, an answer may take longer.
+            silence.max = SILENCE_MAX.max(2 * nats.request_timeout());
             let is_too_long = silence.is_too_long(&progress, nats.lacks_answers());
             let trouble = match progress.problem {
                 Some(_) => nats.trouble().await,
@@ -125,6 +127,7 @@ impl ForwardState {
 #[derive(Debug)]
 struct Silence {
     since: Instant,
+    max: Duration,
     /// It was logged since a server has answered last.
     is_logged: bool,
     published: u64,
@@ -135,6 +138,7 @@ impl Silence {
     fn new() -> Self {
         Self {
             since: Instant::now(),
+            max: SILENCE_MAX,
             is_logged: false,
             published: 0,
             unanswered: 0,
@@ -161,7 +165,7 @@ impl Silence {
         let before = std::mem::replace(&mut self.unanswered, unanswered);
         let is_asked = lacks_answers || before != unanswered;
         self.published = now.published;
-        let is_too_long = !has_answered && is_asked && SILENCE_MAX <= self.since.elapsed();
+        let is_too_long = !has_answered && is_asked && self.max <= self.since.elapsed();
         if has_answered || is_too_long {
             self.begin();
         }

@@ -201,7 +201,7 @@ fn requests_take_what_their_answers_had() {
 fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
     let mut window = Window::default();
     for _ in 0..2 {
-        while window.has_room() {
+        while window.has_room_to_ask() {
             window.begin_requests(1);
         }
         let flights = window.requests.clone();
@@ -209,7 +209,7 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
             let timed_out = Outcome::Found(Err(StreamError::Timeout(5000)));
             window.end(flight, LIMIT, &timed_out);
         }
-        assert!(!window.has_room());
+        assert!(!window.has_room_to_ask());
         let probe = window.begin(0);
         window.end(probe, Duration::ZERO, &Outcome::Probed(Ok(true)));
     }
@@ -217,10 +217,10 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
     assert_eq!((window.asked, window.held, window.open), (0, 0, 0));
     // Each has the whole message. That a message is acknowledged says nothing of it.
     let asked = window.begin_requests(1);
-    assert!(!window.has_room());
+    assert!(!window.has_room_to_ask());
     let sent = window.begin(1);
     window.end(sent, Duration::ZERO, &outcome(true));
-    assert!(!window.has_room());
+    assert!(!window.has_room_to_ask());
     window.end(
         asked,
         LIMIT,

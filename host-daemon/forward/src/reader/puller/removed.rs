@@ -137,13 +137,14 @@ impl Puller {
     /// The end, or before it what was removed before it was read.
     pub(super) async fn end(&mut self) -> Result<Pulled, ReadError> {
         self.has_ended = true;
-        let counts = self.counts();
-        let is_asked = self.removals.is_short() || !counts;
+        // Nothing came, or the server does not count.
+        let is_unknown = self.removals.expected.is_none_or(|it| it == 0);
+        let is_asked = self.removals.is_short() || is_unknown;
         let Some(end) = self.end.filter(|_| is_asked) else {
             return Ok(Pulled::End);
         };
         let now = self.nats.led().await?.state;
-        if !counts {
+        if is_unknown {
             self.note_deleted(end, now.first_sequence);
         }
         let removed = self.removals.at_end(end, now.messages, now.last_sequence);
