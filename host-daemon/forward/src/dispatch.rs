@@ -165,8 +165,7 @@ impl<S: Stream> Dispatcher<S> {
             let stalled_at = self.probe();
             let can_read = !has_ended && !self.waiting.is_full();
             let next_turn = self.turns.next_at().filter(|_| self.can_call());
-            let can_settle = self.can_call() && self.window.has_room_to_ask();
-            let settle_at = self.settling.next_at().filter(|_| can_settle);
+            let settle_at = self.settling.next_at().filter(|_| self.can_settle());
             let may_check = self.window.may_ask();
             let check_at = self.checks.next_at().filter(|_| may_check);
             let next_at = [check_at, next_turn, again_at, settle_at, stalled_at];
@@ -217,12 +216,11 @@ impl<S: Stream> Dispatcher<S> {
                     self.writers = extent.writers;
                     let is_only = extent.writers.are_only(self.instance);
                     let is_proved = self.checks.passed(&checks, is_only);
-                    match is_proved {
-                        true => match self.proved() {
-                            Ok(()) => {}
-                            Err(end) => return end,
-                        },
-                        false => self.unproved.failed(),
+                    if !is_proved {
+                        self.unproved.failed();
+                    }
+                    if let Err(end) = self.proved() {
+                        return end;
                     }
                     self.works();
                     // Messages that are read again are not stored, and hold no place.

@@ -1,4 +1,4 @@
-//! Takes the answers of the stream. Looks of which nothing is known wait for a check: [`Unproved`].
+//! Takes the answers of the stream. Looks at subjects of which nothing is known wait for a check: [`Unproved`].
 
 use super::Dispatcher;
 use super::call::{Answer, Outcome};

@@ -76,6 +76,13 @@ pub(super) struct Known {
     pub(super) said: Option<Newest>,
 }
 
+impl Found {
+    /// Length of the answer that shows it, in bytes.
+    pub(super) fn answer_len(&self) -> usize {
+        self.last.as_ref().map_or(0, |it| it.answer_len)
+    }
+}
+
 impl<S: Stream> Dispatcher<S> {
     /// A call that begins now.
     pub(super) fn new_call(&self, subject: Option<Arc<str>>, checks: Listed) -> Call<S> {
@@ -155,12 +162,12 @@ impl<S: Stream> Call<S> {
         }
         let found = last.as_ref().and_then(|last| last.own(self.instance));
         let is_intact = match known.reached {
-            Some((place, proof)) if found < Some(place) => self.is_intact(&[proof]).await?,
+            Some((place, proof)) if found < Some(place) => self.is_intact(proof).await?,
             _ => true,
         };
         let sequence = last.as_ref().map_or(0, |it| it.sequence);
         let was_removed = match known.said {
-            Some(said) if sequence < said.sequence => self.is_intact(&[said]).await?,
+            Some(said) if sequence < said.sequence => self.is_intact(said).await?,
             _ => false,
         };
         Ok(Found {
@@ -171,18 +178,10 @@ impl<S: Stream> Call<S> {
         })
     }
 
-    /// Whether the stream still has all of these, or has removed them on purpose.
-    async fn is_intact(&self, messages: &[Newest]) -> Result<bool, StreamError> {
-        match messages {
-            [] => Ok(true),
-            _ => Ok(self.extent_with(messages).await?.is_some()),
-        }
-    }
-
-    /// The extent of the stream. `None` if it is another stream, or has lost one of these.
-    async fn extent_with(&self, messages: &[Newest]) -> Result<Option<Extent>, StreamError> {
+    /// Whether the stream still has a message, or has removed it on purpose.
+    async fn is_intact(&self, message: Newest) -> Result<bool, StreamError> {
         let extent = self.stream.extent().await?;
-        self.has_all(extent, messages).await
+        Ok(self.has_all(extent, &[message]).await?.is_some())
     }
 
     /// The extent of the stream, if it is the same one and has all of these.

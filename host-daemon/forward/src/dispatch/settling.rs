@@ -37,7 +37,7 @@ pub(super) struct Settling {
 impl<S: Stream> Dispatcher<S> {
     /// Asks what the stream has of sessions of which no message waits.
     pub(super) fn settle(&mut self) {
-        if !self.can_call() || !self.window.has_room_to_ask() {
+        if !self.can_settle() {
             return;
         }
         if self.waiting.is_empty() {
@@ -58,6 +58,11 @@ impl<S: Stream> Dispatcher<S> {
             let flight = self.window.begin_requests(1);
             self.begin(flight, call.settle(asked));
         }
+    }
+
+    /// Whether the stream may be asked for a session.
+    pub(super) fn can_settle(&self) -> bool {
+        self.can_call() && self.window.has_room_to_ask()
     }
 
     /// Takes what the stream has of a session.

@@ -1,6 +1,6 @@
 //! How much may be in flight: a [`Window`], which fits itself to the way to the stream.
 //!
-//! Each request has a timeout. What the way cannot carry within the timeout fails, and is sent again. So the window grows while answers
+//! Each request has a timeout. A message that the way cannot carry within the timeout fails, and is sent again. So the window grows while answers
 //! come fast, and shrinks when they come late or not at all. Once it cannot shrink any more, there is one request at a time, and
 //! the timeout grows.
 
@@ -174,12 +174,12 @@ impl Window {
         (self.answers.max / self.found).clamp(1, REQUESTS_MAX)
     }
 
-    /// A call begins that takes so many bytes. It must be [ended](Self::end).
+    /// Begins a call of this number of bytes. It must be [ended](Self::end).
     pub(super) fn begin(&mut self, bytes: usize) -> Flight {
         self.start(bytes, false)
     }
 
-    /// A call begins that requests so many messages at the same time. It must be [ended](Self::end).
+    /// Begins a call that requests this number of messages at the same time. It must be [ended](Self::end).
     pub(super) fn begin_requests(&mut self, count: usize) -> Flight {
         let bytes = self.found * count;
         self.asked += bytes;
@@ -297,7 +297,7 @@ impl Window {
     fn note_found(&mut self, bytes: usize, outcome: &Outcome) -> bool {
         let is_long = matches!(outcome, Outcome::Found(Ok(_))) && !self.is_short(outcome);
         let len = match outcome {
-            Outcome::Found(Ok(found)) => found.last.as_ref().map_or(0, |it| it.answer_len),
+            Outcome::Found(Ok(found)) => found.answer_len(),
             // It is encoded in base64.
             Outcome::Published(Ok(_)) => bytes / 3 * 4,
             _ => return false,
@@ -312,8 +312,7 @@ impl Window {
         let Outcome::Found(Ok(found)) = outcome else {
             return false;
         };
-        let len = found.last.as_ref().map_or(0, |it| it.answer_len);
-        len.max(FOUND_MIN) < self.found / 2
+        found.answer_len().max(FOUND_MIN) < self.found / 2
     }
 
     /// The way does not carry so much, as a call has shown.

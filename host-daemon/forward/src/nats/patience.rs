@@ -15,10 +15,9 @@ const IN_FLIGHT_MAX: usize = 4096;
 /// Clients that wait for an answer up to a time, of which one is used.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// The client of the first of the [`TIMEOUTS`], and those of the others.
-    first: Patient,
-    others: Vec<Patient>,
-    /// The number of the one that is used: 0 for the first one.
+    /// One for each of the [`TIMEOUTS`].
+    clients: [Patient; TIMEOUTS.len()],
+    /// The number of the one that is used.
     used: AtomicUsize,
 }
 
@@ -31,31 +30,28 @@ pub(super) struct Patient {
 
 impl Patience {
     pub(super) fn new(client: &Client) -> Self {
-        let [first, others @ ..] = TIMEOUTS.map(|timeout| Patient::new(client, timeout));
         Self {
-            first,
-            others: others.into(),
+            clients: TIMEOUTS.map(|timeout| Patient::new(client, timeout)),
             used: AtomicUsize::new(0),
         }
     }
 
     /// The one that has the first of the [`TIMEOUTS`].
     pub(super) const fn first(&self) -> &Patient {
-        &self.first
+        let [first, ..] = &self.clients;
+        first
     }
 
     /// The one that is used.
     pub(super) fn used(&self) -> &Patient {
-        let used = self.used.load(Ordering::Relaxed).checked_sub(1);
-        used.and_then(|it| self.others.get(it))
-            .unwrap_or(&self.first)
+        let used = self.clients.get(self.used.load(Ordering::Relaxed));
+        used.unwrap_or_else(|| self.first())
     }
 
     /// Uses the one that waits that long.
     pub(super) fn set(&self, timeout: Duration) {
-        let used = self.others.iter().position(|it| it.timeout == timeout);
-        let used = used.map_or(0, |it| it + 1);
-        self.used.store(used, Ordering::Relaxed);
+        let used = self.clients.iter().position(|it| it.timeout == timeout);
+        self.used.store(used.unwrap_or_default(), Ordering::Relaxed);
     }
 }
 

@@ -73,8 +73,8 @@ impl ForwardState {
                 return;
             }
             // Over a slow way, an answer may take longer.
-            silence.max = SILENCE_MAX.max(2 * nats.request_timeout());
-            let is_too_long = silence.is_too_long(&progress, nats.lacks_answers());
+            let max = SILENCE_MAX.max(2 * nats.request_timeout());
+            let is_too_long = silence.is_too_long(&progress, nats.lacks_answers(), max);
             let trouble = match progress.problem {
                 Some(_) => nats.trouble().await,
                 None => None,
@@ -127,7 +127,6 @@ impl ForwardState {
 #[derive(Debug)]
 struct Silence {
     since: Instant,
-    max: Duration,
     /// It was logged since a server has answered last.
     is_logged: bool,
     published: u64,
@@ -138,7 +137,6 @@ impl Silence {
     fn new() -> Self {
         Self {
             since: Instant::now(),
-            max: SILENCE_MAX,
             is_logged: false,
             published: 0,
             unanswered: 0,
@@ -155,9 +153,9 @@ impl Silence {
         !std::mem::replace(&mut self.is_logged, true)
     }
 
-    /// Takes what is known now, and whether answers are not permitted. Returns whether requests have had no answers for a long time, and
+    /// Takes what is known now, and whether answers are not permitted. Returns whether requests have had no answers for that time, and
     /// begins anew then.
-    fn is_too_long(&mut self, now: &ProgressSnapshot, lacks_answers: bool) -> bool {
+    fn is_too_long(&mut self, now: &ProgressSnapshot, lacks_answers: bool, max: Duration) -> bool {
         let failures = REASONS.iter().zip(now.failures);
         let unanswered = failures.filter(|(reason, _)| ["timeout", "other"].contains(reason));
         let unanswered = unanswered.map(|(_, count)| count).sum();
@@ -165,7 +163,7 @@ impl Silence {
         let before = std::mem::replace(&mut self.unanswered, unanswered);
         let is_asked = lacks_answers || before != unanswered;
         self.published = now.published;
-        let is_too_long = !has_answered && is_asked && self.max <= self.since.elapsed();
+        let is_too_long = !has_answered && is_asked && max <= self.since.elapsed();
         if has_answered || is_too_long {
             self.begin();
         }
@@ -245,7 +243,7 @@ mod tests {
         for _ in 0..30 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             change(now);
-            left += u32::from(silence.is_too_long(now, lacks_answers));
+            left += u32::from(silence.is_too_long(now, lacks_answers, SILENCE_MAX));
         }
         left
     }
