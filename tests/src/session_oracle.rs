@@ -193,7 +193,7 @@ impl SessionOracle {
         let text = |key: &str| entry[key].as_str();
         let number = |key: &str| text(key)?.parse::<u64>().ok();
         match text("entry")? {
-            "session" => {
+            "session" | "adopted" => {
                 let next = number("next")?;
                 let record = self.session(text("device")?, text("session")?);
                 record.next = record.next.max(next);

@@ -148,6 +148,16 @@ impl SessionLog {
         }
     }
 
+    /// Appends that a session was adopted, which continues at `next`.
+    pub fn adopted(&mut self, device: &str, session: u64, next: u64) {
+        self.entry(&Entry::Adopted {
+            time: self.time(),
+            device: device.into(),
+            session,
+            next,
+        });
+    }
+
     /// Appends the end of a snapshot.
     pub fn close(&mut self, snapshot: Snapshot, sessions: u64) {
         let time = self.time();

@@ -25,8 +25,8 @@ impl SequenceRanges for Skipped {
         }
         Some(SequenceRange {
             topic: TOPIC.to_owned(),
-            session: None,
             len: str::from_utf8(data).ok()?.parse().ok()?,
+            ..SequenceRange::default()
         })
     }
 }

@@ -1,5 +1,5 @@
-//! The sequence numbers of messages that are recorded as counts, or that a session does not have: a check of a recording does
-//! not report them as missing. Start with [`CHECKER`].
+//! The sequence numbers of messages that are recorded as counts, or that a session does not have, or has again: a check of a
+//! recording does not report them. Start with [`CHECKER`].
 
 use serde::Deserialize as _;
 
@@ -26,8 +26,8 @@ impl SequenceRanges for NumbersWithoutMessage {
     fn range(&self, topic: Option<&str>, data: &[u8]) -> Option<SequenceRange> {
         match topic {
             Some(EVENTS_TOPIC) => Self::suppressed(data),
-            Some(SESSIONS_TOPIC) => Self::gap(data),
-            None => Self::suppressed(data).or_else(|| Self::gap(data)),
+            Some(SESSIONS_TOPIC) => Self::entry(data),
+            None => Self::suppressed(data).or_else(|| Self::entry(data)),
             Some(_) => None,
         }
     }
@@ -51,24 +51,28 @@ impl NumbersWithoutMessage {
             topic: messages_topic(device),
             session: None,
             len: counts.empty,
+            ..SequenceRange::default()
         })
     }
 
-    /// The numbers of a session that have no message.
-    fn gap(data: &[u8]) -> Option<SequenceRange> {
+    /// The numbers of a session that have no message, or a session of which earlier messages may come again.
+    fn entry(data: &[u8]) -> Option<SequenceRange> {
         if !data.starts_with(ENTRY) {
             return None;
         }
         let entry = members(data);
         let text = |key: &str| entry.get(key)?.as_str();
         let number = |key: &str| text(key)?.parse::<u64>().ok();
-        if text("entry") != Some("gap") {
-            return None;
-        }
+        let (len, restarts) = match text("entry")? {
+            "gap" => (number("to")?.checked_sub(number("from")?)?, false),
+            "adopted" => (0, true),
+            _ => return None,
+        };
         Some(SequenceRange {
             topic: messages_topic(text("device")?),
             session: Some(text("session")?.to_owned()),
-            len: number("to")?.checked_sub(number("from")?)?,
+            len,
+            restarts,
         })
     }
 }
@@ -116,6 +120,7 @@ mod tests {
             topic: "/device/imu/blocks".to_owned(),
             session: None,
             len: 7,
+            ..SequenceRange::default()
         };
         for topic in [Some(EVENTS_TOPIC), None] {
             assert_eq!(
@@ -137,6 +142,7 @@ mod tests {
             topic: "/device/imu/blocks".to_owned(),
             session: Some("9f3a5c7711d2e4b6".to_owned()),
             len: u64::from(u32::MAX) + 4,
+            ..SequenceRange::default()
         };
         let json = gap("5", "4294967304");
         for topic in [Some(SESSIONS_TOPIC), None] {
@@ -148,6 +154,19 @@ mod tests {
         assert_eq!(range(Some(SESSIONS_TOPIC), &gap("6", "5")), None);
         let session = json.replace("gap", "session");
         assert_eq!(range(Some(SESSIONS_TOPIC), &session), None);
+    }
+
+    #[test]
+    fn the_numbers_of_a_session_that_was_adopted_begin_again() {
+        let json = br#"{"time":"2026-11-28T08:00:00Z","entry":"adopted","device":"imu","session":"9f3a5c7711d2e4b6","next":"4"}"#;
+        let want = SequenceRange {
+            topic: "/device/imu/blocks".to_owned(),
+            session: Some("9f3a5c7711d2e4b6".to_owned()),
+            restarts: true,
+            ..SequenceRange::default()
+        };
+        let range = NumbersWithoutMessage.range(Some(SESSIONS_TOPIC), json);
+        assert_eq!(range, Some(want));
     }
 
     #[test]

@@ -218,6 +218,25 @@ fn a_session_that_the_host_had_forgotten_may_begin_anywhere() {
 }
 
 #[test]
+fn a_session_that_was_adopted_may_have_messages_again() {
+    let folder = folder();
+    let mut log = SessionLog::new(folder.path());
+    // The device began it at another host.
+    log.adopted("a", 7, 3);
+    log.messages("a", 7, 3, &[b"3", b"4"]);
+    log.adopted("a", 7, 4);
+    log.messages("a", 7, 4, &[b"4", b"5"]);
+    log.adopted("a", 7, 8);
+    log.messages("a", 7, 8, &[b"8"]);
+    log.seal();
+    assert_eq!(
+        line(&[folder.path()]),
+        "3 to 8, nothing missing; 1 twice, since the host had forgotten the session: 4; 2 not here, since \
+         the host had forgotten the session: 6 to 7"
+    );
+}
+
+#[test]
 fn messages_after_a_lost_part_may_be_there_twice() {
     let folder = folder();
     let mut log = SessionLog::new(folder.path());

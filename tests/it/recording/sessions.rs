@@ -32,6 +32,10 @@ enum Stored {
         snapshot: Snapshot,
         sessions: usize,
     },
+    Adopted {
+        key: Key,
+        next: u64,
+    },
     Gap {
         key: Key,
         from: u64,
@@ -81,6 +85,15 @@ fn stored(json: &[u8]) -> Option<Stored> {
             snapshot,
             key: (device.into(), session),
             next: (next, check),
+        },
+        Entry::Adopted {
+            device,
+            session,
+            next,
+            ..
+        } => Stored::Adopted {
+            key: (device.into(), session),
+            next,
         },
         Entry::Snapshot {
             snapshot, sessions, ..
@@ -196,6 +209,7 @@ fn model(folder: &Path) -> BTreeMap<Key, Next> {
                     next,
                 } => reach(&mut sessions, key, *next),
                 Stored::State { .. } => {}
+                Stored::Adopted { key, next } => reach(&mut sessions, key, (*next, 0)),
                 Stored::Close { .. } => {
                     if let Some(states) = whole(records, at) {
                         let named: BTreeSet<_> = states.iter().map(|(key, _)| key).collect();
@@ -216,6 +230,7 @@ fn model(folder: &Path) -> BTreeMap<Key, Next> {
 enum Step {
     Messages(usize, u64, usize),
     Gap(usize, u64, u64),
+    Adopted(usize, u64),
     States(Snapshot, Vec<(usize, u64, u32)>),
     Close(Snapshot, u64),
     /// A snapshot that is whole, at the end of a file.
@@ -235,6 +250,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let states = prop::collection::vec((key.clone(), number.clone(), check), 0..4);
     let step = prop_oneof![
         9 => (key.clone(), number.clone(), 1..5_usize).prop_map(|(k, n, len)| Step::Messages(k, n, len)),
+        1 => (key.clone(), number.clone()).prop_map(|(k, n)| Step::Adopted(k, n)),
         4 => (key, number, 1..4_u64).prop_map(|(k, n, len)| Step::Gap(k, n, n + len)),
         3 => (snapshot.clone(), states.clone()).prop_map(|(of, states)| Step::States(of, states)),
         3 => (snapshot, 0..4_u64).prop_map(|(of, count)| Step::Close(of, count)),
@@ -269,6 +285,10 @@ fn write(folder: &Path, steps: &[Step]) {
             Step::Gap(key, from, to) => {
                 let (device, session) = KEYS[*key];
                 log.gap(device, session, (*from, *to), GapCause::Device);
+            }
+            Step::Adopted(key, next) => {
+                let (device, session) = KEYS[*key];
+                log.adopted(device, session, *next);
             }
             Step::States(of, entries) => log.states(*of, &states(entries)),
             Step::Close(of, count) => log.close(*of, *count),

@@ -32,6 +32,9 @@ pub struct SequenceRange {
     pub session: Option<String>,
     /// Count of the numbers. They follow the last message of the topic or the session.
     pub len: u64,
+    /// Whether the next message of the topic or the session may have any number, also one that was there before. `len` has no
+    /// meaning then.
+    pub restarts: bool,
 }
 
 impl SequenceRanges for () {
@@ -147,6 +150,10 @@ impl<'a> Sequences<'a> {
             return;
         };
         match range.session {
+            Some(session) if range.restarts => {
+                next.sessions.remove(&session);
+            }
+            None if range.restarts => next.plain = None,
             Some(session) => {
                 if let Some(next) = next.sessions.get_mut(&session) {
                     *next = next.wrapping_add(range.len);

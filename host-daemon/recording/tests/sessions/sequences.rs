@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const TOPIC: &str = "/device/imu/blocks";
 
-/// An entry `SESSION LEN` on the topic of sessions stands for numbers.
+/// An entry `SESSION LEN` on the topic of sessions stands for numbers, and `SESSION again` restarts those of a session.
 #[derive(Debug)]
 struct Gaps;
 
@@ -24,7 +24,8 @@ impl SequenceRanges for Gaps {
         Some(SequenceRange {
             topic: TOPIC.to_owned(),
             session: Some(session.to_owned()),
-            len: len.parse().ok()?,
+            len: if len == "again" { 0 } else { len.parse().ok()? },
+            restarts: len == "again",
         })
     }
 }
@@ -35,9 +36,10 @@ enum Step {
     /// A message of a session, with its number. The last value tells channels of a session apart.
     Message(&'static str, u64, u64),
     Gap(&'static str, u64),
+    Restart(&'static str),
     Plain(u32),
 }
-use Step::{Gap, Message, Plain};
+use Step::{Gap, Message, Plain, Restart};
 
 fn record(folder: &Path, steps: &[Step]) {
     let options = LogOptions {
@@ -49,12 +51,12 @@ fn record(folder: &Path, steps: &[Step]) {
     for step in steps {
         let (key, first, sequence) = match *step {
             Message(session, number, key) => (format!("{session} {key}"), number, number as u32),
-            Gap(..) => ("gaps".to_owned(), 0, 0),
+            Gap(..) | Restart(_) => ("gaps".to_owned(), 0, 0),
             Plain(sequence) => ("plain".to_owned(), 0, sequence),
         };
         let spec = || ChannelSpec {
             topic: match step {
-                Gap(..) => topic::SESSIONS_TOPIC.to_owned(),
+                Gap(..) | Restart(_) => topic::SESSIONS_TOPIC.to_owned(),
                 _ => TOPIC.to_owned(),
             },
             metadata: match *step {
@@ -70,6 +72,7 @@ fn record(folder: &Path, steps: &[Step]) {
         let channel = log.channel(channels.entry(key).or_default(), spec).unwrap();
         let data = match step {
             Gap(session, len) => format!("{session} {len}"),
+            Restart(session) => format!("{session} again"),
             _ => "reading".to_owned(),
         };
         log.append(channel, sequence, 1, data.as_bytes()).unwrap();
@@ -96,8 +99,8 @@ fn gaps(steps: &[Step]) -> Vec<(u32, u32)> {
     };
     let input = WindowedFile::open(&path).unwrap();
     let verified = checker.verify(input, false, &mut report).unwrap();
-    let is_gap = |step: &&Step| matches!(step, Gap(..));
-    let entries = steps.iter().filter(is_gap).count();
+    let is_entry = |step: &&Step| matches!(step, Gap(..) | Restart(_));
+    let entries = steps.iter().filter(is_entry).count();
     assert_eq!(verified.blocks, (steps.len() - entries) as u64);
     // Another program may write the end of the file.
     let bytes = std::fs::read(&path).unwrap();
@@ -110,7 +113,9 @@ fn gaps(steps: &[Step]) -> Vec<(u32, u32)> {
         .iter()
         .map(|(want, found)| u64::from(found.wrapping_sub(*want)))
         .sum();
-    if !recovered.is_disordered {
+    let is_back = gaps.iter().any(|(want, found)| found < want);
+    assert_eq!(recovered.is_disordered, is_back);
+    if !is_back {
         assert_eq!(recovered.missing, missing);
     }
     gaps
@@ -149,6 +154,24 @@ fn a_gap_explains_numbers_of_its_session_only() {
         Message("a", 7, 0),
     ];
     assert_eq!(gaps(&both), []);
+}
+
+#[test]
+fn a_session_that_restarts_goes_on_with_any_number() {
+    let restarting = |session, number| {
+        [
+            Message("a", 5, 0),
+            Message("b", 5, 0),
+            Restart(session),
+            Message("a", number, 0),
+            Message("a", number + 1, 0),
+            Message("b", 6, 0),
+        ]
+    };
+    for number in [0, 5, 6, 9] {
+        assert_eq!(gaps(&restarting("a", number)), []);
+    }
+    assert_eq!(gaps(&restarting("b", 3)), [(6, 3)]);
 }
 
 #[test]

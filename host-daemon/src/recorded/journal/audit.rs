@@ -149,10 +149,8 @@ impl SessionAudit {
             }
         }
         for (row, is_named) in self.sessions.iter_mut().zip(named) {
-            let state = &mut row.value;
-            if !is_named && state.is_of_folder {
-                (state.excuse, state.was_forgotten) = (Some(Excuse::Forgotten), true);
-                state.decided = None;
+            if !is_named {
+                row.value.forget();
             }
         }
     }
@@ -187,6 +185,20 @@ impl SessionVisitor for SessionAudit {
                     if *snapshot == Snapshot::Head {
                         session.claim(state.next);
                     }
+                }
+            }
+            Entry::Adopted {
+                device,
+                session,
+                next,
+                ..
+            } => {
+                self.snapshot.interrupt();
+                let place = self.sessions.place(device, *session);
+                if let Some(state) = self.sessions.get_mut(place) {
+                    state.forget();
+                    state.is_of_folder = true;
+                    state.claim(*next);
                 }
             }
             Entry::Snapshot {
@@ -226,6 +238,14 @@ impl AuditState {
         self.first = Some(self.first.map_or(first, |known| known.min(first)));
         (self.excuse, self.is_of_folder) = (None, true);
         self.decided.get_or_insert(first);
+    }
+
+    /// Takes that the host has forgotten the session, if its folder has named it.
+    fn forget(&mut self) {
+        if self.is_of_folder {
+            (self.excuse, self.was_forgotten) = (Some(Excuse::Forgotten), true);
+            self.decided = None;
+        }
     }
 
     fn messages(&mut self, from: u64, to: u64, is_sealed: bool) {

@@ -52,6 +52,18 @@ pub enum Entry<'a> {
         /// CRC-32 of the payload of message `next - 1`; 0 if unknown.
         check: u32,
     },
+    /// A session whose numbers the host did not know when the device continued it. Messages of it that were recorded earlier
+    /// are from before the host had forgotten it, and may come again.
+    Adopted {
+        /// When it was written.
+        time: Time,
+        /// The device.
+        device: Cow<'a, str>,
+        /// The session; not 0.
+        session: u64,
+        /// Number of the next message.
+        next: u64,
+    },
     /// The end of a snapshot.
     Snapshot {
         /// When it was written.
@@ -116,6 +128,16 @@ impl Entry<'_> {
                 to.push(b'}');
                 Ok(())
             }
+            Self::Adopted {
+                time,
+                device,
+                session,
+                next,
+            } => {
+                write!(to, r#"{{"time":"{time}","entry":"adopted","device":"#)?;
+                write_string(device, to);
+                write!(to, r#","session":"{session:016x}","next":"{next}"}}"#)
+            }
             Self::Snapshot {
                 time,
                 snapshot,
@@ -174,6 +196,12 @@ impl<'a> Entry<'a> {
                     Some(check) => parse_check(&check.0)?,
                     None => 0,
                 },
+            }),
+            "adopted" => Some(Self::Adopted {
+                time,
+                device: device?.0,
+                session: parse_session(&session?.0)?,
+                next: parse_number(&next?.0)?,
             }),
             "snapshot" => Some(Self::Snapshot {
                 time,
@@ -302,7 +330,7 @@ mod tests {
         let cause = proptest::sample::select(GapCause::ALL.as_slice());
         let (device, session, number) = (".{0,8}", 1..=u64::MAX, 0..NUMBER_END);
         let of = (time, snapshot, cause, device, session, number);
-        (of, 1..9_u64, any::<u32>(), 0..3).prop_map(|(of, len, check, kind)| {
+        (of, 1..9_u64, any::<u32>(), 0..4).prop_map(|(of, len, check, kind)| {
             let (time, snapshot, cause, device, session, number) = of;
             let device = device.into();
             match kind {
@@ -314,7 +342,13 @@ mod tests {
                     next: number,
                     check,
                 },
-                1 => Entry::Snapshot {
+                1 => Entry::Adopted {
+                    time,
+                    device,
+                    session,
+                    next: number,
+                },
+                2 => Entry::Snapshot {
                     time,
                     snapshot,
                     sessions: len,

@@ -3,7 +3,7 @@
 //! It begins with the last file that ends with a whole snapshot, and adds the files after it in their order. The next number
 //! of a session never gets smaller:
 //!
-//! - an entry of a snapshot moves it to the number in the entry;
+//! - an entry of a snapshot, or of a session that was adopted, moves it to the number in the entry;
 //! - a message or a gap moves it on, if its first number is at most the next one. What stands after a hole moves nothing.
 //!
 //! A session without an entry begins at the first number of its channel, or of its first gap. One that a whole snapshot
@@ -235,7 +235,7 @@ impl Fold {
     fn reach_all(&mut self) {
         for state in &self.whole {
             if let Some(session) = self.sessions.get_mut(state.place) {
-                session.reach(state);
+                session.reach(state.next, state.check);
             }
         }
     }
@@ -261,7 +261,19 @@ impl Fold {
                 if *snapshot == Snapshot::Head
                     && let Some(session) = self.sessions.get_mut(state.place)
                 {
-                    session.reach(&state);
+                    session.reach(state.next, state.check);
+                }
+            }
+            Entry::Adopted {
+                device,
+                session,
+                next,
+                ..
+            } => {
+                self.snapshot.interrupt();
+                let place = self.sessions.place(device, *session);
+                if let Some(session) = self.sessions.get_mut(place) {
+                    session.reach(*next, 0);
                 }
             }
             Entry::Snapshot {
@@ -324,11 +336,11 @@ impl SessionVisitor for Fold {
 }
 
 impl FoldState {
-    /// Moves the state on to that of a snapshot.
-    fn reach(&mut self, state: &SnapshotState) {
-        let next = Some(state.next);
+    /// Moves the state on to that of an entry.
+    fn reach(&mut self, next: u64, check: u32) {
+        let next = Some(next);
         if self.next < next || (self.next == next && self.check == 0) {
-            (self.next, self.check) = (next, state.check);
+            (self.next, self.check) = (next, check);
         }
     }
 

@@ -232,13 +232,11 @@ impl EventWriter {
         if !session.take_adopted() {
             return Ok(());
         }
-        let entry = Entry::Session {
+        let entry = Entry::Adopted {
             time: Time(event.time),
-            snapshot: Snapshot::Head,
             device: (&**session.device()).into(),
             session: session.number(),
             next: session.written(),
-            check: 0,
         };
         self.entry(event.time, &entry)
     }
