@@ -1,9 +1,14 @@
-//! A network between two programs that can fail: a [`Link`] relays connections, holds their bytes back, or cuts them.
+//! A network between two programs that can fail: a [`Link`] relays connections, slows them, holds their bytes back, or cuts
+//! them.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+/// Bytes that a slow link passes at once, at most.
+const SLOW_LEN: usize = 2048;
 
 /// What a link does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +16,8 @@ pub enum Condition {
     /// It passes everything.
     #[default]
     Open,
+    /// It passes this many bytes a second in each direction of each connection.
+    Slow(u32),
     /// It passes nothing, and reports that to nobody. As with TCP, the bytes arrive later, also those of a sender that has gone.
     Silent,
     /// Connections are reset, and new ones are closed at once.
@@ -106,13 +113,21 @@ impl Shared {
     fn pass(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 1 << 16];
         loop {
-            let len = from.read(&mut buffer).unwrap_or(0);
+            let len = match self.lock().condition {
+                Condition::Slow(_) => SLOW_LEN,
+                _ => buffer.len(),
+            };
+            let len = from.read(&mut buffer[..len]).unwrap_or(0);
             let mut state = self.lock();
             while state.condition == Condition::Silent {
                 let waited = self.changed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
             }
+            let condition = state.condition;
             drop(state);
+            if let Condition::Slow(rate) = condition {
+                thread::sleep(Duration::from_secs_f64(len as f64 / f64::from(rate)));
+            }
             if len == 0 || to.write_all(&buffer[..len]).is_err() {
                 break;
             }

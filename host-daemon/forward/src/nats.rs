@@ -107,13 +107,14 @@ impl Nats {
     /// [`ReadError`], if no server accepts the connection.
     pub async fn open(options: &NatsOptions, stream: &str) -> Result<Self, ReadError> {
         let connected = Self::connect(options, stream).await;
-        connected.map_err(|error| match error {
+        let nats = connected.map_err(|error| match error {
             ConnectError::Login(_) => ReadError::Login(error.reason().to_owned()),
             ConnectError::Silent(_) | ConnectError::Unreachable(_) => {
                 ReadError::Unreachable(error.reason().to_owned())
             }
             _ => ReadError::Connect(error.to_string()),
-        })
+        })?;
+        nats.for_reader().await
     }
 
     /// Why no server accepts the connection, if it is interrupted.
@@ -148,13 +149,9 @@ impl Nats {
         let _ = self.client.force_reconnect().await;
     }
 
-    /// Waits for the answer to a request of a reader, or for the refusal of a permission that it lacks.
-    pub(crate) async fn asked<T>(&self, request: impl Future<Output = T>) -> Result<T, ReadError> {
-        tokio::select! {
-            biased;
-            answer = request => Ok(answer),
-            denied = self.state.next_denied() => Err(ReadError::Denied(denied)),
-        }
+    /// Waits for the refusal of a permission that a reader lacks.
+    pub(crate) async fn denied(&self) -> ReadError {
+        ReadError::Denied(self.state.next_denied().await)
     }
 
     /// Waits for the answer to a request in a subject, or for the refusal of a permission that it needs.

@@ -3,6 +3,7 @@
 //! Reading changes nothing: it uses a consumer of the server's memory that acknowledges nothing, and is removed at the end. Only
 //! the leader of the stream knows whether all is read, since the server of the consumer may lag.
 
+mod arrivals;
 mod contents;
 mod lag;
 mod leader;

@@ -3,15 +3,22 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
+use blocksd_tests::link::{Condition, Link};
 use blocksd_tests::nats::NatsServer;
 use blocksd_tests::nats_wire::NatsWire;
-use blocksd_tests::process::{Ended, Process, Server, blocksd, connect, run, wait_until};
+use blocksd_tests::process::{
+    Ended, Process, Server, blocksd, connect, run, wait_at_most, wait_until,
+};
 use blocksd_tests::skip::skipped;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::stream::wait_until_forwarded;
+
+/// Time after which a test gives up reading over a slow way.
+const SLOW_LIMIT: Duration = Duration::from_secs(90);
 
 /// A recording, and the stream that it was forwarded to.
 struct Forwarded {
@@ -255,6 +262,29 @@ fn reading_changes_nothing() {
     forwarded.assert_same(&["--device", "dev.1", "--last", "3"]);
     forwarded.assert_same(&["--device", "dev.1", "--output", "csv", "--decode", "json"]);
     assert_eq!(state(), before);
+}
+
+/// A part of a long message needs more than five seconds, and so does the answer with the last one.
+#[test]
+fn a_stream_is_read_over_a_slow_way() {
+    let name = "a_stream_is_read_over_a_slow_way";
+    let forwarded = match Forwarded::new() {
+        Ok(forwarded) => forwarded,
+        Err(reason) => return skipped(name, &reason),
+    };
+    let url = forwarded.nats.url();
+    let (scheme, address) = url.split_once("//").unwrap();
+    let link = Link::to(address.parse().unwrap());
+    link.set(Condition::Slow(45_000));
+    let (record, url) = (forwarded.record(), format!("{scheme}//{}", link.address()));
+    let read = |of: &str| {
+        let mut read = Process::start(blocksd(&["read", of, "--device", "dev.2"]));
+        wait_at_most(SLOW_LIMIT, "all is read", || !read.runs());
+        let read = read.end();
+        assert_eq!((read.code, &*read.stderr), (Some(0), ""));
+        read.stdout
+    };
+    assert!(read(&url) == read(record.to_str().unwrap()));
 }
 
 #[test]

@@ -9,10 +9,11 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::advice::text;
 use crate::reader::ReadError;
+use crate::reader::arrivals::{Arrivals, LOOK};
 
 /// Prefix of the reply subject that each message of a stream has, and a status of the server has not.
 const ACKNOWLEDGE: &str = "$JS.ACK.";
-/// How long the server may say later than it should that a request has expired.
+/// How much later than it should a server may say that a request has expired.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The messages that a request brings.
@@ -26,6 +27,7 @@ pub(super) struct Pull {
     left: usize,
     /// When it has expired, if it does.
     until: Option<Instant>,
+    arrivals: Arrivals,
 }
 
 impl Pull {
@@ -50,6 +52,7 @@ impl Pull {
             subscriber,
             left,
             until: expires.map(|it| Instant::now() + it.saturating_add(GRACE)),
+            arrivals: Arrivals::of(client),
         })
     }
 
@@ -66,8 +69,15 @@ impl Pull {
                 Some(until) => timeout_at(until, self.subscriber.next()).await,
                 None => Ok(self.subscriber.next().await),
             };
-            let Ok(Some(message)) = next else {
-                break;
+            let message = match next {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(_) if self.arrivals.have_ended() => break,
+                Err(_) => {
+                    // A message, or the word that it has expired, may be on a slow way.
+                    self.until = Some(Instant::now() + LOOK);
+                    continue;
+                }
             };
             let to = message.reply.as_deref().unwrap_or_default();
             if to.starts_with(ACKNOWLEDGE) {

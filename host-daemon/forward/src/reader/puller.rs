@@ -16,6 +16,7 @@ pub(super) use self::removed::Removed;
 use crate::advice::text;
 use crate::cursor::Newest;
 use crate::nats::Nats;
+use crate::reader::arrivals::{Arrivals, no_answer};
 use crate::reader::lag::Lag;
 use crate::reader::pull::Pull;
 use crate::reader::{Begin, ReadError, ReadSelection, leader};
@@ -25,8 +26,6 @@ use crate::stream::Stream as _;
 const BATCH: usize = 500;
 /// Bytes of a request.
 const BATCH_BYTES: usize = 8 << 20;
-/// Longest time until an answer.
-const ANSWER: Duration = Duration::from_secs(5);
 /// Pause after which a reader that waits says so.
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a request waits for messages.
@@ -298,7 +297,8 @@ impl Puller {
             let Some(batch) = &mut self.batch else {
                 return Received::Empty;
             };
-            let until = Instant::now() + if self.end.is_some() { ANSWER } else { IDLE };
+            let begun = Instant::now();
+            let mut arrivals = Arrivals::of(self.nats.context.client());
             let next = loop {
                 // What was received before the connection broke comes first.
                 let next = tokio::time::timeout(IDLE, batch.next());
@@ -310,15 +310,15 @@ impl Puller {
                 if self.disruptions != self.nats.disruptions() {
                     return Received::Interrupted;
                 }
-                if until < Instant::now() {
-                    if self.end.is_none() {
-                        return Received::Empty;
-                    }
+                if self.end.is_none() && IDLE < begun.elapsed() {
+                    return Received::Empty;
+                }
+                if self.end.is_some() && arrivals.have_ended() {
                     if self.begin == Begin::LastOfEach && !self.nats.settling().is_zero() {
                         // nats-server 2.9 delivers nothing if the last message of a subject was removed.
                         self.begin = Begin::First;
                     }
-                    return Received::Failed(ReadError::NoAnswer(no_answer()));
+                    return Received::Failed(no_answer());
                 }
             };
             match next {
@@ -335,7 +335,7 @@ impl Puller {
                         )
                     });
                     let Ok((number, sequence, published, pending)) = info else {
-                        return Received::Failed(ReadError::NoAnswer(no_answer()));
+                        return Received::Failed(no_answer());
                     };
                     if number != self.delivered + 1 {
                         // Messages were lost on the way.
@@ -404,10 +404,9 @@ impl Puller {
             ..BatchConfig::default()
         };
         let asked = Pull::request(&self.nats.context, &consumer, request);
-        let asked = self.nats.asked(tokio::time::timeout(ANSWER, asked));
-        let requested = asked.await;
+        let requested = self.nats.asked(asked).await;
         self.consumer = Some(consumer);
-        let batch = requested?.unwrap_or_else(|_| Err(ReadError::NoAnswer(no_answer())))?;
+        let batch = requested??;
         (self.in_batch, self.batch) = (0, Some(batch));
         Ok(true)
     }
@@ -429,10 +428,6 @@ impl Puller {
         };
         Ok(Some(created))
     }
-}
-
-fn no_answer() -> String {
-    format!("no answer within {} ms", ANSWER.as_millis())
 }
 
 #[cfg(test)]

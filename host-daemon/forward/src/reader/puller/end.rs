@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::stream::Info;
 
 use crate::advice::text;
+use crate::reader::arrivals::SILENCE;
 use crate::reader::lag::{LAG_PAUSE, LagStep};
-use crate::reader::puller::{ANSWER, Puller, Received, Removals};
+use crate::reader::puller::{Puller, Received, Removals};
 use crate::reader::{Begin, ReadError};
 use crate::stream::{Extent, Stream as _, StreamError, Writers};
 
@@ -24,7 +25,7 @@ impl Puller {
         if self.compared.is_some_and(|it| it.elapsed() < COMPARED) {
             return Ok(());
         }
-        let info = tokio::time::timeout(ANSWER, consumer.get_info()).await;
+        let info = tokio::time::timeout(SILENCE, consumer.get_info()).await;
         let is_at_end = matches!(info, Ok(Ok(info)) if info.num_pending == 0
             && info.delivered.consumer_sequence == self.delivered);
         if !is_at_end {
@@ -158,7 +159,7 @@ impl Puller {
             body_max: usize::MAX,
             writers: Writers::Several,
         };
-        match read.is_intact(&self.nats, &extent).await {
+        match self.nats.asked(read.is_intact(&self.nats, &extent)).await? {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.lost(read.sequence)),
             Err(StreamError::Denied(denied)) => Err(ReadError::Denied(denied)),

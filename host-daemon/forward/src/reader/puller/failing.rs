@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::reader::ReadError;
-use crate::reader::puller::{ANSWER, Puller};
+use crate::reader::arrivals::SILENCE;
+use crate::reader::puller::Puller;
 
 /// Failures in a row after which a reader with an end gives up.
 const FAILURES_MAX: u32 = 4;
@@ -50,7 +51,7 @@ impl Puller {
             // One of many.
             return None;
         }
-        let info = tokio::time::timeout(ANSWER, consumer.get_info());
+        let info = tokio::time::timeout(SILENCE, consumer.get_info());
         let delivered = info.await.ok()?.ok()?.delivered;
         if delivered.consumer_sequence != self.delivered + 1 {
             return None;

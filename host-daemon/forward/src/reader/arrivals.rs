@@ -1,0 +1,92 @@
+//! Waits for answers as long as bytes arrive: on a slow way, a message takes longer than a server may be silent. Start with
+//! [`Nats::asked`].
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use async_nats::jetstream::context::ContextBuilder;
+
+use crate::advice::text;
+use crate::nats::Nats;
+use crate::reader::ReadError;
+use crate::stream::{Stream as _, TIMEOUTS};
+
+/// Longest time without a byte from the server.
+pub(super) const SILENCE: Duration = Duration::from_secs(5);
+/// Longest time until an answer while bytes arrive. A part of a long message needs it on a way with 100 kbit/s.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How often is looked for bytes.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
+/// What arrives from the server.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    client: Client,
+    bytes: u64,
+    /// When more bytes were seen last.
+    last: Instant,
+}
+
+impl Arrivals {
+    pub(super) fn of(client: Client) -> Self {
+        Self {
+            bytes: received(&client),
+            client,
+            last: Instant::now(),
+        }
+    }
+
+    /// Whether nothing has arrived for [`SILENCE`]. It is to be asked often.
+    pub(super) fn have_ended(&mut self) -> bool {
+        let bytes = received(&self.client);
+        if self.bytes != bytes {
+            (self.bytes, self.last) = (bytes, Instant::now());
+        }
+        SILENCE < self.last.elapsed()
+    }
+}
+
+impl Nats {
+    /// With requests that may take as long as [`Nats::asked`] waits.
+    ///
+    /// # Errors
+    /// [`ReadError::Connect`], if the name of the stream cannot be one.
+    pub(crate) async fn for_reader(mut self) -> Result<Self, ReadError> {
+        let context = ContextBuilder::new().timeout(ANSWER);
+        let context = context.build(self.context.client());
+        let stream = context.get_stream_no_info(&self.name).await;
+        let stream = stream.map_err(|error| ReadError::Connect(text(&error)))?;
+        (self.context, self.stream) = (context, stream);
+        let [.., longest] = TIMEOUTS;
+        self.set_timeout(longest);
+        Ok(self)
+    }
+
+    /// Waits for an answer, until the login lacks a permission or nothing arrives any more.
+    ///
+    /// # Errors
+    /// [`ReadError::Denied`] or [`ReadError::NoAnswer`].
+    pub(super) async fn asked<T>(&self, request: impl Future<Output = T>) -> Result<T, ReadError> {
+        let silent = async {
+            let mut arrivals = Arrivals::of(self.context.client());
+            while !arrivals.have_ended() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = request => Ok(answer),
+            denied = self.denied() => Err(denied),
+            () = silent => Err(no_answer()),
+        }
+    }
+}
+
+pub(super) fn no_answer() -> ReadError {
+    ReadError::NoAnswer(format!("no answer within {} ms", SILENCE.as_millis()))
+}
+
+fn received(client: &Client) -> u64 {
+    client.statistics().in_bytes.load(Ordering::Relaxed)
+}
