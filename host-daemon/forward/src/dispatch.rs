@@ -3,6 +3,7 @@
 mod answered;
 mod call;
 mod checks;
+mod given;
 mod input;
 mod settling;
 mod subject;
@@ -308,7 +309,9 @@ impl<S: Stream> Dispatcher<S> {
                 reached,
                 said: of.lane.said(),
             };
-            self.note(reached, None);
+            if let Some((_, proof)) = reached {
+                self.note(proof, None);
+            }
             self.finish(&done);
             if has_recovered {
                 self.failing -= 1;
@@ -369,11 +372,10 @@ impl<S: Stream> Dispatcher<S> {
         is_read && self.files.have(place)
     }
 
-    /// Notes the newest message, as a call has shown that began then.
-    fn note(&mut self, reached: Option<(Place, Newest)>, begun: Option<Instant>) {
-        if let Some((_, proof)) = reached {
-            self.checks.note(proof, begun);
-        }
+    /// Notes a message, as a call has shown that began then. Returns false if the stream has lost another one.
+    fn note(&mut self, proof: Newest, begun: Option<Instant>) -> bool {
+        let is_only = self.writers.are_only(self.instance);
+        self.checks.note(proof, begun, is_only)
     }
 
     /// Looks at everything again if the servers may have restarted.

@@ -30,6 +30,7 @@ pub struct Progress {
     messages: AtomicU64,
     bytes: AtomicU64,
     published: AtomicU64,
+    answered: AtomicU64,
     missed: AtomicU64,
     failures: [AtomicU64; REASONS.len()],
     queued_bytes: AtomicU64,
@@ -83,6 +84,8 @@ pub struct ProgressSnapshot {
     pub bytes: u64,
     /// Messages of the stream that hold them.
     pub published: u64,
+    /// Calls for subjects that the stream has answered.
+    pub answered: u64,
     /// Messages of the recording that were deleted before they were read.
     pub missed: u64,
     /// Failures by [reason](REASONS).
@@ -122,6 +125,7 @@ impl Progress {
             messages: of(&self.messages),
             bytes: of(&self.bytes),
             published: of(&self.published),
+            answered: of(&self.answered),
             missed: of(&self.missed),
             failures: self.failures.each_ref().map(of),
             queued_bytes: of(&self.queued_bytes),
@@ -130,6 +134,11 @@ impl Progress {
             problem: shown.problem.clone(),
             unread: shown.unread.or(shown.held),
         }
+    }
+
+    /// The stream has answered a call for a subject.
+    pub(crate) fn answered(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn stored(&self, messages: u64, bytes: usize) {

@@ -52,6 +52,9 @@ impl<S: Stream> Dispatcher<S> {
             return Ok(Some(answer));
         }
         self.turns.end(answer.is_retry);
+        if answer.outcome.is_answered() {
+            self.progress.answered();
+        }
         if let Outcome::Found(Ok(found)) = &answer.outcome {
             if !found.is_intact {
                 return Err(End::Lost);
@@ -63,8 +66,10 @@ impl<S: Stream> Dispatcher<S> {
             if !found.is_proved && self.checks.newest().is_some() {
                 // The stream may lose this message, too, until the check begins.
                 let shown = found.last.as_ref().filter(|_| place.is_some());
-                if let Some(last) = shown {
-                    self.checks.note(Newest::of(last), Some(answer.begun.1));
+                if let Some(last) = shown
+                    && !self.note(Newest::of(last), Some(answer.begun.1))
+                {
+                    return Err(End::Lost);
                 }
                 self.unproved.waiting.push(answer);
                 return Ok(None);
@@ -111,12 +116,15 @@ impl<S: Stream> Dispatcher<S> {
         }
         let reached = of.lane.reached();
         match of.failures() {
-            // What is looked at is sent before others are looked at.
-            0 if is_found => self.turns.add_first(subject),
+            0 if is_found => self.turns.add_found(subject),
             0 => self.turns.add(subject),
             failures => self.turns.retry(subject, failures, !taken.needs_pause),
         }
-        self.note(reached, Some(begun));
+        if let Some((_, proof)) = reached
+            && !self.note(proof, Some(begun))
+        {
+            return Err(End::Lost);
+        }
         if let Some(before) = before {
             self.checks.succeeded(before);
         }

@@ -76,6 +76,13 @@ pub(super) struct Known {
     pub(super) said: Option<Newest>,
 }
 
+impl Outcome {
+    /// Whether the stream has answered, for a subject.
+    pub(super) const fn is_answered(&self) -> bool {
+        matches!(self, Self::Found(Ok(_)) | Self::Published(Ok(_)))
+    }
+}
+
 impl Found {
     /// Length of the answer that shows it, in bytes.
     pub(super) fn answer_len(&self) -> usize {

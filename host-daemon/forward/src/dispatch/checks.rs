@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::given::Given;
 use super::turns::PAUSE_MAX;
 use crate::cursor::Newest;
 
@@ -28,6 +29,10 @@ pub(super) struct Checks {
     newest: Option<Newest>,
     /// When the call began that says so, and when it ended. `None` if that was long ago.
     known: Option<(Instant, Instant)>,
+    /// The numbers of the newest messages.
+    given: Given,
+    /// When answers came again after a quiet time. Those to earlier calls may have been held on the way, and tell of any time since.
+    woken_at: Instant,
     /// The newest messages when something went wrong, or when the stream may have been away, which are not checked yet: a stream
     /// that has lost messages since then may have given their numbers to others.
     pinned: Vec<Pin>,
@@ -86,6 +91,8 @@ impl Checks {
         Self {
             newest,
             known: None,
+            given: Given::default(),
+            woken_at: Instant::now(),
             pinned: pinned.collect(),
             succeeded: Vec::new(),
             pins: 0,
@@ -136,21 +143,31 @@ impl Checks {
         PINNED_MAX <= self.pinned.len()
     }
 
-    /// Notes a message that the stream has acknowledged or shown, in answer to a call that began then.
-    pub(super) fn note(&mut self, message: Newest, begun: Option<Instant>) {
+    /// Notes a message that the stream has acknowledged or shown, in answer to a call that began then. `is_only` says that no other
+    /// recording is forwarded to the stream. Returns false if the stream has given the number to another message of this one
+    /// before: it has lost that.
+    pub(super) fn note(&mut self, message: Newest, begun: Option<Instant>, is_only: bool) -> bool {
+        let is_first = self.given.note(message);
         if message.sequence <= self.last() {
-            return;
+            return is_first;
         }
         // Others may have the numbers of messages that were lost in between.
         let now = Instant::now();
+        let was_held = begun.is_some_and(|begun| begun < self.woken_at) && !is_only;
         match self.known {
             Some((begun, _)) if now < begun + QUIET => {}
-            Some((_, ended)) if now < ended + QUIET => self.pin_until(Some(now + QUIET)),
-            _ => self.pin_until(None),
+            Some((_, ended)) if now < ended + QUIET => {
+                self.pin_until((!was_held).then(|| now + QUIET));
+            }
+            _ => {
+                self.woken_at = now;
+                self.pin_until(None);
+            }
         }
         self.newest = Some(message);
         self.known = begun.map(|begun| (begun, now));
         self.at = self.at.min(self.busy_at);
+        is_first
     }
 
     /// The stream has acknowledged a message with this number. One that is not the newest was stored before the newest one, or its
@@ -301,7 +318,7 @@ mod tests {
         let checked = checks.list();
         assert!(!checks.begin(true));
         checks.pin();
-        checks.note(second, Some(Instant::now()));
+        checks.note(second, Some(Instant::now()), true);
         checks.passed(&checked, true);
         assert_eq!(numbers(&checks), [1, 2]);
         assert!(checks.begin(true));
@@ -313,11 +330,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_check_ends_what_was_pinned_before_it_whatever_is_pinned_meanwhile() {
         let mut checks = Checks::new(None, Vec::new());
-        checks.note(message(1), Some(Instant::now()));
+        checks.note(message(1), Some(Instant::now()), true);
         checks.pin();
         for number in 2..50 {
             let checked = checks.list();
-            checks.note(message(number), Some(Instant::now()));
+            checks.note(message(number), Some(Instant::now()), true);
             checks.pin();
             checks.passed(&checked, true);
             assert_eq!(numbers(&checks), [number]);
@@ -330,7 +347,7 @@ mod tests {
         let mut note = async |sequence, wait_ms, call_ms| {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
             let begun = Instant::now() - Duration::from_millis(call_ms);
-            checks.note(message(sequence), Some(begun));
+            checks.note(message(sequence), Some(begun), true);
             numbers(&checks)
         };
         assert_eq!(note(1, 0, 2).await, [1]);
@@ -349,10 +366,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn answers_that_were_held_on_the_way_pin_each_message_unless_all_are_of_one_recording() {
+        let begun = Instant::now();
+        let pinned = async |is_only, held_ms| {
+            let mut checks = Checks::new(None, Vec::new());
+            checks.note(message(1), Some(Instant::now()), is_only);
+            let begun = Instant::now();
+            tokio::time::sleep(Duration::from_millis(held_ms)).await;
+            for sequence in 2..=5 {
+                assert!(checks.note(message(sequence), Some(begun), is_only));
+            }
+            // One that began after that.
+            checks.note(message(6), Some(Instant::now()), is_only);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            numbers(&checks)
+        };
+        assert_eq!(pinned(false, 1000).await, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(pinned(true, 1000).await, [1, 5, 6]);
+        assert_eq!(pinned(false, 20).await, [6]);
+        // A number that was given twice shows a loss, whoever forwards to the stream.
+        let mut checks = Checks::new(None, Vec::new());
+        let of = |sequence, nonce| Newest { sequence, nonce };
+        assert!(
+            checks.note(of(1, 1), Some(begun), true) && checks.note(of(2, 2), Some(begun), true)
+        );
+        assert!(checks.note(of(1, 1), None, true) && !checks.note(of(1, 3), Some(begun), true));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn failures_pin_one_message_for_each_quiet_time() {
         let mut checks = Checks::new(None, Vec::new());
         for sequence in 1..=1000 {
-            checks.note(message(sequence), Some(Instant::now()));
+            checks.note(message(sequence), Some(Instant::now()), true);
             checks.doubt();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -361,7 +406,7 @@ mod tests {
         assert!(!checks.is_full());
         // What interrupts the way does, each time.
         for sequence in 2000..2000 + PINNED_MAX as u64 {
-            checks.note(message(sequence), Some(Instant::now()));
+            checks.note(message(sequence), Some(Instant::now()), true);
             checks.pin();
         }
         assert!(checks.is_full());

@@ -17,6 +17,8 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     ready: VecDeque<Arc<str>>,
+    /// Those that were looked at, which are sent before others are looked at.
+    found: VecDeque<Arc<str>>,
     /// Turns of subjects that must be looked at, while there is no room for that.
     held: VecDeque<Turn>,
     /// Those whose last call has failed, after their pauses.
@@ -41,9 +43,9 @@ impl Turns {
         self.ready.push_back(subject);
     }
 
-    /// A subject is ready, and goes before the others.
-    pub(super) fn add_first(&mut self, subject: Arc<str>) {
-        self.ready.push_front(subject);
+    /// A subject is ready, and goes before the others: it was looked at.
+    pub(super) fn add_found(&mut self, subject: Arc<str>) {
+        self.found.push_back(subject);
     }
 
     /// A subject is ready again after this number of failures in a row, since the last one or since the pause after it.
@@ -70,6 +72,12 @@ impl Turns {
 
     /// The next turn. It must be [ended](Self::end), or [held](Self::hold).
     pub(super) fn next(&mut self, may_look: bool) -> Option<Turn> {
+        if let Some(subject) = self.found.pop_front() {
+            return Some(Turn {
+                subject,
+                is_retry: false,
+            });
+        }
         if may_look && let Some(held) = self.held.pop_front() {
             return Some(held);
         }

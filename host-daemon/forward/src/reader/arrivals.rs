@@ -12,10 +12,12 @@ use crate::nats::Nats;
 use crate::reader::ReadError;
 use crate::stream::{Stream as _, TIMEOUTS};
 
-/// Longest time without a byte from the server.
+/// Longest time in which no part of an answer arrives.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 /// Longest time until an answer while bytes arrive. A part of a long message needs it on a way with 100 kbit/s.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Fewer bytes are those of answers to pings of the client.
+const ARRIVED_MIN: u64 = 1024;
 /// How often is looked for bytes.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
@@ -24,7 +26,7 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Arrivals {
     client: Client,
     bytes: u64,
-    /// When more bytes were seen last.
+    /// When more of them were seen last.
     last: Instant,
 }
 
@@ -40,7 +42,7 @@ impl Arrivals {
     /// Whether nothing has arrived for [`SILENCE`]. It is to be asked often.
     pub(super) fn have_ended(&mut self) -> bool {
         let bytes = received(&self.client);
-        if self.bytes != bytes {
+        if self.bytes + ARRIVED_MIN <= bytes {
             (self.bytes, self.last) = (bytes, Instant::now());
         }
         SILENCE < self.last.elapsed()

@@ -129,7 +129,7 @@ struct Silence {
     since: Instant,
     /// It was logged since a server has answered last.
     is_logged: bool,
-    published: u64,
+    answered: u64,
     unanswered: u64,
 }
 
@@ -138,7 +138,7 @@ impl Silence {
         Self {
             since: Instant::now(),
             is_logged: false,
-            published: 0,
+            answered: 0,
             unanswered: 0,
         }
     }
@@ -159,10 +159,10 @@ impl Silence {
         let failures = REASONS.iter().zip(now.failures);
         let unanswered = failures.filter(|(reason, _)| ["timeout", "other"].contains(reason));
         let unanswered = unanswered.map(|(_, count)| count).sum();
-        let has_answered = self.published != now.published || now.problem.is_none();
+        let has_answered = self.answered != now.answered || now.problem.is_none();
         let before = std::mem::replace(&mut self.unanswered, unanswered);
         let is_asked = lacks_answers || before != unanswered;
-        self.published = now.published;
+        self.answered = now.answered;
         let is_too_long = !has_answered && is_asked && max <= self.since.elapsed();
         if has_answered || is_too_long {
             self.begin();
@@ -196,12 +196,12 @@ mod tests {
             problem: Some("no answer".to_owned()),
             ..ProgressSnapshot::default()
         };
-        // Timeouts; timeouts of some and stored messages of others.
+        // Timeouts; timeouts of some calls and answers to others.
         let left = rounds(&mut silence, &mut now, false, |it| it.failures[0] += 1);
         assert_eq!(left.await, 3);
         let mixed: fn(&mut ProgressSnapshot) = |it| {
             it.failures[0] += 1;
-            it.published += 1;
+            it.answered += 1;
         };
         assert_eq!(rounds(&mut silence, &mut now, false, mixed).await, 0);
         // A stream that is missing, and permissions or subjects that are refused.
@@ -228,7 +228,7 @@ mod tests {
             let left = rounds(&mut silence, &mut now, false, |it| it.failures[0] += 1);
             assert_ne!(left.await, 0);
             assert!(!silence.is_first());
-            rounds(&mut silence, &mut now, false, |it| it.published += 1).await;
+            rounds(&mut silence, &mut now, false, |it| it.answered += 1).await;
         }
     }
 
