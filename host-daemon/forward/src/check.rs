@@ -31,6 +31,9 @@ const MESSAGES_MIN: i64 = 10_000;
 /// Shortest time that a stream must keep a message.
 const AGE_MIN: Duration = Duration::from_secs(600);
 
+/// The option of `nats stream edit` that opens the configuration in an editor. The command then takes no other options.
+const IN_EDITOR: &str = "--interactive";
+
 /// The stream that a forwarder needs.
 #[derive(Clone, Debug)]
 pub struct Wish {
@@ -209,6 +212,10 @@ fn refusal(settings: &[Setting], wish: &Wish) -> Option<(String, String)> {
     }
     let options: Option<Vec<_>> = wrong.map(|(.., options)| *options).collect();
     let remedy = match options {
+        Some(options) if options.contains(&IN_EDITOR) => format!(
+            "change that in the editor of `nats stream edit {} {IN_EDITOR}`",
+            wish.stream
+        ),
         Some(options) => format!(
             "change it with `nats stream edit {} {}`",
             wish.stream,
@@ -258,17 +265,18 @@ fn unusable(config: &Config) -> [Setting; 13] {
         (
             config.sources.as_ref().is_some_and(|it| !it.is_empty()),
             "it copies messages of other streams among those of the daemons (`sources`)",
-            None,
+            Some(IN_EDITOR),
         ),
         (
             config.subject_transform.is_some(),
             "it changes subjects (`subject_transform`)",
-            None,
+            Some("--no-transform"),
         ),
         (
             config.retention != RetentionPolicy::Limits,
             "it deletes messages that were consumed (its `retention` is not `limits`)",
-            None,
+            // Servers refuse to change `workqueue`.
+            (config.retention != RetentionPolicy::WorkQueue).then_some("--retention limits"),
         ),
         (
             config.discard == DiscardPolicy::New,
@@ -300,7 +308,7 @@ fn unusable(config: &Config) -> [Setting; 13] {
                 .subject_delete_marker_ttl
                 .is_some_and(|it| it != Duration::ZERO),
             "it puts marks into the subject of a device when messages expire (`subject_delete_marker_ttl`)",
-            None,
+            Some("--subject-del-markers-ttl=0s"),
         ),
         (
             config.allow_message_counter,
@@ -420,8 +428,22 @@ mod tests {
             refused.contains("refuses messages") && refused.ends_with(command),
             "{refused}"
         );
-        // Nothing changes this one.
         config.retention = RetentionPolicy::Interest;
+        config.subject_delete_marker_ttl = Some(Duration::from_secs(60));
+        let refused = check(&config, &wish()).unwrap_err().to_string();
+        assert!(
+            refused.contains("edit blocksd --retention limits --discard old")
+                && refused.ends_with(" --subject-del-markers-ttl=0s`"),
+            "{refused}"
+        );
+        config.sources = Some(vec![Source::default()]);
+        let refused = check(&config, &wish()).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("in the editor of `nats stream edit blocksd --interactive`"),
+            "{refused}"
+        );
+        // Nothing changes this one.
+        config.retention = RetentionPolicy::WorkQueue;
         let refused = check(&config, &wish()).unwrap_err().to_string();
         assert!(
             refused.contains(
