@@ -155,7 +155,7 @@ fn files_that_are_not_forwarded_exceed_the_limit_of_the_recording() {
     let up = format!("blocksd_forward_up{{to=\"nats://{}\"}}", cluster.address());
     assert_eq!(scrape::sample(&server, &up), 0.0);
     let (ended, _) = server.stop();
-    let why = "files that are not forwarded yet are kept (`keep=forwarded`); mend the cluster";
+    let why = "files that are not forwarded yet are kept (`keep=forwarded`): the cluster takes messages more slowly";
     assert_eq!(ended.stderr.matches(why).count(), 1, "{ended:?}");
     // A start deletes nothing either.
     let server = Server::start(&args);
