@@ -151,8 +151,8 @@ impl SessionClient {
                 }
             };
             self.has_tried = true;
-            self.report(&end, achieved);
             let at = self.next_attempt(&end, achieved);
+            self.report(&end, achieved, at.is_some());
             match at {
                 Some(at) => self.meanwhile(sleep_until(at), queue).await?,
                 None => return Err(self.give_up(end, queue).await?),
@@ -213,15 +213,20 @@ impl SessionClient {
         })
     }
 
-    /// Reports the end of a connection, once until there is progress.
-    fn report(&mut self, end: &SessionEnd, achieved: Achieved) {
+    /// Reports the end of a connection, once until there is progress, and that another one follows.
+    fn report(&mut self, end: &SessionEnd, achieved: Achieved, connects_again: bool) {
         let Self {
             label, is_reported, ..
         } = self;
         *is_reported &= !achieved.has_progress;
         let is_attempt = matches!(end, SessionEnd::Connect { .. });
         if !is_attempt && !std::mem::replace(is_reported, true) {
-            print_status(format_args!("blocksd: {label}{end}"));
+            let then = if connects_again {
+                "; connecting again"
+            } else {
+                ""
+            };
+            print_status(format_args!("blocksd: {label}{end}{then}"));
         }
     }
 
