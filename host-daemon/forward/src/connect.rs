@@ -90,7 +90,8 @@ pub enum ConnectError {
     Tls(String),
     /// Something answers that is not a server of NATS.
     #[error(
-        "this is not the client port of a NATS server: {0}; check the port, which is 4222 by default"
+        "this is not the client port of a NATS server: {0}; check the port, which is 4222 by default; a server with \
+         `handshake_first: true` is not supported"
     )]
     NotNats(String),
     /// The connection is open, and nothing answers.
