@@ -170,6 +170,11 @@ fn the_documented_permissions_are_enough() {
         let is_problem = |it: &str| it.contains("forward to") && !it.contains("made the stream");
         assert!(!lines.any(is_problem), "{ended:?}");
     }
+    fs::write(&password, "r3ad").expect("a file");
+    let reader = format!("{},user=reader,password={}", nats.url(), password.display());
+    let ended = run(&["read", &reader], b"");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout_text().matches("hello").count(), 2, "{ended:?}");
 }
 
 #[test]
