@@ -26,8 +26,14 @@ async def main(urls, stream):
     state = (await jetstream.stream_info(stream)).state
     left = state.messages
     reader = await jetstream.subscribe(">", stream=stream, ordered_consumer=True)
+    last = 0
     while left:
         message = await reader.next_msg(timeout=10)
+        if message.metadata.sequence.stream <= last:
+            # A consumer that was made anew, since its server has gone, may begin too early.
+            print(f"{message.metadata.sequence.stream} again after {last}", file=sys.stderr)
+            continue
+        last = message.metadata.sequence.stream
         headers = message.headers or {}
         is_part = "Blocksd-Part" in headers
         payloads = [message.data] if is_part else blocks(message.data)

@@ -120,14 +120,13 @@ impl Forwarded {
             .zip(&wanted)
             .position(|(one, other)| one != other);
         let shown = |lines: &[Vec<u8>], at: usize| -> String {
-            let line = lines
-                .get(at)
-                .map(|it| String::from_utf8_lossy(it).into_owned());
-            line.unwrap_or_default().chars().take(200).collect()
+            let lines = lines.iter().skip(at.saturating_sub(3)).take(9);
+            let lines = lines.map(|it| String::from_utf8_lossy(it).chars().take(200).collect());
+            lines.collect::<Vec<String>>().join("\n")
         };
         if let Some(at) = differs {
             panic!(
-                "{options:?} line {at}:\n{}\nnot\n{}",
+                "{options:?} line {at}, with those around it:\n{}\nnot\n{}",
                 shown(&found, at),
                 shown(&wanted, at)
             );
