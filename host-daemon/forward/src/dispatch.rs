@@ -153,7 +153,9 @@ impl<S: Stream> Dispatcher<S> {
             // If there is one call at a time, a check has its turn before others.
             self.check(self.unproved.waits());
             self.settle();
-            self.call();
+            if let Err(end) = self.call() {
+                return end;
+            }
             let again_at = Some(self.read_again_at).filter(|_| self.must_read_again);
             if again_at.is_some_and(|at| has_ended || at <= Instant::now()) {
                 return End::Again(self.known(), Again::Parked);
@@ -287,7 +289,10 @@ impl<S: Stream> Dispatcher<S> {
     }
 
     /// Begins calls for lanes whose turn it is.
-    fn call(&mut self) {
+    ///
+    /// # Errors
+    /// Why nothing more can be published.
+    fn call(&mut self) -> Result<(), End> {
         while self.can_call()
             && let Some(turn) = self.turns.next(self.window.has_room_to_ask())
         {
@@ -309,8 +314,10 @@ impl<S: Stream> Dispatcher<S> {
                 reached,
                 said: of.lane.said(),
             };
-            if let Some((_, proof)) = reached {
-                self.note(proof, None);
+            if let Some((_, proof)) = reached
+                && !self.note(proof, None)
+            {
+                return Err(End::Lost);
             }
             self.finish(&done);
             if has_recovered {
@@ -334,6 +341,7 @@ impl<S: Stream> Dispatcher<S> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Where this recording has got to in all subjects, in whole messages: the parts of one are of one identity.

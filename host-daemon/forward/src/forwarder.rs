@@ -152,7 +152,7 @@ impl<S: Stream> Forwarder<S> {
             if let Some(missing) = files::missing(&here, from.map(|place| place.number)) {
                 let (first, last) = missing.into_inner();
                 reading.note(format_args!(
-                    "the files {first} to {last} of the recording are deleted; messages that only they had cannot be sent, or sent again"
+                    "the files {first} to {last} of the recording were deleted or moved away; messages that only they had cannot be sent, or sent again"
                 ));
             }
             self.progress.begins(from);

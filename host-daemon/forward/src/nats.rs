@@ -35,7 +35,7 @@ use crate::raw::{self, head};
 use crate::stream::{
     At, Extent, Last, Outgoing, PublishError, Stream, StreamError, TIMEOUTS, Writers,
 };
-use crate::subject::Subjects;
+use crate::subject::EVENTS;
 
 /// What the headers of a message take at most, in bytes.
 const HEAD_MAX: usize = 16 << 10;
@@ -82,7 +82,7 @@ impl Nats {
     /// If the options cannot be used, or no server accepts the connection.
     pub async fn connect(options: &NatsOptions, stream: &str) -> Result<Self, ConnectError> {
         let (client, state) = connect::connect(options).await?;
-        let patience = Patience::new(&client);
+        let patience = Patience::new(&client, TIMEOUTS);
         let context = patience.first().context.clone();
         let handle = context.get_stream_no_info(stream).await;
         let handle = handle.map_err(|error| ConnectError::Options(text(&error)))?;
@@ -414,12 +414,11 @@ impl Stream for Nats {
 
     async fn extent(&self) -> Result<Extent, StreamError> {
         let api = format!("STREAM.INFO.{}", self.name);
-        let of = self.wish.get().map(|it| &it.subjects);
-        let filter = json!({ "subjects_filter": of.map(Subjects::all_events) });
+        let filter = json!({ "subjects_filter": EVENTS });
         let asked = self.patience.used().context.request(api.clone(), &filter);
         let asked = self.permitted(&format!("$JS.API.{api}"), asked).await?;
         let (info, writers) = match asked.map_err(|error| self.failure(&error))? {
-            Response::Ok(answer) => listed(answer, of).map_err(|error| self.failure(&error))?,
+            Response::Ok(answer) => listed(answer).map_err(|error| self.failure(&error))?,
             Response::Err { error } if is_deleted(&error) => {
                 (self.made_again().await?, Writers::Several)
             }

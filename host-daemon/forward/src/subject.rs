@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// The first token of all subjects.
 pub const PREFIX: &str = "blocksd";
 
+/// The wildcard of the subjects of events of all sites.
+pub(crate) const EVENTS: &str = "blocksd.*.events.*";
+
 /// The subjects of a site.
 ///
 /// # Examples
@@ -84,6 +87,15 @@ impl Subjects {
         let token = subject.strip_prefix(&self.prefix)?.strip_prefix("dev.")?;
         decode(token)
     }
+}
+
+/// The instance of the recording whose events have a subject, whatever its site.
+pub(crate) fn writer_of(subject: &str) -> Option<String> {
+    let (_, rest) = subject
+        .strip_prefix(PREFIX)?
+        .strip_prefix('.')?
+        .split_once('.')?;
+    decode(rest.strip_prefix("events.")?)
 }
 
 /// Encodes a name as one token. An empty name is `=`, since a token must not be empty.

@@ -56,7 +56,8 @@ impl<S: Stream> Dispatcher<S> {
             self.progress.answered();
         }
         if let Outcome::Found(Ok(found)) = &answer.outcome {
-            if !found.is_intact {
+            let shown = found.last.as_ref().map(Newest::of);
+            if !found.is_intact || shown.is_some_and(|it| !self.checks.shown(it)) {
                 return Err(End::Lost);
             }
             let place = found.last.as_ref().and_then(|it| it.own(self.instance));

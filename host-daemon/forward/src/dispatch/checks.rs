@@ -170,6 +170,12 @@ impl Checks {
         is_first
     }
 
+    /// The stream has shown a message, perhaps one of another recording. Returns false if it has given the number to one of this
+    /// recording before: it has lost that.
+    pub(super) fn shown(&mut self, message: Newest) -> bool {
+        self.given.note(message)
+    }
+
     /// The stream has acknowledged a message with this number. One that is not the newest was stored before the newest one, or its
     /// number was given twice.
     pub(super) fn acked(&mut self, sequence: u64) {

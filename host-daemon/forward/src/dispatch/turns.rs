@@ -121,3 +121,28 @@ fn pause(failures: u32) -> Duration {
         Some(doublings) => (PAUSE * 2_u32.saturating_pow(doublings.min(16))).min(PAUSE_MAX),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One call at a time is allowed: each subject is sent once it was looked at.
+    #[tokio::test]
+    async fn a_subject_that_was_looked_at_goes_before_those_that_wait_for_a_look() {
+        let mut turns = Turns::default();
+        for subject in ["a", "b", "c"] {
+            turns.hold(Turn {
+                subject: subject.into(),
+                is_retry: false,
+            });
+        }
+        let mut next = |found: Option<Arc<str>>| {
+            found.into_iter().for_each(|it| turns.add_found(it));
+            turns.next(true).expect("a turn").subject
+        };
+        let looked = next(None);
+        assert_eq!(&*looked, "a");
+        assert_eq!(&*next(Some(looked)), "a");
+        assert_eq!(&*next(None), "b");
+    }
+}

@@ -5,20 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use async_nats::jetstream::context::ContextBuilder;
 
-use crate::advice::text;
 use crate::nats::Nats;
 use crate::reader::ReadError;
-use crate::stream::{Stream as _, TIMEOUTS};
 
 /// Longest time in which no part of an answer arrives.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
-/// Longest time until an answer while bytes arrive. A part of a long message needs it on a way with 100 kbit/s.
-const ANSWER: Duration = Duration::from_secs(30);
 /// Fewer bytes are those of answers to pings of the client.
 const ARRIVED_MIN: u64 = 1024;
-/// How often is looked for bytes.
+/// Interval of looks.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// What arrives from the server.
@@ -39,7 +34,7 @@ impl Arrivals {
         }
     }
 
-    /// Whether nothing has arrived for [`SILENCE`]. It is to be asked often.
+    /// Whether nothing but answers to pings has arrived for [`SILENCE`]. It is to be asked often.
     pub(super) fn have_ended(&mut self) -> bool {
         let bytes = received(&self.client);
         if self.bytes + ARRIVED_MIN <= bytes {
@@ -50,21 +45,6 @@ impl Arrivals {
 }
 
 impl Nats {
-    /// With requests that may take as long as [`Nats::asked`] waits.
-    ///
-    /// # Errors
-    /// [`ReadError::Connect`], if the name of the stream cannot be one.
-    pub(crate) async fn for_reader(mut self) -> Result<Self, ReadError> {
-        let context = ContextBuilder::new().timeout(ANSWER);
-        let context = context.build(self.context.client());
-        let stream = context.get_stream_no_info(&self.name).await;
-        let stream = stream.map_err(|error| ReadError::Connect(text(&error)))?;
-        (self.context, self.stream) = (context, stream);
-        let [.., longest] = TIMEOUTS;
-        self.set_timeout(longest);
-        Ok(self)
-    }
-
     /// Waits for an answer, until the login lacks a permission or nothing arrives any more.
     ///
     /// # Errors
@@ -86,7 +66,7 @@ impl Nats {
 }
 
 pub(super) fn no_answer() -> ReadError {
-    ReadError::NoAnswer(format!("no answer within {} ms", SILENCE.as_millis()))
+    ReadError::NoAnswer(format!("nothing arrived for {} ms", SILENCE.as_millis()))
 }
 
 fn received(client: &Client) -> u64 {

@@ -88,6 +88,8 @@ struct State {
     refuses: bool,
     /// The stream was changed, and is not fit any more.
     is_unfit: bool,
+    /// Acknowledgements are held on the way until then.
+    held_until: Instant,
 }
 
 impl State {
@@ -231,6 +233,7 @@ impl FakeStream {
                 body_max: BODY_MAX,
                 refuses: false,
                 is_unfit: false,
+                held_until: Instant::now(),
             })),
         }
     }
@@ -318,6 +321,11 @@ impl FakeStream {
         });
     }
 
+    /// Acknowledgements are held on the way for this time.
+    pub(super) fn hold(&self, time: Duration) {
+        self.with(|state| state.held_until = Instant::now() + time);
+    }
+
     /// Is not fit any more, or again.
     pub(super) fn set_unfit(&self, is_unfit: bool) {
         self.with(|state| state.is_unfit = is_unfit);
@@ -375,7 +383,9 @@ impl Stream for FakeStream {
         }
         let store = |state: &mut State| state.store(subject, message);
         if !self.faults.is_faulty {
-            return self.with(store);
+            let (stored, until) = self.with(|state| (store(state), state.held_until));
+            tokio::time::sleep_until(until).await;
+            return stored;
         }
         match fate {
             // The request is lost.

@@ -145,6 +145,44 @@ fn a_message_of_another_recording_at_the_number_of_a_lost_one_proves_nothing() {
     });
 }
 
+/// The answers to those that are lost and to the others arrive together.
+#[test]
+fn a_loss_while_the_answers_are_held_on_the_way_is_noticed() {
+    runtime().block_on(async {
+        let mut recording = Recording::new(1, 15, &mut Chance(2));
+        let file = (1, FileNonce::new());
+        for (message, before) in recording.messages.iter_mut().zip(0..) {
+            (message.before, message.seq, message.since) = (before, 0, 0);
+            (message.subject, message.file) = (format!("device.{before}").into(), file);
+            message.data.truncate(BODY_MAX / 4);
+        }
+        let stream = Arc::new(FakeStream::new(1, Faults::default()));
+        let start = recording.start(stream.extent().await.expect("no faults"), None);
+        let (to, input) = mpsc::channel(4);
+        let (all, losing) = (batches(&recording.messages), Arc::clone(&stream));
+        let feed = tokio::spawn(async move {
+            for (index, batch) in all.into_iter().enumerate() {
+                if index == 1 {
+                    tokio::time::sleep(Duration::from_millis(3100)).await;
+                    losing.hold(Duration::from_secs(1));
+                } else if index == 6 {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    losing.lose_elsewhere(5, 0);
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                let sent = to.send(Input::Batches(vec![batch], None)).await;
+                assert!(sent.is_ok(), "it runs");
+            }
+            to.closed().await;
+        });
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
+        let ran = dispatcher.run(input, |_: &Cursor| {});
+        let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+        feed.abort();
+        assert_eq!(ended, Ok(End::Lost));
+    });
+}
+
 #[test]
 fn losses_at_other_servers_are_noticed() {
     for seed in 0..seeds() {
