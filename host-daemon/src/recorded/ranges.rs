@@ -63,16 +63,16 @@ impl NumbersWithoutMessage {
         let entry = members(data);
         let text = |key: &str| entry.get(key)?.as_str();
         let number = |key: &str| text(key)?.parse::<u64>().ok();
-        let (len, restarts) = match text("entry")? {
-            "gap" => (number("to")?.checked_sub(number("from")?)?, false),
-            "adopted" => (0, true),
+        let (len, next) = match text("entry")? {
+            "gap" => (number("to")?.checked_sub(number("from")?)?, None),
+            "adopted" => (0, Some(number("next")?)),
             _ => return None,
         };
         Some(SequenceRange {
             topic: messages_topic(text("device")?),
             session: Some(text("session")?.to_owned()),
             len,
-            restarts,
+            next,
         })
     }
 }
@@ -162,7 +162,7 @@ mod tests {
         let want = SequenceRange {
             topic: "/device/imu/blocks".to_owned(),
             session: Some("9f3a5c7711d2e4b6".to_owned()),
-            restarts: true,
+            next: Some(4),
             ..SequenceRange::default()
         };
         let range = NumbersWithoutMessage.range(Some(SESSIONS_TOPIC), json);

@@ -6,7 +6,8 @@ use blocksd_recording::{LogReport, Retention, SpaceLimit};
 
 /// Why files are kept, and what to do.
 const KEPT: &str = "files that are not forwarded yet are kept (`keep=forwarded`): the cluster takes messages more slowly than they are \
-                    recorded, or does not take them, and /readyz then has the reason; `keep=any` gives up what it does not have";
+                    recorded, the checks of what it has stored take long, or it takes nothing, for which /readyz has the reason; \
+                    with `keep=any`, files are deleted that the cluster does not have";
 
 /// Logs a report, with the option of a limit or the effect on devices. `retention` says whether files are kept for a
 /// cluster.

@@ -234,6 +234,12 @@ fn a_session_that_was_adopted_may_have_messages_again() {
         "3 to 8, nothing missing; 1 twice, since the host had forgotten the session: 4; 2 not here, since \
          the host had forgotten the session: 6 to 7"
     );
+    // What is lost after it is missing.
+    log.adopted("a", 7, 10);
+    log.messages("a", 7, 12, &[b"12"]);
+    log.seal();
+    let text = line(&[folder.path()]);
+    assert!(text.starts_with("3 to 12, 2 missing: 10 to 11"), "{text}");
 }
 
 #[test]

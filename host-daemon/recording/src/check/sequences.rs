@@ -32,9 +32,9 @@ pub struct SequenceRange {
     pub session: Option<String>,
     /// Count of the numbers. They follow the last message of the topic or the session.
     pub len: u64,
-    /// Whether the next message of the topic or the session may have any number, also one that was there before. `len` has no
-    /// meaning then.
-    pub restarts: bool,
+    /// The number of the next message of the topic or the session, whatever came before; `len` has no meaning then. `None` if it
+    /// follows the numbers of the range.
+    pub next: Option<u64>,
 }
 
 impl SequenceRanges for () {
@@ -150,18 +150,19 @@ impl<'a> Sequences<'a> {
             return;
         };
         match range.session {
-            Some(session) if range.restarts => {
-                next.sessions.remove(&session);
-            }
-            None if range.restarts => next.plain = None,
             Some(session) => {
-                if let Some(next) = next.sessions.get_mut(&session) {
-                    *next = next.wrapping_add(range.len);
+                if let Some(number) = next.sessions.get_mut(&session) {
+                    let following = number.wrapping_add(range.len);
+                    *number = range.next.unwrap_or(following);
                 }
             }
             None => {
                 // Wraps at 32 bits, like the numbers of messages.
-                next.plain = next.plain.map(|next| next.wrapping_add(range.len as u32));
+                let after = |next: u32| match range.next {
+                    Some(next) => next as u32,
+                    None => next.wrapping_add(range.len as u32),
+                };
+                next.plain = next.plain.map(after);
             }
         }
     }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const TOPIC: &str = "/device/imu/blocks";
 
-/// An entry `SESSION LEN` on the topic of sessions stands for numbers, and `SESSION again` restarts those of a session.
+/// An entry `SESSION LEN` on the topic of sessions stands for numbers, and `SESSION =NEXT` goes on anywhere.
 #[derive(Debug)]
 struct Gaps;
 
@@ -24,8 +24,8 @@ impl SequenceRanges for Gaps {
         Some(SequenceRange {
             topic: TOPIC.to_owned(),
             session: Some(session.to_owned()),
-            len: if len == "again" { 0 } else { len.parse().ok()? },
-            restarts: len == "again",
+            len: len.parse().unwrap_or_default(),
+            next: len.strip_prefix('=').and_then(|it| it.parse().ok()),
         })
     }
 }
@@ -36,7 +36,7 @@ enum Step {
     /// A message of a session, with its number. The last value tells channels of a session apart.
     Message(&'static str, u64, u64),
     Gap(&'static str, u64),
-    Restart(&'static str),
+    Restart(&'static str, u64),
     Plain(u32),
 }
 use Step::{Gap, Message, Plain, Restart};
@@ -51,12 +51,12 @@ fn record(folder: &Path, steps: &[Step]) {
     for step in steps {
         let (key, first, sequence) = match *step {
             Message(session, number, key) => (format!("{session} {key}"), number, number as u32),
-            Gap(..) | Restart(_) => ("gaps".to_owned(), 0, 0),
+            Gap(..) | Restart(..) => ("gaps".to_owned(), 0, 0),
             Plain(sequence) => ("plain".to_owned(), 0, sequence),
         };
         let spec = || ChannelSpec {
             topic: match step {
-                Gap(..) | Restart(_) => topic::SESSIONS_TOPIC.to_owned(),
+                Gap(..) | Restart(..) => topic::SESSIONS_TOPIC.to_owned(),
                 _ => TOPIC.to_owned(),
             },
             metadata: match *step {
@@ -72,7 +72,7 @@ fn record(folder: &Path, steps: &[Step]) {
         let channel = log.channel(channels.entry(key).or_default(), spec).unwrap();
         let data = match step {
             Gap(session, len) => format!("{session} {len}"),
-            Restart(session) => format!("{session} again"),
+            Restart(session, next) => format!("{session} ={next}"),
             _ => "reading".to_owned(),
         };
         log.append(channel, sequence, 1, data.as_bytes()).unwrap();
@@ -99,7 +99,7 @@ fn gaps(steps: &[Step]) -> Vec<(u32, u32)> {
     };
     let input = WindowedFile::open(&path).unwrap();
     let verified = checker.verify(input, false, &mut report).unwrap();
-    let is_entry = |step: &&Step| matches!(step, Gap(..) | Restart(_));
+    let is_entry = |step: &&Step| matches!(step, Gap(..) | Restart(..));
     let entries = steps.iter().filter(is_entry).count();
     assert_eq!(verified.blocks, (steps.len() - entries) as u64);
     // Another program may write the end of the file.
@@ -157,21 +157,22 @@ fn a_gap_explains_numbers_of_its_session_only() {
 }
 
 #[test]
-fn a_session_that_restarts_goes_on_with_any_number() {
-    let restarting = |session, number| {
+fn a_session_that_restarts_goes_on_with_the_number_of_the_entry() {
+    let restarting = |session, next, number| {
         [
             Message("a", 5, 0),
             Message("b", 5, 0),
-            Restart(session),
+            Restart(session, next),
             Message("a", number, 0),
             Message("a", number + 1, 0),
             Message("b", 6, 0),
         ]
     };
     for number in [0, 5, 6, 9] {
-        assert_eq!(gaps(&restarting("a", number)), []);
+        assert_eq!(gaps(&restarting("a", number, number)), []);
     }
-    assert_eq!(gaps(&restarting("b", 3)), [(6, 3)]);
+    assert_eq!(gaps(&restarting("a", 2, 4)), [(2, 4)]);
+    assert_eq!(gaps(&restarting("b", 6, 3)), [(6, 3)]);
 }
 
 #[test]

@@ -199,6 +199,8 @@ impl SessionVisitor for SessionAudit {
                     state.forget();
                     state.is_of_folder = true;
                     state.claim(*next);
+                    // From there on, the host knows all.
+                    state.excuse = None;
                 }
             }
             Entry::Snapshot {
