@@ -262,7 +262,7 @@ impl Lane {
     ) -> (Step, Done) {
         let mut done = Done::default();
         match self.state {
-            LaneState::Unknown if self.looks_next() => {
+            _ if self.looks_next() => {
                 self.must_look = false;
                 self.state = LaneState::Looking;
                 let is_in_doubt = self.is_in_doubt;

@@ -2,6 +2,7 @@
 
 mod ended;
 mod patience;
+mod reading;
 mod version;
 mod writers;
 
@@ -9,8 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::HeaderMap;
 use async_nats::connection::State;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -18,6 +17,7 @@ use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, Info, RawMessage, Stream as StreamHandle};
 use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::{Client, HeaderMap};
 use serde_json::{Value, json};
 
 use self::patience::Patience;
@@ -29,7 +29,6 @@ use crate::connect::{self, ConnectError, ConnectionState, NatsOptions};
 use crate::failure::{
     Unanswered, is_deleted, is_missing, other_failure, stream_failure, timeout, unanswered,
 };
-use crate::fetched::ReadError;
 use crate::message::name;
 use crate::raw::{self, head};
 use crate::stream::{
@@ -81,8 +80,16 @@ impl Nats {
     /// # Errors
     /// If the options cannot be used, or no server accepts the connection.
     pub async fn connect(options: &NatsOptions, stream: &str) -> Result<Self, ConnectError> {
+        Self::with_timeouts(options, stream, TIMEOUTS).await
+    }
+
+    async fn with_timeouts(
+        options: &NatsOptions,
+        stream: &str,
+        timeouts: [Duration; TIMEOUTS.len()],
+    ) -> Result<Self, ConnectError> {
         let (client, state) = connect::connect(options).await?;
-        let patience = Patience::new(&client, TIMEOUTS);
+        let patience = Patience::new(&client, timeouts);
         let context = patience.first().context.clone();
         let handle = context.get_stream_no_info(stream).await;
         let handle = handle.map_err(|error| ConnectError::Options(text(&error)))?;
@@ -99,22 +106,6 @@ impl Nats {
             last: Arc::default(),
             making: Arc::default(),
         })
-    }
-
-    /// Connects to a server, to read the stream.
-    ///
-    /// # Errors
-    /// [`ReadError`], if no server accepts the connection.
-    pub async fn open(options: &NatsOptions, stream: &str) -> Result<Self, ReadError> {
-        let connected = Self::connect(options, stream).await;
-        let nats = connected.map_err(|error| match error {
-            ConnectError::Login(_) => ReadError::Login(error.reason().to_owned()),
-            ConnectError::Silent(_) | ConnectError::Unreachable(_) => {
-                ReadError::Unreachable(error.reason().to_owned())
-            }
-            _ => ReadError::Connect(error.to_string()),
-        })?;
-        nats.for_reader().await
     }
 
     /// Why no server accepts the connection, if it is interrupted.
@@ -147,11 +138,6 @@ impl Nats {
     pub async fn reconnect(&self) {
         // It fails only if the client has [ended](Self::has_ended).
         let _ = self.client.force_reconnect().await;
-    }
-
-    /// Waits for the refusal of a permission that a reader lacks.
-    pub(crate) async fn denied(&self) -> ReadError {
-        ReadError::Denied(self.state.next_denied().await)
     }
 
     /// Waits for the answer to a request in a subject, or for the refusal of a permission that it needs.

@@ -71,14 +71,7 @@ impl Subjects {
     /// Whether a subject is that of the events of a daemon of this site.
     #[must_use]
     pub fn is_events(&self, subject: &str) -> bool {
-        self.instance_of(subject).is_some()
-    }
-
-    /// The instance of the recording whose events have a subject; `None` if it is not the subject of events of this site.
-    #[must_use]
-    pub fn instance_of(&self, subject: &str) -> Option<String> {
-        let rest = subject.strip_prefix(&self.prefix)?;
-        decode(rest.strip_prefix("events.")?)
+        subject.starts_with(&self.prefix) && writer_of(subject).is_some()
     }
 
     /// The device of a subject; `None` if it is not the subject of a device of this site.

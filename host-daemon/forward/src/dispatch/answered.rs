@@ -66,11 +66,8 @@ impl<S: Stream> Dispatcher<S> {
             }
             if !found.is_proved && self.checks.newest().is_some() {
                 // The stream may lose this message, too, until the check begins.
-                let shown = found.last.as_ref().filter(|_| place.is_some());
-                if let Some(last) = shown
-                    && !self.note(Newest::of(last), Some(answer.begun.1))
-                {
-                    return Err(End::Lost);
+                if let Some(last) = shown.filter(|_| place.is_some()) {
+                    self.note(last, Some(answer.begun.1));
                 }
                 self.unproved.waiting.push(answer);
                 return Ok(None);

@@ -1,8 +1,8 @@
 //! How much may be in flight: a [`Window`], which fits itself to the way to the stream.
 //!
-//! Each request has a timeout. A message that the way cannot carry within the timeout fails, and is sent again. So the window grows while answers
-//! come fast, and shrinks when they come late or not at all. Once it cannot shrink any more, there is one request at a time, and
-//! the timeout grows.
+//! Each request has a timeout. If the link is too slow for a message, its request times out, and the message is sent again.
+//! Therefore the window grows while answers come fast, and shrinks when they come late or not at all. Once it cannot shrink any
+//! more, there is one request at a time, and the timeout grows.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! How long requests may take: a client for each of the [`TIMEOUTS`], or for those of a reader.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,16 +7,10 @@ use async_nats::Client;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 
-use super::Nats;
-use crate::advice::text;
-use crate::fetched::ReadError;
 use crate::stream::TIMEOUTS;
 
 /// Largest number of messages in flight that the client allows.
 const IN_FLIGHT_MAX: usize = 4096;
-
-/// How long a request of a reader may take. The answer with a part of a long message needs it over 100 kbit/s.
-const READING: Duration = Duration::from_secs(30);
 
 /// Clients that wait for an answer up to a time, of which one is used.
 #[derive(Debug)]
@@ -59,21 +52,6 @@ impl Patience {
     pub(super) fn set(&self, timeout: Duration) {
         let used = self.clients.iter().position(|it| it.timeout == timeout);
         self.used.store(used.unwrap_or_default(), Ordering::Relaxed);
-    }
-}
-
-impl Nats {
-    /// With requests that may take [`READING`].
-    ///
-    /// # Errors
-    /// [`ReadError::Connect`], if the name of the stream cannot be one.
-    pub(super) async fn for_reader(mut self) -> Result<Self, ReadError> {
-        let patience = Patience::new(&self.client, [READING; TIMEOUTS.len()]);
-        self.context = patience.first().context.clone();
-        let stream = self.context.get_stream_no_info(&self.name).await;
-        self.stream = stream.map_err(|error| ReadError::Connect(text(&error)))?;
-        self.patience = Arc::new(patience);
-        Ok(self)
     }
 }
 

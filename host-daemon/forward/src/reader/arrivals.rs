@@ -1,10 +1,11 @@
 //! Waits for answers as long as bytes arrive: on a slow way, a message takes longer than a server may be silent. Start with
 //! [`Nats::asked`].
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_nats::Client;
+use async_nats::Statistics;
 
 use crate::nats::Nats;
 use crate::reader::ReadError;
@@ -19,24 +20,24 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// What arrives from the server.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    client: Client,
+    statistics: Arc<Statistics>,
     bytes: u64,
     /// When more of them were seen last.
     last: Instant,
 }
 
 impl Arrivals {
-    pub(super) fn of(client: Client) -> Self {
+    pub(super) fn of(statistics: Arc<Statistics>) -> Self {
         Self {
-            bytes: received(&client),
-            client,
+            bytes: received(&statistics),
+            statistics,
             last: Instant::now(),
         }
     }
 
     /// Whether nothing but answers to pings has arrived for [`SILENCE`]. It is to be asked often.
     pub(super) fn have_ended(&mut self) -> bool {
-        let bytes = received(&self.client);
+        let bytes = received(&self.statistics);
         if self.bytes + ARRIVED_MIN <= bytes {
             (self.bytes, self.last) = (bytes, Instant::now());
         }
@@ -51,7 +52,7 @@ impl Nats {
     /// [`ReadError::Denied`] or [`ReadError::NoAnswer`].
     pub(super) async fn asked<T>(&self, request: impl Future<Output = T>) -> Result<T, ReadError> {
         let silent = async {
-            let mut arrivals = Arrivals::of(self.context.client());
+            let mut arrivals = Arrivals::of(self.statistics());
             while !arrivals.have_ended() {
                 tokio::time::sleep(LOOK).await;
             }
@@ -69,6 +70,6 @@ pub(super) fn no_answer() -> ReadError {
     ReadError::NoAnswer(format!("nothing arrived for {} ms", SILENCE.as_millis()))
 }
 
-fn received(client: &Client) -> u64 {
-    client.statistics().in_bytes.load(Ordering::Relaxed)
+fn received(statistics: &Statistics) -> u64 {
+    statistics.in_bytes.load(Ordering::Relaxed)
 }

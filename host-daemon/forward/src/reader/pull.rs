@@ -52,7 +52,7 @@ impl Pull {
             subscriber,
             left,
             until: expires.map(|it| Instant::now() + it.saturating_add(GRACE)),
-            arrivals: Arrivals::of(client),
+            arrivals: Arrivals::of(client.statistics()),
         })
     }
 

@@ -298,7 +298,7 @@ impl Puller {
                 return Received::Empty;
             };
             let begun = Instant::now();
-            let mut arrivals = Arrivals::of(self.nats.context.client());
+            let mut arrivals = Arrivals::of(self.nats.statistics());
             let next = loop {
                 // What was received before the connection broke comes first.
                 let next = tokio::time::timeout(IDLE, batch.next());

@@ -149,21 +149,18 @@ impl<'a> Sequences<'a> {
         let Some(next) = self.topics.get_mut(&range.topic) else {
             return;
         };
+        let after = |number: u64| {
+            let following = number.wrapping_add(range.len);
+            range.next.unwrap_or(following)
+        };
         match range.session {
             Some(session) => {
                 if let Some(number) = next.sessions.get_mut(&session) {
-                    let following = number.wrapping_add(range.len);
-                    *number = range.next.unwrap_or(following);
+                    *number = after(*number);
                 }
             }
-            None => {
-                // Wraps at 32 bits, like the numbers of messages.
-                let after = |next: u32| match range.next {
-                    Some(next) => next as u32,
-                    None => next.wrapping_add(range.len as u32),
-                };
-                next.plain = next.plain.map(after);
-            }
+            // Wraps at 32 bits, like the numbers of messages.
+            None => next.plain = next.plain.map(|number| after(number.into()) as u32),
         }
     }
 }

@@ -187,20 +187,16 @@ impl SessionVisitor for SessionAudit {
                     }
                 }
             }
-            Entry::Adopted {
-                device,
-                session,
-                next,
-                ..
-            } => {
+            Entry::Adopted { .. } => {
                 self.snapshot.interrupt();
-                let place = self.sessions.place(device, *session);
-                if let Some(state) = self.sessions.get_mut(place) {
-                    state.forget();
-                    state.is_of_folder = true;
-                    state.claim(*next);
+                if let Some(state) = SnapshotState::of(entry, &mut self.sessions)
+                    && let Some(session) = self.sessions.get_mut(state.place)
+                {
+                    session.forget();
+                    session.is_of_folder = true;
+                    session.claim(state.next);
                     // From there on, the host knows all.
-                    state.excuse = None;
+                    session.excuse = None;
                 }
             }
             Entry::Snapshot {

@@ -235,7 +235,7 @@ impl Fold {
     fn reach_all(&mut self) {
         for state in &self.whole {
             if let Some(session) = self.sessions.get_mut(state.place) {
-                session.reach(state.next, state.check);
+                session.reach(state);
             }
         }
     }
@@ -261,19 +261,15 @@ impl Fold {
                 if *snapshot == Snapshot::Head
                     && let Some(session) = self.sessions.get_mut(state.place)
                 {
-                    session.reach(state.next, state.check);
+                    session.reach(&state);
                 }
             }
-            Entry::Adopted {
-                device,
-                session,
-                next,
-                ..
-            } => {
+            Entry::Adopted { .. } => {
                 self.snapshot.interrupt();
-                let place = self.sessions.place(device, *session);
-                if let Some(session) = self.sessions.get_mut(place) {
-                    session.reach(*next, 0);
+                if let Some(state) = SnapshotState::of(entry, &mut self.sessions)
+                    && let Some(session) = self.sessions.get_mut(state.place)
+                {
+                    session.reach(&state);
                 }
             }
             Entry::Snapshot {
@@ -337,10 +333,10 @@ impl SessionVisitor for Fold {
 
 impl FoldState {
     /// Moves the state on to that of an entry.
-    fn reach(&mut self, next: u64, check: u32) {
-        let next = Some(next);
+    fn reach(&mut self, state: &SnapshotState) {
+        let next = Some(state.next);
         if self.next < next || (self.next == next && self.check == 0) {
-            (self.next, self.check) = (next, check);
+            (self.next, self.check) = (next, state.check);
         }
     }
 

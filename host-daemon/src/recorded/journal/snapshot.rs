@@ -3,7 +3,7 @@
 use crate::recorded::journal::entry::{Entry, Snapshot};
 use crate::recorded::journal::table::SessionTable;
 
-/// The next number of a session in a snapshot, and the check of the message before it.
+/// The next number of a session in an entry, and the check of the message before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SnapshotState {
     /// Place of the session in the table of the reader.
@@ -19,20 +19,26 @@ impl SnapshotState {
         entry: &Entry<'_>,
         sessions: &mut SessionTable<T>,
     ) -> Option<Self> {
-        let Entry::Session {
-            device,
-            session,
-            next,
-            check,
-            ..
-        } = entry
-        else {
-            return None;
+        let (device, session, next, check) = match entry {
+            Entry::Session {
+                device,
+                session,
+                next,
+                check,
+                ..
+            } => (device, *session, *next, *check),
+            Entry::Adopted {
+                device,
+                session,
+                next,
+                ..
+            } => (device, *session, *next, 0),
+            Entry::Snapshot { .. } | Entry::Gap { .. } => return None,
         };
         Some(Self {
-            place: sessions.place(device, *session),
-            next: *next,
-            check: *check,
+            place: sessions.place(device, session),
+            next,
+            check,
         })
     }
 }

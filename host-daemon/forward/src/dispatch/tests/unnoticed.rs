@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use tokio::time::error::Elapsed;
+
 use super::*;
 use crate::stream::At;
 
@@ -42,11 +44,21 @@ struct Loss {
     pause: Duration,
 }
 
+/// How a dispatcher ends within a minute.
+async fn ended(
+    stream: &Arc<FakeStream>,
+    start: Start,
+    input: Receiver<Input>,
+) -> Result<End, Elapsed> {
+    let dispatcher = Dispatcher::new(Arc::clone(stream), Arc::default(), start);
+    let ran = dispatcher.run(input, |_: &Cursor| {});
+    tokio::time::timeout(Duration::from_secs(60), ran).await
+}
+
 /// Forwards what one subject has, loses some of it, and forwards the others, until the loss is noticed and everything is sent again.
 async fn lose(loss: Loss) {
     let (recording, first) = recording(120);
     let stream = Arc::new(FakeStream::new(1, Faults::default()));
-    let progress = Arc::<Progress>::default();
     let start = recording.start(stream.extent().await.expect("no faults"), None);
     let (to, input) = mpsc::channel(4);
     let all = batches(&recording.messages);
@@ -67,9 +79,7 @@ async fn lose(loss: Loss) {
         }
         to.closed().await;
     });
-    let dispatcher = Dispatcher::new(Arc::clone(&stream), progress, start);
-    let ran = dispatcher.run(input, |_: &Cursor| {});
-    let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+    let ended = ended(&stream, start, input).await;
     assert_eq!(ended, Ok(End::Lost), "{loss:?}");
     feed.abort();
     recording.forward(&stream, Chance(1), &mut None, None).await;
@@ -137,9 +147,7 @@ fn a_message_of_another_recording_at_the_number_of_a_lost_one_proves_nothing() {
             }
             to.closed().await;
         });
-        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
-        let ran = dispatcher.run(input, |_: &Cursor| {});
-        let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+        let ended = ended(&stream, start, input).await;
         feed.abort();
         assert_eq!(ended, Ok(End::Lost));
     });
@@ -175,9 +183,7 @@ fn a_loss_while_the_answers_are_held_on_the_way_is_noticed() {
             }
             to.closed().await;
         });
-        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
-        let ran = dispatcher.run(input, |_: &Cursor| {});
-        let ended = tokio::time::timeout(Duration::from_secs(60), ran).await;
+        let ended = ended(&stream, start, input).await;
         feed.abort();
         assert_eq!(ended, Ok(End::Lost));
     });
