@@ -24,7 +24,7 @@ const QUEUE_MIN: usize = 64;
 /// A place in a recording: the number of a file, and the number of its messages up to there.
 type RecordedPlace = (u64, u64);
 /// The place of an event, and its number among all that were read.
-type EventKey = (RecordedPlace, u64);
+pub(super) type EventKey = (RecordedPlace, u64);
 
 /// An event of a recording.
 #[derive(Debug)]
@@ -51,8 +51,9 @@ pub(super) struct Lane {
     events: BTreeMap<EventKey, RecordedEvent>,
     /// The events of each connection.
     of_connection: BTreeSet<(u64, EventKey)>,
-    /// Events that were recorded when their connection had the name of another device.
-    moved: BTreeSet<EventKey>,
+    /// Events of a connection that had the name of another device when they were recorded: they are in the order of both
+    /// devices. One of the two lanes has the event; each names the other one.
+    shared: BTreeMap<EventKey, Arc<str>>,
     /// The first of the messages, if a part of it was emitted.
     begun: Option<BegunMessage>,
     /// Messages of the stream that were emitted before their turn.
@@ -103,7 +104,8 @@ impl RecordedEvent {
         EVENT + self.json.len() + text(&self.device) + text(&self.former)
     }
 
-    fn key(&self) -> EventKey {
+    /// Its place in the order of its recording.
+    pub(super) fn key(&self) -> EventKey {
         (self.place, self.serial)
     }
 
@@ -158,28 +160,29 @@ impl Lane {
         self.events.insert(event.key(), event);
     }
 
-    /// Adds an event that was recorded when its connection had the name of another device.
-    pub(super) fn push_moved(&mut self, event: RecordedEvent) {
-        self.moved.insert(event.key());
-        self.push_event(event);
+    /// Has an event that this lane or another one holds in the order of both.
+    pub(super) fn share(&mut self, event: EventKey, other: &Arc<str>) {
+        self.shared.insert(event, Arc::clone(other));
     }
 
-    /// The place of the next one of those, and the other device, if it is emitted with the next messages or is due.
-    pub(super) fn take_moved(
-        &mut self,
-        has_turn: bool,
-        due: u64,
-    ) -> Option<(RecordedPlace, Arc<str>)> {
-        let key = *self.moved.first()?;
-        let event = self.events.get(&key)?;
-        let front = self.messages.front().filter(|_| has_turn);
-        let end = front.map(|it| (it.head.place.number, it.head.place.messages));
-        if due < event.serial && end.is_none_or(|end| end <= event.place) {
-            return None;
-        }
-        let device = event.device.clone()?;
-        self.moved.remove(&key);
-        Some((key.0, device))
+    /// The next event that is in the order of another device, too, and that device, if the event is emitted with the next
+    /// messages or is due.
+    pub(super) fn next_shared(&self, has_turn: bool, due: u64) -> Option<(EventKey, &Arc<str>)> {
+        let (event, other) = self.shared.first_key_value()?;
+        let (place, serial) = *event;
+        let turn = self
+            .messages
+            .front()
+            .filter(|_| has_turn && self.early == 0);
+        let in_turn = turn.is_some_and(|it| place < (it.head.place.number, it.head.place.messages));
+        let is_due = serial <= due && self.next_message().is_none_or(|next| place < next);
+        (in_turn || is_due).then_some((*event, other))
+    }
+
+    /// The first event before another one that is in the order of another device, too, and that device.
+    pub(super) fn shared_before(&self, event: EventKey) -> Option<(EventKey, &Arc<str>)> {
+        let (first, other) = self.shared.first_key_value()?;
+        (*first < event).then_some((*first, other))
     }
 
     /// Takes the events of the connection of another event.
@@ -190,15 +193,13 @@ impl Lane {
         keys.iter().filter_map(|key| self.take(key)).collect()
     }
 
-    /// Emits the next messages, each after the events that were recorded before it, and then the events that are due. Returns
-    /// the memory that they took.
+    /// Emits the next messages, each after the events that were recorded before it. Returns the memory that they took.
     ///
     /// # Errors
     /// Those of the function.
     pub(super) fn emit_messages(
         &mut self,
         device: Option<&Arc<str>>,
-        due: u64,
         emit: &mut Emit<'_>,
     ) -> Result<usize, CommandError> {
         let mut freed = 0;
@@ -207,28 +208,45 @@ impl Lane {
         } else {
             self.early -= 1;
         }
-        Ok(freed + self.emit_events(due, emit)?)
+        Ok(freed)
     }
 
-    /// Emits what was recorded before a place, before its turn. Returns the memory that it took.
+    /// Emits what was recorded before an event, before its turn. Returns the memory that it took.
     ///
     /// # Errors
     /// Those of the function.
     pub(super) fn emit_before(
         &mut self,
         device: Option<&Arc<str>>,
-        place: RecordedPlace,
+        event: EventKey,
         emit: &mut Emit<'_>,
     ) -> Result<usize, CommandError> {
         let mut freed = 0;
-        while self.emit_front(device, Some(place), &mut freed, emit)? {
+        while self.emit_front(device, Some(event.0), &mut freed, emit)? {
             self.early += 1;
         }
-        while let Some(event) = self.pop_event_if(|event| event.place < place) {
-            freed += event.cost();
-            emit(&event.emitted())?;
+        while let Some(earlier) = self.pop_event_if(|it| it.key() < event) {
+            freed += earlier.cost();
+            emit(&earlier.emitted())?;
         }
         Ok(freed)
+    }
+
+    /// Emits an event that is in the order of another device, too, if this lane has it. Returns the memory that it took.
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub(super) fn emit_shared(
+        &mut self,
+        event: EventKey,
+        emit: &mut Emit<'_>,
+    ) -> Result<usize, CommandError> {
+        self.shared.remove(&event);
+        let Some(event) = self.take(&event) else {
+            return Ok(0);
+        };
+        emit(&event.emitted())?;
+        Ok(event.cost())
     }
 
     /// Emits the messages of the first message of the stream, those before a place if there is one. Returns whether it was
@@ -290,10 +308,7 @@ impl Lane {
         due: u64,
         emit: &mut Emit<'_>,
     ) -> Result<usize, CommandError> {
-        let next = self.begun.map(|it| it.next).or_else(|| {
-            let stored = self.messages.front()?;
-            Some(place(&stored.head, &stored.messages().next()?.ok()?))
-        });
+        let next = self.next_message();
         let mut freed = 0;
         let is_due = |event: &RecordedEvent| {
             event.serial <= due && next.is_none_or(|next| event.place < next)
@@ -307,7 +322,10 @@ impl Lane {
 
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.messages.is_empty() && self.events.is_empty() && self.early == 0
+        self.messages.is_empty()
+            && self.events.is_empty()
+            && self.shared.is_empty()
+            && self.early == 0
     }
 
     /// What waits, in bytes.
@@ -316,6 +334,14 @@ impl Lane {
         let messages = self.messages.iter().map(|it| cost(it));
         let events = self.events.values().map(RecordedEvent::cost);
         messages.sum::<usize>() + events.sum::<usize>()
+    }
+
+    /// The place of the next message.
+    fn next_message(&self) -> Option<RecordedPlace> {
+        self.begun.map(|it| it.next).or_else(|| {
+            let stored = self.messages.front()?;
+            Some(place(&stored.head, &stored.messages().next()?.ok()?))
+        })
     }
 
     fn pop_event_if(
@@ -330,7 +356,7 @@ impl Lane {
     fn take(&mut self, key: &EventKey) -> Option<RecordedEvent> {
         let event = self.events.remove(key)?;
         self.of_connection.remove(&(event.conn, *key));
-        self.moved.remove(key);
+        self.shared.remove(key);
         Some(event)
     }
 }

@@ -12,7 +12,7 @@ use blocksd_forward::place::{Instance, Seen};
 use blocksd_forward::reader::{Fetched, Topic};
 use blocksd_forward::stored::Stored;
 
-use crate::commands::stream::lane::{Lane, RecordedEvent, cost};
+use crate::commands::stream::lane::{EventKey, Lane, RecordedEvent, cost};
 use crate::error::CommandError;
 
 /// Bytes that a window holds to have each event in its place: as many as a forwarder has under way.
@@ -146,13 +146,19 @@ impl Window {
         self.serial = event.serial;
         let key = (instance, event.device.clone());
         self.bytes += event.cost();
-        if let Some(former) = &event.former {
-            // The connection had another name when it was opened.
+        if let (Some(former), Some(device)) = (&event.former, &event.device)
+            && former != device
+        {
+            // The connection had another name when it was opened: that belongs in the order of both devices.
             let before = (instance, Some(Arc::clone(former)));
             let opened = self.lanes.get_mut(&before).map(|it| it.take_of(&event));
-            let lane = self.lanes.entry(key.clone()).or_default();
             for event in opened.into_iter().flatten() {
-                lane.push_moved(event);
+                let shared = event.key();
+                let lane = self.lanes.entry(before.clone()).or_default();
+                lane.share(shared, device);
+                let lane = self.lanes.entry(key.clone()).or_default();
+                lane.share(shared, former);
+                lane.push_event(event);
             }
         }
         let serial = event.serial;
@@ -192,21 +198,17 @@ impl Window {
         };
         self.bytes -= ENTRY;
         self.due = self.due.max(event.unwrap_or_default());
-        self.settle(&key, event.is_none(), emit)?;
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            self.bytes -= match event {
-                None => lane.emit_messages(key.1.as_ref(), self.due, emit)?,
-                Some(_) => lane.emit_events(self.due, emit)?,
-            };
-            if lane.is_idle() {
-                self.lanes.remove(&key);
-            }
+        let due = self.due;
+        if event.is_none() {
+            self.settle(&key, true, emit)?;
+            self.in_lane(&key, |lane, device| lane.emit_messages(device, emit))?;
         }
+        self.settle(&key, false, emit)?;
+        self.in_lane(&key, |lane, _| lane.emit_events(due, emit))?;
         Ok(true)
     }
 
-    /// Emits what was recorded before the next events of a lane whose connections had the names of other devices: those
-    /// events are in their places of both devices.
+    /// Emits the next events of a lane that are in the order of another device, too.
     fn settle(
         &mut self,
         key: &LaneKey,
@@ -214,21 +216,57 @@ impl Window {
         emit: &mut Emit<'_>,
     ) -> Result<(), CommandError> {
         loop {
-            let lane = self.lanes.get_mut(key);
-            let Some((place, device)) = lane.and_then(|it| it.take_moved(has_turn, self.due))
+            let lane = self.lanes.get(key);
+            let Some((event, other)) = lane.and_then(|it| it.next_shared(has_turn, self.due))
             else {
                 return Ok(());
             };
-            let before = (key.0, Some(device));
-            if before != *key
-                && let Some(lane) = self.lanes.get_mut(&before)
-            {
-                self.bytes -= lane.emit_before(before.1.as_ref(), place, emit)?;
-                if lane.is_idle() {
-                    self.lanes.remove(&before);
-                }
+            let other = (key.0, Some(Arc::clone(other)));
+            self.emit_shared(event, [key.clone(), other], emit)?;
+        }
+    }
+
+    /// Emits an event of two lanes after all that was recorded before it in either of them.
+    fn emit_shared(
+        &mut self,
+        event: EventKey,
+        keys: [LaneKey; 2],
+        emit: &mut Emit<'_>,
+    ) -> Result<(), CommandError> {
+        // Each is recorded before the one that waits for it.
+        let mut waiting = vec![(event, keys)];
+        while let Some((event, keys)) = waiting.pop() {
+            let earlier = keys.iter().find_map(|key| {
+                let (earlier, other) = self.lanes.get(key)?.shared_before(event)?;
+                Some((earlier, [key.clone(), (key.0, Some(Arc::clone(other)))]))
+            });
+            if let Some(earlier) = earlier {
+                waiting.extend([(event, keys), earlier]);
+                continue;
+            }
+            for key in &keys {
+                self.in_lane(key, |lane, device| lane.emit_before(device, event, emit))?;
+            }
+            for key in &keys {
+                self.in_lane(key, |lane, _| lane.emit_shared(event, emit))?;
             }
         }
+        Ok(())
+    }
+
+    /// Has a lane emit, if there is one, and removes it if nothing waits in it.
+    fn in_lane(
+        &mut self,
+        key: &LaneKey,
+        emit: impl FnOnce(&mut Lane, Option<&Arc<str>>) -> Result<usize, CommandError>,
+    ) -> Result<(), CommandError> {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            self.bytes -= emit(lane, key.1.as_ref())?;
+            if lane.is_idle() {
+                self.lanes.remove(key);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -225,6 +225,76 @@ fn a_connection_that_gets_another_name_is_opened_after_what_was_recorded_before(
     }
 }
 
+/// What happens next in a recording in which connections get the names of other devices.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open(u8),
+    /// The connection that has waited longest gets the name of a device.
+    Name(u8),
+    Event(u8),
+    Message(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1_u8..3).prop_map(Step::Open),
+        (1_u8..6).prop_map(Step::Name),
+        (1_u8..6).prop_map(Step::Event),
+        (1_u8..6).prop_map(Step::Message),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn connections_that_get_other_names_are_in_the_order_of_both_devices(
+        steps in prop::collection::vec(step(), 0..40),
+        choices in prop::collection::vec(any::<prop::sample::Index>(), 40),
+    ) {
+        // The places of each device, in which those of a connection that got its name are, too.
+        let mut expected: [Vec<u64>; 6] = Default::default();
+        let mut subjects: [VecDeque<Fetched>; 6] = Default::default();
+        let mut waiting = VecDeque::new();
+        for (place, step) in (1..).zip(&steps) {
+            let (subject, device, fetched) = match *step {
+                Step::Open(device) => {
+                    waiting.push_back((place, device));
+                    (0, device, of_connection(place, place, device, None))
+                }
+                Step::Name(device) => {
+                    let Some((conn, former)) = waiting.pop_front() else {
+                        continue;
+                    };
+                    if former != device {
+                        expected[usize::from(device)].push(conn);
+                    }
+                    (0, device, of_connection(place, conn, device, Some(former)))
+                }
+                Step::Event(device) => (0, device, of_connection(place, 0, device, None)),
+                Step::Message(device) => {
+                    let text = format!("message {place}");
+                    (device, device, hostile(1, Some(device), place, &[], text.as_bytes()))
+                }
+            };
+            expected[usize::from(device)].push(place);
+            subjects[usize::from(subject)].push_back(fetched);
+        }
+        let mut stream = Vec::new();
+        for choice in &choices {
+            let mut left: Vec<_> = subjects.iter_mut().filter(|it| !it.is_empty()).collect();
+            if !left.is_empty() {
+                let at = choice.index(left.len());
+                stream.extend(left[at].pop_front());
+            }
+        }
+        let found = places(stream);
+        for (device, mut expected) in expected.into_iter().enumerate() {
+            expected.sort_unstable();
+            let found: Vec<u64> = found.iter().copied().filter(|it| expected.contains(it)).collect();
+            prop_assert_eq!(found, expected, "device {}", device);
+        }
+    }
+}
+
 #[test]
 fn a_connection_that_gets_another_name_is_opened_between_messages_of_one_batch() {
     let mut batch = hostile(1, Some(1), 4, &[], b"message 2");
