@@ -147,11 +147,15 @@ impl<S: Stream> Dispatcher<S> {
 
     async fn publish(&mut self, mut input: Receiver<Input>, mut save: impl FnMut(&Cursor)) -> End {
         let mut has_ended = false;
+        // A part of a check has just ended.
+        let mut has_asked = false;
         loop {
             self.notice_disruption();
             self.park();
-            // If there is one call at a time, a check has its turn before others.
-            self.check(self.unproved.waits());
+            // If there is one call at a time, a check has its turn before others, and they have theirs between its parts.
+            if !has_asked {
+                self.check(self.unproved.waits());
+            }
             self.settle();
             if let Err(end) = self.call() {
                 return end;
@@ -189,6 +193,7 @@ impl<S: Stream> Dispatcher<S> {
                 () = until(next_at) => continue,
             };
             self.notice_disruption();
+            has_asked = false;
             let Answer {
                 checks, outcome, ..
             } = match self.answered(flight, answer) {
@@ -199,8 +204,8 @@ impl<S: Stream> Dispatcher<S> {
                 }
                 Err(end) => return end,
             };
-            let (before, checked) = match outcome {
-                Outcome::Checked(before, checked) => (before, checked),
+            let checked = match outcome {
+                Outcome::Checked(checked) => checked,
                 Outcome::Settled(asked, runs) => {
                     self.settled(asked, runs);
                     continue;
@@ -217,6 +222,11 @@ impl<S: Stream> Dispatcher<S> {
                 Ok(Some(extent)) => {
                     self.is_unfit = false;
                     self.writers = extent.writers;
+                    has_asked = checks.has_more;
+                    if checks.has_more {
+                        self.checks.proved(&checks);
+                        continue;
+                    }
                     let is_only = extent.writers.are_only(self.instance);
                     let is_proved = self.checks.passed(&checks, is_only);
                     if !is_proved {
@@ -227,7 +237,7 @@ impl<S: Stream> Dispatcher<S> {
                     }
                     self.works();
                     // Messages that are read again are not stored, and hold no place.
-                    let before = before.filter(|_| is_proved && !self.must_read_again);
+                    let before = checks.before.filter(|_| is_proved && !self.must_read_again);
                     if let (Some(place), Some(newest)) = (before, checks.newest()) {
                         let created = self.created;
                         save(&Cursor {

@@ -50,8 +50,8 @@ pub(super) enum Outcome {
     Published(Result<u64, PublishError>),
     /// What the stream has of a session.
     Settled(Asked, Result<Vec<(u64, u64)>, StreamError>),
-    /// A check of the newest message: where everything was stored before it, and the extent if the message is there.
-    Checked(Option<Place>, Result<Option<Extent>, StreamError>),
+    /// A part of a check: the extent if the messages are there.
+    Checked(Result<Option<Extent>, StreamError>),
     /// A short request has an answer: whether the stream is the same.
     Probed(Result<bool, StreamError>),
 }
@@ -106,16 +106,21 @@ impl<S: Stream> Dispatcher<S> {
         }
     }
 
-    /// Begins a check of the newest message if one is due, or at once.
+    /// Begins a check of the newest message if one is due, or at once, or the next part of the one in progress.
     pub(super) fn check(&mut self, at_once: bool) {
-        if !self.window.may_ask() || !self.checks.begin(at_once) {
+        if !self.window.may_ask() {
             return;
         }
-        self.unproved.begin();
-        let call = self.new_call(None, self.checks.list());
+        if self.checks.begin(at_once, self.place()) {
+            self.unproved.begin();
+        }
+        let Some(part) = self.checks.next_part(self.window.part()) else {
+            return;
+        };
+        let call = self.new_call(None, part);
         let requests = call.requests.min(call.checks.messages.len().max(1));
         let flight = self.window.begin_requests(requests);
-        self.begin(flight, call.check(self.place()));
+        self.begin(flight, call.check());
     }
 
     /// Begins a short request if the window is full and nothing is answered. Returns when to look again.
@@ -220,14 +225,14 @@ impl<S: Stream> Call<S> {
         self.answer(took, Outcome::Published(published))
     }
 
-    pub(super) async fn check(self, before: Option<Place>) -> Answer {
+    pub(super) async fn check(self) -> Answer {
         let extent = self.stream.extent().await;
         let took = self.took();
         let checked = match extent {
             Ok(extent) => self.has_all(extent, &self.checks.messages).await,
             Err(error) => Err(error),
         };
-        self.answer(took, Outcome::Checked(before, checked))
+        self.answer(took, Outcome::Checked(checked))
     }
 
     pub(super) async fn probe(self) -> Answer {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::given::Given;
 use super::turns::PAUSE_MAX;
 use crate::cursor::Newest;
+use crate::place::Place;
 
 /// How often the newest message is checked.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ const SOON: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(150);
 /// Largest number of pinned messages. No more are stored until some of them are checked.
 const PINNED_MAX: usize = 1024;
+/// Number from which on they are checked at once.
+const URGENT: usize = PINNED_MAX / 2;
 
 /// Messages that a whole stream has.
 #[derive(Debug)]
@@ -40,9 +43,8 @@ pub(super) struct Checks {
     succeeded: Vec<Pin>,
     /// How often messages were pinned.
     pins: u64,
-    is_checking: bool,
-    /// When the last check began.
-    begun_at: Instant,
+    /// The check in progress.
+    round: Option<Round>,
     /// When the next check begins.
     at: Instant,
     /// When it begins if messages are stored.
@@ -66,8 +68,23 @@ struct Pin {
 pub(super) struct Listed {
     /// The messages: the newest one is the last.
     pub(super) messages: Vec<Newest>,
+    /// Where everything was stored before the check.
+    pub(super) before: Option<Place>,
     /// How often messages were pinned before.
     pins: u64,
+    /// They are a part of a check, and others come after them.
+    pub(super) has_more: bool,
+}
+
+/// A check in progress. It is made in parts, and messages are stored in between.
+#[derive(Debug)]
+struct Round {
+    /// What no part was begun for.
+    unasked: Option<Listed>,
+    /// When the part on the way began.
+    asked_at: Option<Instant>,
+    /// How long the parts before it took.
+    spent: Duration,
 }
 
 impl Listed {
@@ -96,8 +113,7 @@ impl Checks {
             pinned: pinned.collect(),
             succeeded: Vec::new(),
             pins: 0,
-            is_checking: false,
-            begun_at: Instant::now(),
+            round: None,
             at: Instant::now() + wait,
             busy_at: Instant::now() + BUSY_INTERVAL,
             has_failed: false,
@@ -112,7 +128,9 @@ impl Checks {
         messages.sort_unstable_by_key(|it| it.sequence);
         Listed {
             messages,
+            before: None,
             pins: self.pins,
+            has_more: false,
         }
     }
 
@@ -236,21 +254,45 @@ impl Checks {
         self.has_failed
     }
 
-    /// Begins a check if one is due, or at once unless the last one had no answer, and none is in progress. Returns whether it begins.
-    pub(super) fn begin(&mut self, at_once: bool) -> bool {
-        let is_urgent = (at_once || self.is_full()) && !self.has_failed;
+    /// Begins a check if one is due, or at once unless the last one had no answer, and none is in progress. Everything before
+    /// `before` is stored. Returns whether it begins.
+    pub(super) fn begin(&mut self, at_once: bool, before: Option<Place>) -> bool {
+        let is_urgent = (at_once || URGENT <= self.pinned.len()) && !self.has_failed;
         let is_due = is_urgent || self.at <= Instant::now();
-        let begins = is_due && !self.is_checking;
+        let begins = is_due && self.round.is_none();
         if begins {
-            self.is_checking = true;
-            self.begun_at = Instant::now();
+            self.round = Some(Round {
+                unasked: Some(Listed {
+                    before,
+                    ..self.list()
+                }),
+                asked_at: None,
+                spent: Duration::ZERO,
+            });
         }
         begins
     }
 
+    /// Begins the next part of the check in progress, of at most `max` messages, unless one is on the way. The first part has the
+    /// oldest ones.
+    pub(super) fn next_part(&mut self, max: usize) -> Option<Listed> {
+        let round = self.round.as_mut().filter(|it| it.asked_at.is_none())?;
+        let mut part = round.unasked.take()?;
+        if max < part.messages.len() {
+            let messages = part.messages.split_off(max);
+            round.unasked = Some(Listed {
+                messages,
+                ..part.clone()
+            });
+            part.has_more = true;
+        }
+        round.asked_at = Some(Instant::now());
+        Some(part)
+    }
+
     /// When the next check begins; `None` while one is in progress.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        (!self.is_checking).then_some(self.at)
+        self.round.is_none().then_some(self.at)
     }
 
     /// The stream has stored a message right after this one, of a subject that has no other writer as far as is known.
@@ -266,15 +308,19 @@ impl Checks {
         }
     }
 
-    /// The stream has these messages.
+    /// The stream has these messages, as a part of a check has found.
     pub(super) fn proved(&mut self, listed: &Listed) {
+        if let Some(round) = &mut self.round {
+            let took = round.asked_at.take().map(|it| it.elapsed());
+            round.spent += took.unwrap_or_default();
+        }
         // A message that was pinned after they were listed may have been lost after the answers.
         self.pinned
             .retain(|it| listed.pins < it.number || !listed.messages.contains(&it.message));
     }
 
-    /// So a check has found, and whether no other recording is forwarded to the stream. Returns whether everything is proved that
-    /// was there when it began.
+    /// So the last part of a check has found, and whether no other recording is forwarded to the stream. Returns whether everything is
+    /// proved that was there when the check began.
     pub(super) fn passed(&mut self, listed: &Listed, is_only: bool) -> bool {
         self.proved(listed);
         match is_only {
@@ -282,8 +328,8 @@ impl Checks {
             false => self.pinned.append(&mut self.succeeded),
         }
         let is_proved = self.pinned.iter().all(|it| listed.pins < it.number);
-        self.is_checking = false;
-        let (now, rest) = (Instant::now(), self.begun_at.elapsed() * (SHARE - 1));
+        let spent = self.round.take().map_or(Duration::ZERO, |it| it.spent);
+        let (now, rest) = (Instant::now(), spent * (SHARE - 1));
         self.busy_at = now + rest.max(BUSY_INTERVAL);
         self.at = match self.pinned.is_empty() {
             true => now + rest.max(INTERVAL),
@@ -295,7 +341,7 @@ impl Checks {
 
     /// There was no answer.
     pub(super) fn failed(&mut self) {
-        self.is_checking = false;
+        self.round = None;
         self.at = Instant::now() + PAUSE_MAX;
         self.busy_at = self.at;
         self.has_failed = true;
@@ -320,14 +366,14 @@ mod tests {
         let [first, second] = [1, 2].map(message);
         let mut checks = Checks::new(Some(first), Vec::new());
         checks.pin();
-        assert!(checks.begin(true));
+        assert!(checks.begin(true, None));
         let checked = checks.list();
-        assert!(!checks.begin(true));
+        assert!(!checks.begin(true, None));
         checks.pin();
         checks.note(second, Some(Instant::now()), true);
         checks.passed(&checked, true);
         assert_eq!(numbers(&checks), [1, 2]);
-        assert!(checks.begin(true));
+        assert!(checks.begin(true, None));
         let checked = checks.list();
         checks.passed(&checked, true);
         assert_eq!(numbers(&checks), [2]);
@@ -345,6 +391,38 @@ mod tests {
             checks.passed(&checked, true);
             assert_eq!(numbers(&checks), [number]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_is_made_in_parts_that_prove_what_they_asked_for() {
+        let mut checks = Checks::new(None, (1..=5).map(message).collect());
+        assert!(checks.begin(true, None));
+        let mut next = |has_more| {
+            let part = checks.next_part(2).expect("a part");
+            assert!(checks.next_part(2).is_none(), "one at a time");
+            let asked: Vec<_> = part.messages.iter().map(|it| it.sequence).collect();
+            assert_eq!(part.has_more, has_more);
+            // What is pinned during the check is of the next one.
+            checks.pin();
+            match has_more {
+                true => checks.proved(&part),
+                false => assert!(checks.passed(&part, true)),
+            }
+            (asked, numbers(&checks))
+        };
+        assert_eq!(next(true), (vec![1, 2], vec![3, 4, 5]));
+        assert_eq!(next(true), (vec![3, 4], vec![5]));
+        assert_eq!(next(false), (vec![5], vec![5]));
+        assert!(checks.next_part(2).is_none());
+        // A failure ends it, and what was proved remains proved.
+        let mut checks = Checks::new(None, (1..=5).map(message).collect());
+        assert!(checks.begin(true, None));
+        let part = checks.next_part(2).expect("a part");
+        checks.proved(&part);
+        checks.next_part(2).expect("a part");
+        checks.failed();
+        assert!(checks.next_part(2).is_none() && !checks.begin(true, None));
+        assert_eq!(numbers(&checks), [3, 4, 5]);
     }
 
     #[tokio::test(start_paused = true)]

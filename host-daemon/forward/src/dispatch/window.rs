@@ -30,6 +30,8 @@ const FOUND_MAX: usize = 352 << 10;
 const BODY_MIN: usize = 16 << 10;
 /// Largest number of requests for messages that a check makes at the same time.
 const REQUESTS_MAX: usize = 32;
+/// How many times as many messages a part of a check asks for, some after the others.
+const PART: usize = 4;
 /// How long a full window waits for an answer until a short request finds out whether it is because of the way.
 const STALLED: Duration = Duration::from_secs(1);
 /// An answer that takes this much longer than the fastest ones leaves room for more.
@@ -172,6 +174,13 @@ impl Window {
     /// How many requests for messages may be made at the same time.
     pub(super) fn requests(&self) -> usize {
         (self.answers.max / self.found).clamp(1, REQUESTS_MAX)
+    }
+
+    /// How many messages a part of a check asks for.
+    pub(super) fn part(&self) -> usize {
+        // If there is one call at a time, messages are stored between the parts.
+        let is_single = self.all.patience.max(self.answers.patience) != 0;
+        self.requests() * if is_single { 1 } else { PART }
     }
 
     /// Begins a call of this number of bytes. It must be [ended](Self::end).
@@ -381,7 +390,7 @@ const fn has_timed_out(outcome: &Outcome) -> bool {
         Outcome::Published(Err(PublishError::Stream(StreamError::Timeout(_))))
             | Outcome::Found(Err(StreamError::Timeout(_)))
             | Outcome::Settled(_, Err(StreamError::Timeout(_)))
-            | Outcome::Checked(_, Err(StreamError::Timeout(_)))
+            | Outcome::Checked(Err(StreamError::Timeout(_)))
             | Outcome::Probed(Err(StreamError::Timeout(_)))
     )
 }

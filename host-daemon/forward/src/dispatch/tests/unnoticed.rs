@@ -304,6 +304,61 @@ fn the_requests_of_a_check_are_made_at_the_same_time() {
 }
 
 #[test]
+fn messages_are_stored_while_many_others_are_checked() {
+    runtime().block_on(async {
+        let (recording, _) = recording(4000);
+        let stream = Arc::new(FakeStream::new(1, Faults::default()));
+        recording.forward(&stream, Chance(1), &mut None, None).await;
+        let extent = stream.extent().await.expect("no faults");
+        let mut proofs = Vec::new();
+        for sequence in 1..=extent.last {
+            if let Ok(At::Message(nonce)) = stream.at(sequence).await {
+                proofs.push(Newest { sequence, nonce });
+            }
+        }
+        // More than may be pinned.
+        assert!(1024 < proofs.len(), "{}", proofs.len());
+        proofs.drain(..proofs.len() - 1025);
+        let one = Recorded {
+            subject: "known".into(),
+            ..recording.messages[0].clone()
+        };
+        let mut start = recording.start(extent, None);
+        let (number, nonce) = one.file;
+        let begin = Place {
+            number,
+            nonce,
+            messages: one.before,
+            bytes: 0,
+        };
+        start.reached = Reached {
+            subjects: [("known".into(), (begin, proofs[1024]))].into(),
+            proofs,
+            created: extent.created,
+        };
+        let (to, input) = mpsc::channel(1);
+        to.send(Input::Batches(batches(&[one]), None))
+            .await
+            .expect("room");
+        let begin = Instant::now();
+        let watched = Arc::clone(&stream);
+        let stored = async {
+            while watched.stored("known").is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            begin.elapsed()
+        };
+        let dispatcher = Dispatcher::new(Arc::clone(&stream), Arc::default(), start);
+        let took = tokio::select! {
+            ended = dispatcher.run(input, |_: &Cursor| {}) => panic!("ended: {ended:?}"),
+            took = stored => took,
+        };
+        // The whole check takes more than half a second.
+        assert!(took < Duration::from_millis(200), "{took:?}");
+    });
+}
+
+#[test]
 fn many_subjects_begin_soon_although_each_waits_for_a_leader_to_settle() {
     runtime().block_on(async {
         let mut recording = Recording::new(1, 1, &mut Chance(4));
