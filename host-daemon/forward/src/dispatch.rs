@@ -341,7 +341,7 @@ impl<S: Stream> Dispatcher<S> {
             match step {
                 Step::Wait => self.turns.end(turn.is_retry),
                 Step::Look { is_in_doubt } => {
-                    let flight = self.window.begin_requests(1);
+                    let flight = self.window.begin_request();
                     self.begin(flight, call.look(known, is_in_doubt));
                 }
                 Step::Send(outgoing) => {

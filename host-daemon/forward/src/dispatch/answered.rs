@@ -60,6 +60,9 @@ impl<S: Stream> Dispatcher<S> {
             if !found.is_intact || shown.is_some_and(|it| !self.checks.shown(it)) {
                 return Err(End::Lost);
             }
+            if let Some(last) = shown {
+                self.checks.measure(last.sequence, found.answer_len());
+            }
             let place = found.last.as_ref().and_then(|it| it.own(self.instance));
             if place.is_some_and(|it| !self.is_ours(&it)) {
                 return Err(End::Copied(self.known()));
@@ -100,6 +103,7 @@ impl<S: Stream> Dispatcher<S> {
         };
         let was_failing = of.is_failing();
         let is_found = matches!(answer.outcome, Outcome::Found(Ok(_)));
+        let is_stored = matches!(answer.outcome, Outcome::Published(Ok(_)));
         let before = match &answer.outcome {
             // Another one could have given its number to a message of its own.
             Outcome::Published(Ok(_)) if self.writers.are_only(self.instance) => of.lane.before(),
@@ -118,10 +122,13 @@ impl<S: Stream> Dispatcher<S> {
             0 => self.turns.add(subject),
             failures => self.turns.retry(subject, failures, !taken.needs_pause),
         }
-        if let Some((_, proof)) = reached
-            && !self.note(proof, Some(begun))
-        {
-            return Err(End::Lost);
+        if let Some((_, proof)) = reached {
+            if !self.note(proof, Some(begun)) {
+                return Err(End::Lost);
+            }
+            if let (true, Some(answer_len)) = (is_stored, answer.answer_len) {
+                self.checks.measure(proof.sequence, answer_len);
+            }
         }
         if let Some(before) = before {
             self.checks.succeeded(before);

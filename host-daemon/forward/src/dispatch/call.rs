@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Dispatcher;
 use super::checks::Listed;
 use super::input::Asked;
-use super::window::{Flight, Window};
+use super::window::{Flight, REQUESTS_MAX, Window};
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
 use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
@@ -21,8 +21,6 @@ pub(super) struct Call<S> {
     pub(super) subject: Option<Arc<str>>,
     /// The last call of the subject has failed.
     pub(super) is_retry: bool,
-    /// Largest number of requests of a check at a time.
-    pub(super) requests: usize,
     pub(super) created: i128,
     /// [`Stream::disruptions`] when it began.
     pub(super) disruptions: u64,
@@ -40,6 +38,8 @@ pub(super) struct Answer {
     pub(super) begun: (u64, Instant),
     /// How long its first request took.
     pub(super) took: Duration,
+    /// Bytes of an answer that has the message that was sent.
+    pub(super) answer_len: Option<usize>,
     /// The messages that were checked.
     pub(super) checks: Listed,
     pub(super) outcome: Outcome,
@@ -98,7 +98,6 @@ impl<S: Stream> Dispatcher<S> {
             instance: self.instance,
             subject,
             is_retry: false,
-            requests: self.window.requests(),
             created: self.created,
             disruptions: self.disruptions,
             begun: (self.checks.last(), Instant::now()),
@@ -114,12 +113,12 @@ impl<S: Stream> Dispatcher<S> {
         if self.checks.begin(at_once, self.place()) {
             self.unproved.begin();
         }
-        let Some(part) = self.checks.next_part(self.window.part()) else {
+        let (max, unknown) = (self.window.part_max(), self.window.found());
+        let Some((part, bytes)) = self.checks.next_part(max, unknown) else {
             return;
         };
+        let flight = self.window.begin_part(bytes, part.messages.len());
         let call = self.new_call(None, part);
-        let requests = call.requests.min(call.checks.messages.len().max(1));
-        let flight = self.window.begin_requests(requests);
         self.begin(flight, call.check());
     }
 
@@ -205,7 +204,7 @@ impl<S: Stream> Call<S> {
         if extent.created != self.created {
             return Ok(None);
         }
-        for some in messages.chunks(self.requests) {
+        for some in messages.chunks(REQUESTS_MAX) {
             let asked = some.iter().map(|it| it.is_intact(&*self.stream, &extent));
             if try_join_all(asked).await?.contains(&false) {
                 return Ok(None);
@@ -222,7 +221,11 @@ impl<S: Stream> Call<S> {
             false => Err(PublishError::WrongLast),
         };
         let took = self.took();
-        self.answer(took, Outcome::Published(published))
+        let answer_len = Window::of_body(outgoing.body.len()) / 3 * 4;
+        Answer {
+            answer_len: Some(answer_len),
+            ..self.answer(took, Outcome::Published(published))
+        }
     }
 
     pub(super) async fn check(self) -> Answer {
@@ -271,6 +274,7 @@ impl<S: Stream> Call<S> {
             begun: self.begun,
             checks: self.checks,
             took,
+            answer_len: None,
             outcome,
         }
     }

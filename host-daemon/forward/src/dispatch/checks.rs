@@ -24,6 +24,10 @@ const QUIET: Duration = Duration::from_millis(150);
 const PINNED_MAX: usize = 1024;
 /// Number from which on they are checked at once.
 const URGENT: usize = PINNED_MAX / 2;
+/// Largest number of messages in a part of a check.
+const PART_MAX: usize = 128;
+/// Bytes that an answer takes at least.
+const ANSWER_MIN: usize = 2 << 10;
 
 /// Messages that a whole stream has.
 #[derive(Debug)]
@@ -194,6 +198,11 @@ impl Checks {
         self.given.note(message)
     }
 
+    /// An answer that has the message with this number takes so many bytes.
+    pub(super) fn measure(&mut self, sequence: u64, answer_len: usize) {
+        self.given.measure(sequence, answer_len);
+    }
+
     /// The stream has acknowledged a message with this number. One that is not the newest was stored before the newest one, or its
     /// number was given twice.
     pub(super) fn acked(&mut self, sequence: u64) {
@@ -273,13 +282,22 @@ impl Checks {
         begins
     }
 
-    /// Begins the next part of the check in progress, of at most `max` messages, unless one is on the way. The first part has the
-    /// oldest ones.
-    pub(super) fn next_part(&mut self, max: usize) -> Option<Listed> {
+    /// Begins the next part of the check in progress, unless one is on the way: the oldest messages whose answers take at most `max`
+    /// bytes, or one. `unknown` is what an answer of unknown length is taken for. Returns the bytes, too.
+    pub(super) fn next_part(&mut self, max: usize, unknown: usize) -> Option<(Listed, usize)> {
         let round = self.round.as_mut().filter(|it| it.asked_at.is_none())?;
         let mut part = round.unasked.take()?;
-        if max < part.messages.len() {
-            let messages = part.messages.split_off(max);
+        let (mut count, mut bytes) = (0, 0);
+        for message in part.messages.iter().take(PART_MAX) {
+            let len = self.given.answer_len(message.sequence).unwrap_or(unknown);
+            let more = bytes + len.max(ANSWER_MIN);
+            if count != 0 && max < more {
+                break;
+            }
+            (count, bytes) = (count + 1, more);
+        }
+        if count < part.messages.len() {
+            let messages = part.messages.split_off(count);
             round.unasked = Some(Listed {
                 messages,
                 ..part.clone()
@@ -287,7 +305,7 @@ impl Checks {
             part.has_more = true;
         }
         round.asked_at = Some(Instant::now());
-        Some(part)
+        Some((part, bytes))
     }
 
     /// When the next check begins; `None` while one is in progress.
@@ -349,150 +367,4 @@ impl Checks {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(sequence: u64) -> Newest {
-        Newest { sequence, nonce: 7 }
-    }
-
-    fn numbers(checks: &Checks) -> Vec<u64> {
-        let listed = checks.list().messages;
-        listed.iter().map(|it| it.sequence).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_goes_wrong_during_a_check_is_checked_again() {
-        let [first, second] = [1, 2].map(message);
-        let mut checks = Checks::new(Some(first), Vec::new());
-        checks.pin();
-        assert!(checks.begin(true, None));
-        let checked = checks.list();
-        assert!(!checks.begin(true, None));
-        checks.pin();
-        checks.note(second, Some(Instant::now()), true);
-        checks.passed(&checked, true);
-        assert_eq!(numbers(&checks), [1, 2]);
-        assert!(checks.begin(true, None));
-        let checked = checks.list();
-        checks.passed(&checked, true);
-        assert_eq!(numbers(&checks), [2]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_check_ends_what_was_pinned_before_it_whatever_is_pinned_meanwhile() {
-        let mut checks = Checks::new(None, Vec::new());
-        checks.note(message(1), Some(Instant::now()), true);
-        checks.pin();
-        for number in 2..50 {
-            let checked = checks.list();
-            checks.note(message(number), Some(Instant::now()), true);
-            checks.pin();
-            checks.passed(&checked, true);
-            assert_eq!(numbers(&checks), [number]);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_check_is_made_in_parts_that_prove_what_they_asked_for() {
-        let mut checks = Checks::new(None, (1..=5).map(message).collect());
-        assert!(checks.begin(true, None));
-        let mut next = |has_more| {
-            let part = checks.next_part(2).expect("a part");
-            assert!(checks.next_part(2).is_none(), "one at a time");
-            let asked: Vec<_> = part.messages.iter().map(|it| it.sequence).collect();
-            assert_eq!(part.has_more, has_more);
-            // What is pinned during the check is of the next one.
-            checks.pin();
-            match has_more {
-                true => checks.proved(&part),
-                false => assert!(checks.passed(&part, true)),
-            }
-            (asked, numbers(&checks))
-        };
-        assert_eq!(next(true), (vec![1, 2], vec![3, 4, 5]));
-        assert_eq!(next(true), (vec![3, 4], vec![5]));
-        assert_eq!(next(false), (vec![5], vec![5]));
-        assert!(checks.next_part(2).is_none());
-        // A failure ends it, and what was proved remains proved.
-        let mut checks = Checks::new(None, (1..=5).map(message).collect());
-        assert!(checks.begin(true, None));
-        let part = checks.next_part(2).expect("a part");
-        checks.proved(&part);
-        checks.next_part(2).expect("a part");
-        checks.failed();
-        assert!(checks.next_part(2).is_none() && !checks.begin(true, None));
-        assert_eq!(numbers(&checks), [3, 4, 5]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_newest_before_each_quiet_time_is_pinned() {
-        let mut checks = Checks::new(None, Vec::new());
-        let mut note = async |sequence, wait_ms, call_ms| {
-            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            let begun = Instant::now() - Duration::from_millis(call_ms);
-            checks.note(message(sequence), Some(begun), true);
-            numbers(&checks)
-        };
-        assert_eq!(note(1, 0, 2).await, [1]);
-        assert_eq!(note(3, 100, 2).await, [3]);
-        assert_eq!(note(4, 200, 2).await, [3, 4]);
-        assert_eq!(note(4, 200, 2).await, [3, 4]);
-        assert_eq!(note(5, 20, 2).await, [3, 4, 5]);
-        // Answers that take long: what they tell of may be older than the quiet time.
-        assert_eq!(note(6, 2, 500).await, [3, 4, 6]);
-        assert_eq!(note(7, 20, 500).await, [3, 4, 6, 7]);
-        // There is one of them for each such time.
-        assert_eq!(note(8, 20, 500).await, [3, 4, 7, 8]);
-        assert_eq!(note(9, 140, 500).await, [3, 4, 7, 8, 9]);
-        assert_eq!(note(10, 20, 500).await, [3, 4, 7, 9, 10]);
-        assert_eq!(note(11, 500, 2).await, [3, 4, 7, 9, 10, 11]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_that_were_held_on_the_way_pin_each_message_unless_all_are_of_one_recording() {
-        let begun = Instant::now();
-        let pinned = async |is_only, held_ms| {
-            let mut checks = Checks::new(None, Vec::new());
-            checks.note(message(1), Some(Instant::now()), is_only);
-            let begun = Instant::now();
-            tokio::time::sleep(Duration::from_millis(held_ms)).await;
-            for sequence in 2..=5 {
-                assert!(checks.note(message(sequence), Some(begun), is_only));
-            }
-            // One that began after that.
-            checks.note(message(6), Some(Instant::now()), is_only);
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            numbers(&checks)
-        };
-        assert_eq!(pinned(false, 1000).await, [1, 2, 3, 4, 5, 6]);
-        assert_eq!(pinned(true, 1000).await, [1, 5, 6]);
-        assert_eq!(pinned(false, 20).await, [6]);
-        // A number that was given twice shows a loss, whoever forwards to the stream.
-        let mut checks = Checks::new(None, Vec::new());
-        let of = |sequence, nonce| Newest { sequence, nonce };
-        assert!(
-            checks.note(of(1, 1), Some(begun), true) && checks.note(of(2, 2), Some(begun), true)
-        );
-        assert!(checks.note(of(1, 1), None, true) && !checks.note(of(1, 3), Some(begun), true));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_pin_one_message_for_each_quiet_time() {
-        let mut checks = Checks::new(None, Vec::new());
-        for sequence in 1..=1000 {
-            checks.note(message(sequence), Some(Instant::now()), true);
-            checks.doubt();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let pinned = checks.pinned.len();
-        assert!((6..=8).contains(&pinned), "{pinned} are pinned");
-        assert!(!checks.is_full());
-        // What interrupts the way does, each time.
-        for sequence in 2000..2000 + PINNED_MAX as u64 {
-            checks.note(message(sequence), Some(Instant::now()), true);
-            checks.pin();
-        }
-        assert!(checks.is_full());
-    }
-}
+mod tests;

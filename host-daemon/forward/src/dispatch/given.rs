@@ -1,5 +1,5 @@
-//! The numbers that a stream has given to messages of this recording: [`Given`]. A stream that has lost messages gives their numbers
-//! again.
+//! The numbers that a stream has given to messages of this recording, and the lengths of those: [`Given`]. A stream that has lost
+//! messages gives their numbers again.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,41 @@ const GIVEN_MAX: usize = 1 << 14;
 /// The messages with the highest sequence numbers.
 #[derive(Debug, Default)]
 pub(super) struct Given {
-    nonces: BTreeMap<u64, u64>,
+    messages: BTreeMap<u64, One>,
+}
+
+/// A message.
+#[derive(Debug)]
+struct One {
+    nonce: u64,
+    /// Bytes of an answer that has it, if they are known.
+    answer_len: Option<usize>,
 }
 
 impl Given {
     /// Notes a message that the stream has acknowledged or shown. Returns false if it has given the number to another one before.
     pub(super) fn note(&mut self, message: Newest) -> bool {
-        let nonce = *self.nonces.entry(message.sequence).or_insert(message.nonce);
-        if GIVEN_MAX < self.nonces.len() {
-            self.nonces.pop_first();
+        let one = self.messages.entry(message.sequence).or_insert(One {
+            nonce: message.nonce,
+            answer_len: None,
+        });
+        let is_first = one.nonce == message.nonce;
+        if GIVEN_MAX < self.messages.len() {
+            self.messages.pop_first();
         }
-        nonce == message.nonce
+        is_first
+    }
+
+    /// An answer that has the message with this number takes so many bytes.
+    pub(super) fn measure(&mut self, sequence: u64, answer_len: usize) {
+        if let Some(one) = self.messages.get_mut(&sequence) {
+            one.answer_len = Some(answer_len);
+        }
+    }
+
+    /// Bytes of an answer that has the message with this number, if they are known.
+    pub(super) fn answer_len(&self, sequence: u64) -> Option<usize> {
+        self.messages.get(&sequence)?.answer_len
     }
 }
 
@@ -41,6 +65,6 @@ mod tests {
             assert!(note(sequence, 4));
         }
         assert!(note(7, 9) && !note(9, 9));
-        assert_eq!(given.nonces.len(), GIVEN_MAX);
+        assert_eq!(given.messages.len(), GIVEN_MAX);
     }
 }

@@ -55,7 +55,7 @@ impl<S: Stream> Dispatcher<S> {
         });
         for asked in taken {
             let call = self.new_call(None, Listed::default());
-            let flight = self.window.begin_requests(1);
+            let flight = self.window.begin_request();
             self.begin(flight, call.settle(asked));
         }
     }

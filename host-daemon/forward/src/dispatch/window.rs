@@ -29,9 +29,9 @@ const FOUND_MAX: usize = 352 << 10;
 /// Messages that are shorter than this are not divided to fit into the window.
 const BODY_MIN: usize = 16 << 10;
 /// Largest number of requests for messages that a check makes at the same time.
-const REQUESTS_MAX: usize = 32;
-/// How many times as many messages a part of a check asks for, some after the others.
-const PART: usize = 4;
+pub(super) const REQUESTS_MAX: usize = 32;
+/// Largest number of bytes of the answers that a part of a check asks for: other answers wait after these.
+const PART_MAX: usize = 512 << 10;
 /// How long a full window waits for an answer until a short request finds out whether it is because of the way.
 const STALLED: Duration = Duration::from_secs(1);
 /// An answer that takes this much longer than the fastest ones leaves room for more.
@@ -90,6 +90,8 @@ pub(super) struct Flight {
     bytes: usize,
     /// It is a request for messages.
     asks: bool,
+    /// It is one for a message that is known to be long.
+    is_long: bool,
     /// It has timed out.
     is_late: bool,
 }
@@ -176,26 +178,35 @@ impl Window {
         (self.answers.max / self.found).clamp(1, REQUESTS_MAX)
     }
 
-    /// How many messages a part of a check asks for.
-    pub(super) fn part(&self) -> usize {
-        // If there is one call at a time, messages are stored between the parts.
-        let is_single = self.all.patience.max(self.answers.patience) != 0;
-        self.requests() * if is_single { 1 } else { PART }
+    /// How many bytes the answers may take that a part of a check asks for.
+    pub(super) fn part_max(&self) -> usize {
+        self.answers.max.min(PART_MAX)
+    }
+
+    /// Bytes that the answer to a request for a message is taken for.
+    pub(super) const fn found(&self) -> usize {
+        self.found
     }
 
     /// Begins a call of this number of bytes. It must be [ended](Self::end).
     pub(super) fn begin(&mut self, bytes: usize) -> Flight {
-        self.start(bytes, false)
+        self.start(bytes, false, false)
     }
 
-    /// Begins a call that requests this number of messages at the same time. It must be [ended](Self::end).
-    pub(super) fn begin_requests(&mut self, count: usize) -> Flight {
-        let bytes = self.found * count;
+    /// Begins a call that requests a message. It must be [ended](Self::end).
+    pub(super) fn begin_request(&mut self) -> Flight {
+        self.asked += self.found;
+        self.start(self.found, true, false)
+    }
+
+    /// Begins a part of a check, which requests this number of messages with answers of this number of bytes. It must be
+    /// [ended](Self::end).
+    pub(super) fn begin_part(&mut self, bytes: usize, count: usize) -> Flight {
         self.asked += bytes;
-        self.start(bytes, true)
+        self.start(bytes, true, count == 1 && FOUND <= bytes)
     }
 
-    fn start(&mut self, bytes: usize, asks: bool) -> Flight {
+    fn start(&mut self, bytes: usize, asks: bool, is_long: bool) -> Flight {
         if self.requests.is_empty() && self.others.is_empty() {
             self.answered_at = Instant::now();
         }
@@ -204,6 +215,7 @@ impl Window {
             number,
             bytes,
             asks,
+            is_long,
             is_late: false,
         };
         match asks {
@@ -330,8 +342,14 @@ impl Window {
             true => &mut self.answers,
             false => &mut self.all,
         };
-        if limit.lowered <= flight.number {
-            limit.lower(self.next);
+        if flight.number < limit.lowered {
+            return;
+        }
+        // If it is a long message alone, there cannot be less.
+        let is_alone = flight.is_long && self.asked == flight.bytes;
+        match is_alone {
+            true => limit.wait_longer(self.next),
+            false => limit.lower(self.next),
         }
     }
 }
@@ -358,10 +376,16 @@ impl Limit {
         self.max = (self.max + more.min(self.max / 4)).min(MAX);
     }
 
+    /// The way takes longer for one message. Calls before the next one are no more reason for that.
+    fn wait_longer(&mut self, next: u64) {
+        self.patience = (self.patience + 1).min(TIMEOUTS.len() - 1);
+        self.lowered = next;
+    }
+
     /// The way does not carry so much. Calls before the next one are no more reason for that.
     fn lower(&mut self, next: u64) {
         if self.max == MIN {
-            self.patience = (self.patience + 1).min(TIMEOUTS.len() - 1);
+            self.wait_longer(next);
         }
         self.max = (self.max / 2).max(MIN);
         (self.threshold, self.lowered) = (self.max, next);

@@ -202,7 +202,7 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
     let mut window = Window::default();
     for _ in 0..2 {
         while window.has_room_to_ask() {
-            window.begin_requests(1);
+            window.begin_request();
         }
         let flights = window.requests.clone();
         for flight in flights {
@@ -216,7 +216,7 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
     assert_eq!((window.all.max, window.answers.max), (INITIAL, INITIAL / 4));
     assert_eq!((window.asked, window.held, window.open), (0, 0, 0));
     // Each has the whole message. That a message is acknowledged says nothing of it.
-    let asked = window.begin_requests(1);
+    let asked = window.begin_request();
     assert!(!window.has_room_to_ask());
     let sent = window.begin(1);
     window.end(sent, Duration::ZERO, &outcome(true));
@@ -227,6 +227,26 @@ fn requests_that_time_out_do_not_lower_the_limit_of_messages() {
         &Outcome::Found(Err(StreamError::Timeout(5000))),
     );
     assert_eq!(window.answers.max, INITIAL / 8);
+}
+
+/// Over a slow way, it takes longer than the others, whatever else there is.
+#[test]
+fn a_long_message_alone_gets_more_time() {
+    let time_out = |window: &mut Window, bytes, count| {
+        let part = window.begin_part(bytes, count);
+        let timed_out = Outcome::Checked(Err(StreamError::Timeout(5000)));
+        window.end(part, LIMIT, &timed_out);
+        window.interrupted();
+        (window.timeout(), window.answers.max)
+    };
+    let mut window = Window::default();
+    let limits = TIMEOUTS.map(|it| (it, INITIAL));
+    assert_eq!(time_out(&mut window, 300_000, 1), limits[1]);
+    assert_eq!(time_out(&mut window, 300_000, 1), limits[2]);
+    // Several can be fewer.
+    let mut window = Window::default();
+    let fewer = time_out(&mut window, 300_000, 100);
+    assert_eq!(fewer, (TIMEOUTS[0], INITIAL / 2));
 }
 
 #[test]
