@@ -3,6 +3,7 @@
 //! The stream itself says for each subject how far a recording was forwarded. The file only saves reading the recording from
 //! its beginning to find out.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,10 @@ use blocksd_recording::FileNonce;
 use crate::files;
 use crate::place::{Instance, Place};
 use crate::stream::{At, Extent, Last, Stream, StreamError};
+use crate::subject::Subjects;
 
+/// Begin of the names of the files with the places of a recording, in its folder.
+pub const CURSOR_FILES: &str = "blocksd.forward-";
 /// Name of the file with the identity of a recording, in its folder.
 const INSTANCE_FILE: &str = "blocksd.instance";
 /// Largest number of earlier files that are saved with a cursor.
@@ -88,6 +92,8 @@ pub(crate) struct Saved {
 pub(crate) struct CursorFile {
     path: PathBuf,
     folder: PathBuf,
+    /// The subjects that are forwarded to: a wildcard.
+    subjects: String,
     /// It could not be written when that was tried last.
     is_failing: bool,
     /// The number of the file of the last place, and the newest files before it.
@@ -95,11 +101,12 @@ pub(crate) struct CursorFile {
 }
 
 impl CursorFile {
-    /// The file of this name, in the folder of a recording.
-    pub(crate) fn new(folder: &Path, name: &str) -> Self {
+    /// The file of this name, in the folder of a recording that is forwarded to these subjects.
+    pub(crate) fn new(folder: &Path, name: &str, subjects: &Subjects) -> Self {
         Self {
             path: folder.join(name),
             folder: folder.to_owned(),
+            subjects: subjects.all(),
             is_failing: false,
             earlier: (0, Vec::new()),
         }
@@ -107,7 +114,38 @@ impl CursorFile {
 
     /// Reads it. `None` without a file, or if this version does not understand it.
     pub(crate) fn load(&self) -> Option<Saved> {
-        let text = std::fs::read_to_string(&self.path).ok()?;
+        Some(self.read(&self.path)?.0)
+    }
+
+    /// What is saved for the stream that was created then, from the last place to the first: the servers may have had other names,
+    /// which are those of other files.
+    pub(crate) fn load_all(&self, created: i128) -> Vec<Saved> {
+        let own = self.load().into_iter();
+        let others = self.others().into_iter().map(|(_, saved)| saved);
+        let mut all: Vec<_> = own.chain(others).collect();
+        all.retain(|it| it.cursor.created == created);
+        all.sort_by_key(|it| Reverse(it.cursor.place));
+        all
+    }
+
+    /// The files of other names of servers, for the same subjects.
+    fn others(&self) -> Vec<(PathBuf, Saved)> {
+        let files = std::fs::read_dir(&self.folder).into_iter().flatten();
+        let paths = files.flatten().map(|it| it.path());
+        let is_other = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            *path != self.path && name.starts_with(CURSOR_FILES)
+        };
+        let others = paths.filter(is_other).filter_map(|path| {
+            let (saved, subjects) = self.read(&path)?;
+            (subjects.as_deref() == Some(&*self.subjects)).then_some((path, saved))
+        });
+        others.collect()
+    }
+
+    /// What a file has saved, and for which subjects.
+    fn read(&self, path: &Path) -> Option<(Saved, Option<String>)> {
+        let text = std::fs::read_to_string(path).ok()?;
         let mut words = text.split_whitespace().peekable();
         let mut word = || words.next();
         let cursor = Cursor {
@@ -118,11 +156,12 @@ impl CursorFile {
                 nonce: u64::from_str_radix(word()?, 16).ok()?,
             },
         };
+        let subjects = words.next_if(|it| it.ends_with('>')).map(str::to_owned);
         let has_lost = words.next_if_eq(&LOST).is_some();
         let earlier: Vec<_> = words.map(file_of).collect::<Option<_>>()?;
         let place = self.place_here(cursor.place, &earlier);
         let cursor = Cursor { place, ..cursor };
-        Some(Saved { cursor, has_lost })
+        Some((Saved { cursor, has_lost }, subjects))
     }
 
     /// A place, or that after the newest of the earlier files that are here, if the recording is one without the file of the place.
@@ -170,7 +209,8 @@ impl CursorFile {
             newest,
         } = cursor;
         let Newest { sequence, nonce } = newest;
-        let mut text = format!("{created} {place} {sequence} {nonce:016x}");
+        let subjects = &self.subjects;
+        let mut text = format!("{created} {place} {sequence} {nonce:016x} {subjects}");
         if *has_lost {
             text.push(' ');
             text.push_str(LOST);
@@ -195,10 +235,13 @@ impl CursorFile {
         &self.earlier.1
     }
 
-    /// Removes it.
+    /// Removes it, and those of other names of the servers.
     pub(crate) fn clear(&self) {
-        // If it cannot be removed, it is checked at the next start.
-        let _ = std::fs::remove_file(&self.path);
+        let others = self.others().into_iter().map(|(path, _)| path);
+        for path in others.chain([self.path.clone()]) {
+            // If it cannot be removed, it is checked at the next start.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -292,7 +335,7 @@ mod tests {
                 nonce: 10,
             },
         };
-        let mut file = CursorFile::new(folder, "cursor");
+        let mut file = CursorFile::new(folder, "cursor", &Subjects::new("main"));
         for has_lost in [true, false] {
             let cursor = cursor.clone();
             let saved = Saved { cursor, has_lost };
@@ -334,7 +377,7 @@ mod tests {
         let make = || std::fs::create_dir(&folder).expect("a folder");
         make();
         std::fs::write(folder.join("cursor"), text).expect("a file");
-        let mut file = CursorFile::new(&folder, "cursor");
+        let mut file = CursorFile::new(&folder, "cursor", &Subjects::new("main"));
         let saved = file.load().expect("a cursor");
         for _ in 0..2 {
             std::fs::remove_dir_all(&folder).expect("it is removed");
@@ -365,14 +408,51 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_found_whatever_the_servers_were_called() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let file = |name: &str, site: &str| {
+            let name = format!("{CURSOR_FILES}{name}");
+            CursorFile::new(folder, &name, &Subjects::new(site))
+        };
+        let save = |name, site, created, messages| {
+            let text = format!("{created} 1.0000000000000001.{messages} 9 0a");
+            let mut file = file(name, site);
+            std::fs::write(&file.path, text).expect("a file");
+            let saved = file.load().expect("a cursor");
+            file.save(&saved).expect("it is saved");
+        };
+        save("old", "main", 7, 30);
+        save("older", "main", 7, 10);
+        save("site", "other", 7, 40);
+        save("stream", "main", 8, 50);
+        let places = |name, created| -> Vec<u64> {
+            let all = file(name, "main").load_all(created);
+            all.iter().map(|it| it.cursor.place.messages).collect()
+        };
+        assert_eq!(places("new", 7), [30, 10]);
+        save("new", "main", 7, 20);
+        assert_eq!(places("new", 7), [30, 20, 10]);
+        assert_eq!((places("new", 8), places("new", 9)), (vec![50], vec![]));
+        file("new", "main").clear();
+        assert_eq!((places("new", 7), places("new", 8)), (vec![], vec![]));
+        assert!(file("site", "other").load().is_some());
+    }
+
+    #[test]
     fn a_file_of_another_version_is_no_cursor() {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = CursorFile::new(folder.path(), "cursor");
+        let file = CursorFile::new(folder.path(), "cursor", &Subjects::new("main"));
         for (text, is_one) in [
             ("1 1.0000000000000001.5 9 0a", true),
             ("1 1.0000000000000001.5 9 0a 0.0000000000000002", true),
             ("1 1.0000000000000001.5 9 0a 0.0000000000000002 more", false),
             ("1 1.0000000000000001.5 9 0a lost 0.0000000000000002", true),
+            (
+                "1 1.0000000000000001.5 9 0a a.main.> lost 0.0000000000000002",
+                true,
+            ),
+            ("1 1.0000000000000001.5 9 0a a.main.> b.main.>", false),
             ("1 1.0000000000000001.5 9", false),
             ("1 1.0000000000000001.5 9 0a more", false),
             ("", false),

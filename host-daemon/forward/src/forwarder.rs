@@ -38,7 +38,8 @@ pub struct Forwarding {
     pub durability: Option<Arc<Durability>>,
     /// The subjects.
     pub subjects: Subjects,
-    /// Name of the file with the place where everything was forwarded, in the folder.
+    /// Name of the file with the place where everything was forwarded, in the folder: one with [`CURSOR_FILES`](crate::CURSOR_FILES) at
+    /// the beginning. Without it, the place is found in another such file, if that one is of the same stream.
     pub cursor: String,
     /// How long messages are gathered, so that a slow device makes fewer messages of the stream: not at all if this is zero.
     pub linger: Duration,
@@ -48,8 +49,11 @@ impl Forwarding {
     /// The place before which everything was stored when it was saved last.
     #[must_use]
     pub fn saved(&self) -> Option<Place> {
-        let file = CursorFile::new(&self.folder, &self.cursor);
-        file.load().map(|saved| saved.cursor.place)
+        self.file().load().map(|saved| saved.cursor.place)
+    }
+
+    fn file(&self) -> CursorFile {
+        CursorFile::new(&self.folder, &self.cursor, &self.subjects)
     }
 }
 
@@ -119,7 +123,7 @@ impl<S: Stream> Forwarder<S> {
     /// [`Error`], if the recording or its identity ([`instance_of`]) cannot be read.
     pub async fn run(&self) -> Result<(), Error> {
         let folder = &self.forwarding.folder;
-        let mut file = CursorFile::new(folder, &self.forwarding.cursor);
+        let mut file = self.forwarding.file();
         let mut reached = Reached::default();
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
@@ -228,13 +232,31 @@ impl<S: Stream> Forwarder<S> {
     /// Where to begin: the extent of the stream, and the cursor if it is still true.
     async fn begin(&self, file: &CursorFile) -> Result<(Extent, Option<Cursor>), StreamError> {
         let extent = self.stream.extent().await?;
-        let Some(Saved { cursor, has_lost }) = file.load() else {
-            return Ok((extent, None));
-        };
-        self.has_lost.fetch_or(has_lost, Ordering::Relaxed);
-        let is_true = cursor.created == extent.created
-            && cursor.newest.is_intact(&*self.stream, &extent).await?;
-        Ok((extent, is_true.then_some(cursor)))
+        let own = file.load();
+        let all = file.load_all(extent.created);
+        if own.is_some() && all.is_empty() {
+            self.progress.note(
+                "the saved place is that of another stream: this one was made later; beginning again with what the recording has",
+            );
+        }
+        for Saved { has_lost, .. } in own.iter().chain(&all) {
+            self.has_lost.fetch_or(*has_lost, Ordering::Relaxed);
+        }
+        for Saved { cursor, .. } in all {
+            if cursor.newest.is_intact(&*self.stream, &extent).await? {
+                return Ok((extent, Some(cursor)));
+            }
+        }
+        Ok((extent, None))
+    }
+
+    /// Whether a place is saved for the stream, if the cluster answers.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn has_saved_place(&self) -> Result<bool, StreamError> {
+        let created = self.stream.extent().await?.created;
+        Ok(!self.forwarding.file().load_all(created).is_empty())
     }
 }
 

@@ -32,7 +32,7 @@ pub use self::batch::Kind;
 pub use self::check::{CheckError, Wish};
 pub use self::confirm::{Confirm, NumberGap, Unsettled};
 pub use self::connect::{ConnectError, Credentials, NatsOptions};
-pub use self::cursor::instance_of;
+pub use self::cursor::{CURSOR_FILES, instance_of};
 pub use self::forwarder::{Forwarder, Forwarding};
 pub use self::nats::{BODY_MAX, Nats};
 pub use self::progress::{Progress, ProgressSnapshot, REASONS, Unread};

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 use blocksd_engine::session::Sessions;
 use blocksd_forward::subject::Subjects;
 use blocksd_forward::{
-    Confirm, ConnectError, Forwarder, Forwarding, Nats, NatsOptions, ProgressSnapshot, Wish,
-    instance_of,
+    CURSOR_FILES, Confirm, ConnectError, Forwarder, Forwarding, Nats, NatsOptions,
+    ProgressSnapshot, Wish, instance_of,
 };
 use blocksd_recording::Durability;
 use tokio::sync::oneshot;
@@ -143,7 +143,7 @@ impl Forwards {
             durability: Some(Arc::clone(&recorded.durability)),
             subjects: wish.subjects.clone(),
             cursor: format!(
-                "blocksd.forward-{:08x}",
+                "{CURSOR_FILES}{:08x}",
                 digest(&[&to, &stream, config.site()])
             ),
             linger: config.linger(),
@@ -305,11 +305,6 @@ impl Beginning {
             ..
         } = self;
         state.begun();
-        let begins = match forwarding.saved() {
-            Some(_) => "",
-            None => "; there is no saved place: reading the recording from its beginning",
-        };
-        info!("forwarding to {label}{begins}");
         let progress = Arc::clone(&state.progress);
         let forwarder = Forwarder::new(Arc::clone(nats), forwarding.clone(), progress);
         let forwarder = match keep.clone() {
@@ -321,6 +316,11 @@ impl Beginning {
             None => forwarder,
         });
         *shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&forwarder));
+        let begins = match forwarder.has_saved_place().await {
+            Ok(false) => "; there is no saved place: reading the recording from its beginning",
+            _ => "",
+        };
+        info!("forwarding to {label}{begins}");
         let forward = async {
             while let Err(error) = forwarder.run().await {
                 warn!("forward to {label}: {error}; trying again");
