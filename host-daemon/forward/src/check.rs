@@ -67,10 +67,12 @@ pub enum CheckError {
     NoStream(String),
     /// It does not exist, and another stream takes its subjects.
     #[error(
-        "the stream does not exist, and the stream `{other}` takes subjects of {wanted}, which only one stream can; use that one \
+        "the stream `{stream}` does not exist, and the stream `{other}` takes subjects of {wanted}, which only one stream can; use that one \
          (`stream={other}`), another `site`, or change its subjects"
     )]
     Taken {
+        /// The stream.
+        stream: String,
         /// The subjects.
         wanted: String,
         /// The other stream.
@@ -88,9 +90,11 @@ pub enum CheckError {
     /// It does not take the subjects.
     #[error(
         "the stream does not take the subjects {wanted}; it takes {found}; name another one (`stream=`) or another `site`, or change \
-         its subjects (`nats stream edit`)"
+         its subjects (`nats stream edit {stream} --subjects '{found},{wanted}'`)"
     )]
     Subjects {
+        /// The stream.
+        stream: String,
         /// The wildcard that it must contain.
         wanted: String,
         /// What it takes.
@@ -114,9 +118,12 @@ pub enum CheckError {
     },
     /// Its messages are too short.
     #[error(
-        "the stream takes messages of at most {max} bytes: set its `max_msg_size` to {min} or more, or to -1 (`nats stream edit`)"
+        "the stream takes messages of at most {max} bytes: set its `max_msg_size` to {min} or more, or remove it \
+         (`nats stream edit {stream} --max-msg-size=-1`)"
     )]
     TooShort {
+        /// The stream.
+        stream: String,
         /// Longest message, in bytes.
         max: usize,
         /// What is needed, in bytes.
@@ -191,8 +198,11 @@ pub(crate) fn check(config: &Config, wish: &Wish) -> Result<(), CheckError> {
         .iter()
         .any(|subject| covers(subject, &wanted))
     {
-        let found = config.subjects.join(", ");
-        return Err(CheckError::Subjects { wanted, found });
+        return Err(CheckError::Subjects {
+            stream: wish.stream.clone(),
+            wanted,
+            found: config.subjects.join(","),
+        });
     }
     match refusal(&weak(config), wish).filter(|_| wish.durable) {
         Some((reasons, remedy)) => Err(CheckError::NotDurable { reasons, remedy }),
@@ -291,12 +301,12 @@ fn unusable(config: &Config) -> [Setting; 13] {
         (
             is_below(config.max_bytes, BYTES_MIN),
             "it deletes messages while others are on their way (its `max_bytes` is less than 64 MiB)",
-            Some("--max-bytes=-1"),
+            Some("--max-bytes=67108864"),
         ),
         (
             is_below(config.max_messages, MESSAGES_MIN),
             "it deletes messages while others are on their way (its `max_msgs` is less than 10,000)",
-            Some("--max-msgs=-1"),
+            Some("--max-msgs=10000"),
         ),
         (
             config.max_age != Duration::ZERO && config.max_age < AGE_MIN,
@@ -335,7 +345,11 @@ pub(crate) fn not_created(
 ) -> CheckError {
     let wanted = wish.subjects.all();
     match (error.error_code(), other) {
-        (ErrorCode::STREAM_SUBJECT_OVERLAP, Some(other)) => CheckError::Taken { wanted, other },
+        (ErrorCode::STREAM_SUBJECT_OVERLAP, Some(other)) => CheckError::Taken {
+            stream: wish.stream.clone(),
+            wanted,
+            other,
+        },
         (ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED, _) => CheckError::NotReplicated,
         _ => CheckError::NotCreated(text(error)),
     }
@@ -356,140 +370,4 @@ fn covers(subject: &str, wanted: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use async_nats::jetstream::stream::{Source, SubjectTransform};
-
-    use super::*;
-
-    fn wish() -> Wish {
-        Wish {
-            stream: "blocksd".to_owned(),
-            subjects: Subjects::new("main"),
-            durable: true,
-            create: false,
-        }
-    }
-
-    #[test]
-    fn a_stream_that_the_command_makes_is_accepted() {
-        assert!(check(&wish().config(), &wish()).is_ok());
-        let weak = Wish {
-            durable: false,
-            ..wish()
-        };
-        assert!(check(&weak.config(), &weak).is_ok());
-        let refused = check(&weak.config(), &wish()).unwrap_err().to_string();
-        assert_eq!(
-            refused,
-            "the stream is not durable: it has less than three replicas; change it with `nats stream edit blocksd --replicas 3`, or \
-             accept that (`durable=false`)"
-        );
-    }
-
-    #[test]
-    fn a_stream_of_other_subjects_is_refused_with_what_to_do() {
-        let mut config = wish().config();
-        config.subjects = vec!["orders.*".to_owned()];
-        let refused = check(&config, &wish()).unwrap_err().to_string();
-        assert!(
-            refused.ends_with("or change its subjects (`nats stream edit`)"),
-            "{refused}"
-        );
-    }
-
-    #[test]
-    fn wildcards_take_what_they_cover() {
-        for subject in [
-            "blocksd.main.>",
-            "blocksd.>",
-            ">",
-            "*.main.>",
-            "blocksd.*.>",
-        ] {
-            assert!(covers(subject, "blocksd.main.>"), "{subject}");
-        }
-        for subject in [
-            "blocksd.main.dev.>",
-            "blocksd.main",
-            "blocksd.other.>",
-            "blocksd.main.*",
-        ] {
-            assert!(!covers(subject, "blocksd.main.>"), "{subject}");
-        }
-    }
-
-    #[test]
-    fn all_reasons_are_given_with_one_command() {
-        let mut config = wish().config();
-        (config.discard, config.max_bytes) = (DiscardPolicy::New, 1);
-        let refused = check(&config, &wish()).unwrap_err().to_string();
-        let command = "`nats stream edit blocksd --discard old --max-bytes=-1`";
-        assert!(
-            refused.contains("refuses messages") && refused.ends_with(command),
-            "{refused}"
-        );
-        config.retention = RetentionPolicy::Interest;
-        config.subject_delete_marker_ttl = Some(Duration::from_secs(60));
-        let refused = check(&config, &wish()).unwrap_err().to_string();
-        assert!(
-            refused.contains("edit blocksd --retention limits --discard old")
-                && refused.ends_with(" --subject-del-markers-ttl=0s`"),
-            "{refused}"
-        );
-        config.sources = Some(vec![Source::default()]);
-        let refused = check(&config, &wish()).unwrap_err().to_string();
-        assert!(
-            refused.ends_with("in the editor of `nats stream edit blocksd --interactive`"),
-            "{refused}"
-        );
-        // Nothing changes this one.
-        config.retention = RetentionPolicy::WorkQueue;
-        let refused = check(&config, &wish()).unwrap_err().to_string();
-        assert!(
-            refused.contains(
-                "remove it with its messages (`nats stream rm blocksd`), and make another one with `nats stream add blocksd"
-            ),
-            "{refused}"
-        );
-    }
-
-    #[test]
-    fn what_loses_messages_is_refused() {
-        let with = |change: fn(&mut Config)| {
-            let mut config = wish().config();
-            change(&mut config);
-            check(&config, &wish()).is_err()
-        };
-        assert!(with(|it| it.storage = StorageType::Memory));
-        assert!(with(|it| it.persist_mode = Some(PersistenceMode::Async)));
-        assert!(with(|it| it.retention = RetentionPolicy::Interest));
-        assert!(with(|it| it.discard = DiscardPolicy::New));
-        assert!(with(|it| it.no_ack = true));
-        assert!(with(|it| it.sealed = true));
-        assert!(with(|it| it.subjects = vec!["other.>".to_owned()]));
-        assert!(!with(|it| it.num_replicas = 5));
-        assert!(with(|it| it.max_messages_per_subject = 1));
-        assert!(!with(|it| it.max_messages_per_subject = -1));
-        assert!(with(|it| it.max_bytes = 1 << 20));
-        assert!(!with(|it| it.max_bytes = 64 << 20));
-        assert!(with(|it| it.max_messages = 1));
-        assert!(!with(|it| it.max_messages = 10_000));
-        assert!(with(|it| it.max_age = Duration::from_secs(599)));
-        assert!(!with(|it| it.max_age = AGE_MIN));
-        assert!(with(|it| it.sources = Some(vec![Source::default()])));
-        assert!(!with(|it| it.sources = Some(Vec::new())));
-        assert!(with(|it| it.subject_transform = Some(SubjectTransform {
-            source: ">".to_owned(),
-            destination: "a.>".to_owned(),
-        })));
-        assert!(with(
-            |it| it.subject_delete_marker_ttl = Some(Duration::from_secs(60))
-        ));
-        assert!(with(|it| it.allow_message_counter = true));
-        // These change neither what is stored nor its order.
-        assert!(!with(|it| it.first_sequence = Some(1_000)));
-        assert!(!with(|it| it.allow_rollup = true));
-        assert!(!with(|it| it.deny_delete = true));
-        assert!(!with(|it| it.allow_message_ttl = true));
-    }
-}
+mod tests;

@@ -260,6 +260,7 @@ impl Nats {
                 min: MESSAGE_MIN,
             }),
             true => Err(CheckError::TooShort {
+                stream: wish.stream.clone(),
                 max,
                 min: MESSAGE_MIN,
             }),
@@ -293,7 +294,11 @@ impl Nats {
         let wanted = wish.subjects.all();
         if !wish.create {
             return Err(match self.context.stream_by_subject(wanted.clone()).await {
-                Ok(other) => CheckError::Taken { wanted, other },
+                Ok(other) => CheckError::Taken {
+                    stream: wish.stream.clone(),
+                    wanted,
+                    other,
+                },
                 Err(_) => CheckError::NoStream(wish.command()),
             });
         }

@@ -37,6 +37,17 @@ const TABLE_KEYS: &[&str] = &[
 ];
 /// Those but the servers: the options of a cluster on the command line, too.
 pub(super) const KEYS: &[&str] = TABLE_KEYS.split_at(1).1;
+/// What users of other programs take for the key of the servers.
+const NAMES_OF_TO: [&str; 8] = [
+    "servers",
+    "server",
+    "urls",
+    "url",
+    "hosts",
+    "host",
+    "addresses",
+    "address",
+];
 /// Those that mean nothing to a reader.
 const FORWARDING: [&str; 5] = ["keep", "durable", "create", "ack", "linger"];
 /// Longest time that messages can be gathered.
@@ -202,6 +213,9 @@ impl ForwardConfig {
             _ => KEYS,
         };
         let known = (keys, "a cluster");
+        if keys.contains(&TO) && NAMES_OF_TO.contains(&key) {
+            return Err(format!("unknown key; did you mean `{TO}`?"));
+        }
         let with_unit = format!("{text}s");
         let text = match (key, text) {
             // One spelling, so that two of the same meaning are equal.

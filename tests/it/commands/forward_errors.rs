@@ -16,12 +16,14 @@ pub(super) fn forward_errors() -> Vec<ForwardError> {
             "Permissions Violation for Publish to \"$JS.API.STREAM.INFO.blocksd\"".to_owned(),
         ),
         CheckError::Taken {
+            stream: "blocksd".to_owned(),
             wanted: "blocksd.main.>".to_owned(),
             other: "fleet".to_owned(),
         },
         CheckError::NotReplicated,
         CheckError::NotCreated("insufficient storage resources available".to_owned()),
         CheckError::Subjects {
+            stream: "blocksd".to_owned(),
             wanted: "blocksd.main.>".to_owned(),
             found: "orders.*".to_owned(),
         },
@@ -34,6 +36,7 @@ pub(super) fn forward_errors() -> Vec<ForwardError> {
             remedy: "make another one with `nats stream add blocksd`".to_owned(),
         },
         CheckError::TooShort {
+            stream: "blocksd".to_owned(),
             max: 512,
             min: 32_768,
         },

@@ -4,7 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{ConfigReader, TomlKey, TomlValue, in_order, kind, text};
 use crate::config::error::{Mistake, Reason};
-use crate::config::forward::{ForwardConfig, TABLE, TO};
+use crate::config::forward::{ForwardConfig, KEYS, TABLE, TO};
 use crate::config::partial::Partial;
 use crate::config::spec::Kind;
 
@@ -54,6 +54,8 @@ impl ConfigReader {
             let text = match value.get_ref() {
                 DeValue::Boolean(value) => Some(value.to_string()),
                 number @ (DeValue::Integer(_) | DeValue::Float(_)) => text(number, Kind::Number),
+                // Its name is refused.
+                _ if !KEYS.contains(&&**key.get_ref()) => Some(String::new()),
                 _ => self.text_of(key, value, "a text"),
             };
             let set = text.and_then(|text| {

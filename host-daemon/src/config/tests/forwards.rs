@@ -183,6 +183,13 @@ fn every_mistake_of_a_cluster_is_found() {
         "11: keep: takes a text, not a list",
     ];
     assert_eq!(mistakes_of(table), wanted);
+    // A name that is unknown is refused, whatever it is for.
+    let named = mistakes_of("to = 'nats://n'\nservers = ['nats://n']\nsubjects = []");
+    let keys = "4: servers: unknown key; did you mean `to`?";
+    assert!(
+        named[0] == keys && named[1].contains("unknown key"),
+        "{named:?}"
+    );
     // A value that is wrong contradicts nothing, nor does one that was meant.
     for table in [
         "to = 'nats://n'\nuser = ''\npassword = '/p'",
