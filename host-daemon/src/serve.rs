@@ -82,6 +82,9 @@ const _: () = {
 
 /// The file that exists while systemd-timesyncd has synchronised the clock.
 const CLOCK_SYNCED: &str = "/run/systemd/timesync/synchronized";
+/// A warning for as long as no session can be opened, from the start on.
+const SESSIONS_REFUSED: &str = "devices that open a session are refused: at the start, a torn file could not be repaired, or the sessions not be \
+                                read; mend what the log names, such as a full disk, and restart the daemon";
 /// Interval between two checks of the file.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
@@ -225,9 +228,13 @@ async fn start(config: &Arc<Config>, stop: &CancellationToken) -> Result<Started
         )
     };
     let (of_tls, of_forwards) = (Arc::clone(&tls), Arc::clone(&forwards));
+    let of_sessions = sessions.clone();
     let health = Health::new(stop.clone(), refusal);
     let warnings = move || {
-        let problems = of_tls.problems().into_iter().chain(of_forwards.problems());
+        let is_closed = of_sessions.as_ref().is_some_and(|it| it.is_closed());
+        let problems = is_closed.then(|| SESSIONS_REFUSED.to_owned()).into_iter();
+        let problems = problems.chain(of_tls.problems());
+        let problems = problems.chain(of_forwards.problems());
         problems.map(|it| printable(it).to_string()).collect()
     };
     let health = Arc::new(health.with_warnings(warnings));

@@ -162,7 +162,8 @@ pub fn recover_sessions(folder: &Path, sessions: &Sessions, is_repaired: bool) {
     }
     if !is_repaired {
         error!(
-            "recording: devices that open a session are refused until the torn files are repaired"
+            "recording: devices that open a session are refused until the torn files are repaired: make room on the disk, or move away what \
+             cannot be repaired, and restart the daemon"
         );
         sessions.close();
     }

@@ -10,6 +10,7 @@ use blocksd_recording::Compression;
 use blocksd_tests::process::{DEADLINE, Ended, Server, run};
 use blocksd_tests::recorded::{payload, planted, record};
 use blocksd_tests::recording::{Sample, name, put};
+use blocksd_tests::scrape;
 use tempfile::TempDir;
 
 fn on(command: &str, path: &Path, args: &[&str]) -> Ended {
@@ -136,6 +137,9 @@ fn an_unrepairable_file_does_not_stop_the_repair_of_others_at_the_start() {
     let failed: Vec<_> = failed.collect();
     assert_eq!(failed.len(), 1, "{log_text}");
     assert!(failed[0].contains(torn[1].to_str().unwrap()), "{log_text}");
+    let ready = scrape::get(scrape::addr(&server), "/readyz").body;
+    let refused = "warning: devices that open a session are refused: at the start, a torn file could not be repaired";
+    assert!(ready.contains(refused), "{ready}");
     let (ended, _) = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(torn[1].exists());

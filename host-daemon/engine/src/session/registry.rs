@@ -163,6 +163,12 @@ impl Sessions {
         self.is_closed.store(true, Ordering::Relaxed);
     }
 
+    /// Whether no session can be opened.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
     /// Sets whether the clock of the host is synchronised, as reported to devices. At first, it is not.
     pub fn set_clock_synced(&self, is_synced: bool) {
         self.is_clock_synced.store(is_synced, Ordering::Relaxed);
@@ -219,7 +225,7 @@ impl Sessions {
         conn: u64,
         hello: &Hello<'_>,
     ) -> Result<OpenedSession, HelloRefused> {
-        if self.is_closed.load(Ordering::Relaxed) {
+        if self.is_closed() {
             return Err(HelloRefused::Closed);
         }
         let mut all = self.all();
