@@ -61,17 +61,22 @@ impl Newest {
         stream: &S,
         extent: &Extent,
     ) -> Result<bool, StreamError> {
+        if self.sequence < extent.first || extent.last < self.sequence {
+            return Ok(self.is_intact_with(&At::Nothing, extent));
+        }
+        Ok(self.is_intact_with(&stream.at(self.sequence).await?, extent))
+    }
+
+    /// The same, with what the stream has at its number.
+    pub(crate) fn is_intact_with(&self, at: &At, extent: &Extent) -> bool {
         if self.sequence < extent.first {
-            return Ok(true);
+            return true;
         }
-        if extent.last < self.sequence {
-            return Ok(false);
-        }
-        Ok(match stream.at(self.sequence).await? {
-            At::Nothing => true,
-            At::Message(nonce) => nonce == self.nonce,
+        match at {
+            At::Nothing => self.sequence <= extent.last,
+            At::Message(nonce) => *nonce == self.nonce,
             At::Foreign => false,
-        })
+        }
     }
 }
 

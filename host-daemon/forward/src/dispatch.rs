@@ -224,11 +224,11 @@ impl<S: Stream> Dispatcher<S> {
                     self.writers = extent.writers;
                     has_asked = checks.has_more;
                     if checks.has_more {
-                        self.checks.proved(&checks);
+                        self.checks.proved(&checks, self.window.fastest());
                         continue;
                     }
                     let is_only = extent.writers.are_only(self.instance);
-                    let is_proved = self.checks.passed(&checks, is_only);
+                    let is_proved = self.checks.passed(&checks, is_only, self.window.fastest());
                     if !is_proved {
                         self.unproved.failed();
                     }

@@ -168,7 +168,7 @@ impl RemoteStream {
         visitor: &mut dyn Visitor<Error = CommandError>,
     ) -> Result<u64, CommandError> {
         let (mut window, mut channels) = (Window::new(WINDOW_BYTES), RemoteChannels::default());
-        let (mut unreadable, mut ticked, mut old) = (0, Instant::now(), 0);
+        let (mut unreadable, mut ticked, mut old) = (0, Instant::now(), window.pushed());
         let mut emit = |emitted: &Emitted<'_>, visitor: &mut dyn Visitor<Error = CommandError>| {
             let Emitted { head, time, .. } = *emitted;
             if !wanted.has_time(time) {
@@ -192,18 +192,15 @@ impl RemoteStream {
                     visitor.unreadable(error_of(&message))?;
                 }
                 Some(Read::Waiting) => {
-                    while window.pop(&mut |it| emit(it, visitor))? {}
-                    if reader.has_caught_up() {
+                    if window.is_empty() && reader.has_caught_up() {
                         visitor.idle()?;
                     }
                 }
                 None => break,
             }
             if follow && WAIT < ticked.elapsed() {
-                for _ in 0..old {
-                    window.pop(&mut |it| emit(it, visitor))?;
-                }
-                (old, ticked) = (window.len(), Instant::now());
+                while window.popped() < old && window.pop(&mut |it| emit(it, visitor))? {}
+                (old, ticked) = (window.pushed(), Instant::now());
             }
         }
         while window.pop(&mut |it| emit(it, visitor))? {}

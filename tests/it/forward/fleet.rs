@@ -3,17 +3,20 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use blocksd_tests::chaos::wire::connect_from;
 use blocksd_tests::code_blocks::{code_blocks, replace};
 use blocksd_tests::disk::Chance;
 use blocksd_tests::nats::NatsServer;
 use blocksd_tests::pki::Fleet;
-use blocksd_tests::process::{Ended, Process, Server, finish};
+use blocksd_tests::process::{Ended, Process, Server, finish, wait_until};
 use blocksd_tests::programs::{Program, blocksd};
 use blocksd_tests::reserved_port::ReservedPort;
 use blocksd_tests::skip::skipped;
@@ -54,6 +57,58 @@ fn the_documented_balancer_has_no_warnings() {
     let ended = finish(command, b"");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(!ended.stderr.contains("WARNING"), "{ended:?}");
+}
+
+/// A device keeps its daemon while that one is there, whatever its address.
+#[test]
+fn the_documented_balancer_passes_a_lost_daemon_over() {
+    let name = "the_documented_balancer_passes_a_lost_daemon_over";
+    let Some(haproxy) = Program::find(name, "haproxy") else {
+        return;
+    };
+    let folder = TempDir::new().expect("a folder for temporary files");
+    let daemon = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let here = daemon.local_addr().expect("a bound socket");
+    thread::spawn(move || {
+        for mut connection in daemon.incoming().map_while(Result::ok) {
+            // Fails if the device has gone.
+            let _ = connection.write_all(b"here");
+            thread::spawn(move || connection.read_to_end(&mut Vec::new()));
+        }
+    });
+    let (port, lost) = (ReservedPort::take(), ReservedPort::take());
+    let mut config = documented();
+    for (from, to) in [
+        (":1060", port.address()),
+        ("10.0.0.1:1060", lost.address()),
+        ("10.0.0.2:1060", here),
+    ] {
+        let (from, to) = match from {
+            ":1060" => (format!("bind {from}"), format!("bind {to}")),
+            _ => (from.to_owned(), to.to_string()),
+        };
+        config = replace(&config, &from, to);
+    }
+    let file = folder.path().join("haproxy.cfg");
+    fs::write(&file, config).expect("a file");
+    let mut command = haproxy.command(&["-db", "-f"]);
+    command.arg(&file);
+    let _balancing = Process::start(command);
+    let address = port.address();
+    wait_until("haproxy listens", || TcpStream::connect(address).is_ok());
+    let devices = (1..=8).map(|host| {
+        thread::spawn(move || {
+            let mut stream =
+                connect_from([127, 0, 1, host].into(), address).expect("haproxy listens");
+            let mut answer = [0; 4];
+            stream.read_exact(&mut answer).map(|()| answer)
+        })
+    });
+    let devices: Vec<_> = devices.collect();
+    for (device, index) in devices.into_iter().zip(1..) {
+        let answer = device.join().expect("no panic");
+        assert_eq!(answer.ok().as_ref(), Some(b"here"), "device {index}");
+    }
 }
 
 /// The configuration of haproxy in `docs/forwarding.md`.

@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use blocksd_tests::nats::change_stream;
+use blocksd_tests::nats::{change_stream, delete_stream, purge_subject};
 use blocksd_tests::process::wait_at_most;
 
-use super::stream::{OneServer, send_lines, serve};
+use super::stream::{OneServer, forwarded, send_lines, serve, wait_until_stored};
 
 /// Time within which a daemon logs what has happened.
 const NOTICED: Duration = Duration::from_secs(60);
@@ -52,22 +52,43 @@ fn a_start_says_what_it_makes_and_where_it_begins() {
             "forwarding to {url} stream={stream}; there is no saved place: reading the recording from its beginning"
         )
     };
-    let logs = |options: &str| {
-        let server = serve(&one.record(), &format!("{}{options}", one.forward()), &[]);
+    let start = |forward: &str| {
+        let server = serve(&one.record(), forward, &[]);
         send_lines(&server, "one\n");
         wait_at_most(NOTICED, "the forwarding begins", || {
             server.process.error_text().contains("forwarding to")
         });
-        one.wait_until_forwarded(&server);
+        // What waits is forwarded at the stop.
+        wait_until_stored(&server, forward);
         let (ended, _) = server.stop();
         ended.stderr
     };
-    let first = logs("");
+    let logs = || start(&one.forward());
+    let first = logs();
     assert!(first.contains(&made("blocksd", "main")), "{first}");
     assert!(first.contains(&begins("blocksd")), "{first}");
-    let second = logs("");
+    let second = logs();
     assert!(!second.contains("made the stream"), "{second}");
     assert!(!second.contains("no saved place"), "{second}");
+    // Another name of the server is the same stream.
+    let forward = one.forward().replace("127.0.0.1", "localhost");
+    purge_subject(&one.url(), "blocksd", "blocksd.main.dev.>");
+    let renamed = start(&forward);
+    assert!(!renamed.contains("no saved place"), "{renamed}");
+    let left = forwarded(&one.url(), "blocksd");
+    let messages: Vec<_> = left.values().flatten().collect();
+    assert_eq!(
+        messages.len(),
+        1,
+        "what was purged stays away: {messages:?}"
+    );
+    // One that was made again is not.
+    delete_stream(&one.url(), "blocksd");
+    let remade = start(&forward);
+    assert!(
+        remade.contains("the saved place is that of another stream"),
+        "{remade}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use tokio::time::Instant;
 
 use super::Dispatcher;
@@ -12,7 +12,7 @@ use super::input::Asked;
 use super::window::{Flight, REQUESTS_MAX, Window};
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
-use crate::stream::{Extent, Last, Outgoing, PublishError, Stream, StreamError};
+use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// A call of the stream.
 pub(super) struct Call<S> {
@@ -113,7 +113,7 @@ impl<S: Stream> Dispatcher<S> {
         if self.checks.begin(at_once, self.place()) {
             self.unproved.begin();
         }
-        let (max, unknown) = (self.window.part_max(), self.window.found());
+        let (max, unknown) = (self.window.answers_max(), self.window.found());
         let Some((part, bytes)) = self.checks.next_part(max, unknown) else {
             return;
         };
@@ -192,25 +192,8 @@ impl<S: Stream> Call<S> {
     /// Whether the stream still has a message, or has removed it on purpose.
     async fn is_intact(&self, message: Newest) -> Result<bool, StreamError> {
         let extent = self.stream.extent().await?;
-        Ok(self.has_all(extent, &[message]).await?.is_some())
-    }
-
-    /// The extent of the stream, if it is the same one and has all of these.
-    async fn has_all(
-        &self,
-        extent: Extent,
-        messages: &[Newest],
-    ) -> Result<Option<Extent>, StreamError> {
-        if extent.created != self.created {
-            return Ok(None);
-        }
-        for some in messages.chunks(REQUESTS_MAX) {
-            let asked = some.iter().map(|it| it.is_intact(&*self.stream, &extent));
-            if try_join_all(asked).await?.contains(&false) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(extent))
+        let is_same = extent.created == self.created;
+        Ok(is_same && message.is_intact(&*self.stream, &extent).await?)
     }
 
     pub(super) async fn send(self, outgoing: Outgoing) -> Answer {
@@ -229,13 +212,29 @@ impl<S: Stream> Call<S> {
     }
 
     pub(super) async fn check(self) -> Answer {
-        let extent = self.stream.extent().await;
-        let took = self.took();
-        let checked = match extent {
-            Ok(extent) => self.has_all(extent, &self.checks.messages).await,
-            Err(error) => Err(error),
+        let mut took = Duration::ZERO;
+        let extent = async {
+            let extent = self.stream.extent().await;
+            took = self.took();
+            extent
         };
+        let checked = try_join(extent, self.look_at_all()).await;
+        let checked = checked.map(|(extent, found)| {
+            let mut all = self.checks.messages.iter().zip(&found);
+            let has_all = all.all(|(message, at)| message.is_intact_with(at, &extent));
+            (has_all && extent.created == self.created).then_some(extent)
+        });
         self.answer(took, Outcome::Checked(checked))
+    }
+
+    /// What the stream has at the numbers of the messages that are checked.
+    async fn look_at_all(&self) -> Result<Vec<At>, StreamError> {
+        let mut found = Vec::with_capacity(self.checks.messages.len());
+        for some in self.checks.messages.chunks(REQUESTS_MAX) {
+            let asked = some.iter().map(|it| self.stream.at(it.sequence));
+            found.extend(try_join_all(asked).await?);
+        }
+        Ok(found)
     }
 
     pub(super) async fn probe(self) -> Answer {

@@ -22,10 +22,13 @@ const SOON: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(150);
 /// Largest number of pinned messages. No more are stored until some of them are checked.
 const PINNED_MAX: usize = 1024;
-/// Number from which on they are checked at once.
-const URGENT: usize = PINNED_MAX / 2;
-/// Largest number of messages in a part of a check.
-const PART_MAX: usize = 128;
+/// Number from which on they are checked at once. What is new to the stream waits until all of them are.
+const URGENT: usize = 64;
+/// Bytes that the answers take which a part of a check asks for: at first, and limits. Other answers wait after these.
+const PART: usize = 128 << 10;
+const PART_LIMITS: (usize, usize) = (16 << 10, 512 << 10);
+/// A part takes about this time, besides that of a short request.
+const PART_TIME: Duration = Duration::from_millis(500);
 /// Bytes that an answer takes at least.
 const ANSWER_MIN: usize = 2 << 10;
 
@@ -49,6 +52,8 @@ pub(super) struct Checks {
     pins: u64,
     /// The check in progress.
     round: Option<Round>,
+    /// Bytes of the next part.
+    part: usize,
     /// When the next check begins.
     at: Instant,
     /// When it begins if messages are stored.
@@ -118,6 +123,7 @@ impl Checks {
             succeeded: Vec::new(),
             pins: 0,
             round: None,
+            part: PART,
             at: Instant::now() + wait,
             busy_at: Instant::now() + BUSY_INTERVAL,
             has_failed: false,
@@ -288,7 +294,8 @@ impl Checks {
         let round = self.round.as_mut().filter(|it| it.asked_at.is_none())?;
         let mut part = round.unasked.take()?;
         let (mut count, mut bytes) = (0, 0);
-        for message in part.messages.iter().take(PART_MAX) {
+        let max = max.min(self.part);
+        for message in &part.messages {
             let len = self.given.answer_len(message.sequence).unwrap_or(unknown);
             let more = bytes + len.max(ANSWER_MIN);
             if count != 0 && max < more {
@@ -326,11 +333,18 @@ impl Checks {
         }
     }
 
-    /// The stream has these messages, as a part of a check has found.
-    pub(super) fn proved(&mut self, listed: &Listed) {
+    /// The stream has these messages, as a part of a check has found. The fastest answers take this time.
+    pub(super) fn proved(&mut self, listed: &Listed, fastest: Duration) {
         if let Some(round) = &mut self.round {
             let took = round.asked_at.take().map(|it| it.elapsed());
-            round.spent += took.unwrap_or_default();
+            let took = took.unwrap_or_default();
+            round.spent += took;
+            let part = match took.saturating_sub(fastest) {
+                long if 2 * PART_TIME < long => self.part / 2,
+                short if short < PART_TIME && listed.has_more => self.part * 2,
+                _ => self.part,
+            };
+            self.part = part.clamp(PART_LIMITS.0, PART_LIMITS.1);
         }
         // A message that was pinned after they were listed may have been lost after the answers.
         self.pinned
@@ -339,8 +353,8 @@ impl Checks {
 
     /// So the last part of a check has found, and whether no other recording is forwarded to the stream. Returns whether everything is
     /// proved that was there when the check began.
-    pub(super) fn passed(&mut self, listed: &Listed, is_only: bool) -> bool {
-        self.proved(listed);
+    pub(super) fn passed(&mut self, listed: &Listed, is_only: bool, fastest: Duration) -> bool {
+        self.proved(listed, fastest);
         match is_only {
             true => self.succeeded.retain(|it| listed.pins < it.number),
             false => self.pinned.append(&mut self.succeeded),

@@ -30,8 +30,6 @@ const FOUND_MAX: usize = 352 << 10;
 const BODY_MIN: usize = 16 << 10;
 /// Largest number of requests for messages that a check makes at the same time.
 pub(super) const REQUESTS_MAX: usize = 32;
-/// Largest number of bytes of the answers that a part of a check asks for: other answers wait after these.
-const PART_MAX: usize = 512 << 10;
 /// How long a full window waits for an answer until a short request finds out whether it is because of the way.
 const STALLED: Duration = Duration::from_secs(1);
 /// An answer that takes this much longer than the fastest ones leaves room for more.
@@ -178,9 +176,14 @@ impl Window {
         (self.answers.max / self.found).clamp(1, REQUESTS_MAX)
     }
 
-    /// How many bytes the answers may take that a part of a check asks for.
-    pub(super) fn part_max(&self) -> usize {
-        self.answers.max.min(PART_MAX)
+    /// How many bytes the answers may take that are asked for.
+    pub(super) const fn answers_max(&self) -> usize {
+        self.answers.max
+    }
+
+    /// How long the fastest answers take.
+    pub(super) fn fastest(&self) -> Duration {
+        self.fastest.shown()
     }
 
     /// Bytes that the answer to a request for a message is taken for.
@@ -402,8 +405,12 @@ impl Fastest {
         }
         let now = self.now.map_or(took, |it| it.min(took));
         self.now = Some(now);
-        let fastest = self.before.map_or(now, |it| it.min(now));
-        fastest.min(FASTEST_MAX)
+        self.shown()
+    }
+
+    fn shown(&self) -> Duration {
+        let fastest = self.now.into_iter().chain(self.before).min();
+        fastest.unwrap_or_default().min(FASTEST_MAX)
     }
 }
 

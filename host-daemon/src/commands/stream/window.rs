@@ -53,6 +53,9 @@ pub(super) struct Window {
     order: VecDeque<WindowEntry>,
     /// What the entries of the order take, and what waits in the lanes.
     bytes: usize,
+    /// Number of entries that were added, and of those that were taken.
+    pushed: u64,
+    popped: u64,
     /// The number of the last event that was read.
     serial: u64,
     /// The number of the last event whose place in the order of the stream has passed.
@@ -83,6 +86,8 @@ impl Window {
             lanes: HashMap::new(),
             order: VecDeque::new(),
             bytes: 0,
+            pushed: 0,
+            popped: 0,
             serial: 0,
             due: 0,
         }
@@ -173,6 +178,7 @@ impl Window {
         emit: &mut Emit<'_>,
     ) -> Result<(), CommandError> {
         self.bytes += ENTRY;
+        self.pushed += 1;
         self.order.push_back(WindowEntry { key, event });
         while self.is_full() && self.pop(emit)? {}
         Ok(())
@@ -183,9 +189,19 @@ impl Window {
         self.max <= self.bytes + LANE * self.lanes.len()
     }
 
-    /// Number of entries.
-    pub(super) fn len(&self) -> usize {
-        self.order.len()
+    /// Whether it has no entries.
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Number of all entries that were added.
+    pub(super) const fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Number of those that were taken again, the first ones.
+    pub(super) const fn popped(&self) -> u64 {
+        self.popped
     }
 
     /// Emits the first entry, with the events that belong there. Returns whether there was one.
@@ -197,6 +213,7 @@ impl Window {
             return Ok(false);
         };
         self.bytes -= ENTRY;
+        self.popped += 1;
         self.due = self.due.max(event.unwrap_or_default());
         let due = self.due;
         if event.is_none() {

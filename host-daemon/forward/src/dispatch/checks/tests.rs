@@ -21,11 +21,11 @@ async fn what_goes_wrong_during_a_check_is_checked_again() {
     assert!(!checks.begin(true, None));
     checks.pin();
     checks.note(second, Some(Instant::now()), true);
-    checks.passed(&checked, true);
+    checks.passed(&checked, true, Duration::ZERO);
     assert_eq!(numbers(&checks), [1, 2]);
     assert!(checks.begin(true, None));
     let checked = checks.list();
-    checks.passed(&checked, true);
+    checks.passed(&checked, true, Duration::ZERO);
     assert_eq!(numbers(&checks), [2]);
 }
 
@@ -38,7 +38,7 @@ async fn a_check_ends_what_was_pinned_before_it_whatever_is_pinned_meanwhile() {
         let checked = checks.list();
         checks.note(message(number), Some(Instant::now()), true);
         checks.pin();
-        checks.passed(&checked, true);
+        checks.passed(&checked, true, Duration::ZERO);
         assert_eq!(numbers(&checks), [number]);
     }
 }
@@ -56,8 +56,8 @@ async fn a_check_is_made_in_parts_that_prove_what_they_asked_for() {
         // What is pinned during the check is of the next one.
         checks.pin();
         match has_more {
-            true => checks.proved(&part),
-            false => assert!(checks.passed(&part, true)),
+            true => checks.proved(&part, Duration::ZERO),
+            false => assert!(checks.passed(&part, true, Duration::ZERO)),
         }
         (asked, numbers(&checks))
     };
@@ -69,7 +69,7 @@ async fn a_check_is_made_in_parts_that_prove_what_they_asked_for() {
     let mut checks = Checks::new(None, (1..=5).map(message).collect());
     assert!(checks.begin(true, None));
     let (part, _) = checks.next_part(5000, 2000).expect("a part");
-    checks.proved(&part);
+    checks.proved(&part, Duration::ZERO);
     checks.next_part(5000, 2000).expect("a part");
     checks.failed();
     assert!(checks.next_part(5000, 2000).is_none() && !checks.begin(true, None));
@@ -89,7 +89,7 @@ async fn a_part_of_a_check_has_answers_of_some_length() {
         let (part, bytes) = checks.next_part(10_000, 0).expect("a part");
         let asked: Vec<_> = part.messages.iter().map(|it| it.sequence).collect();
         assert_eq!((asked, bytes), wanted);
-        checks.proved(&part);
+        checks.proved(&part, Duration::ZERO);
     }
 }
 

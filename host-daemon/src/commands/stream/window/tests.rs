@@ -326,7 +326,7 @@ fn a_full_window_gives_way() {
         assert_eq!(pushed.expect("no error"), None);
         assert!(window.bytes < WINDOW_BYTES);
     }
-    assert_eq!((count, window.len()), (2, 2));
+    assert_eq!((count, window.pushed() - window.popped()), (2, 2));
 }
 
 /// A message of the stream: of a device, or of events if there is none, in a recording of its own, at a place.
