@@ -197,6 +197,24 @@ impl Batch {
         !self.items.is_empty()
     }
 
+    /// How many of its first messages are before a place of the same recording.
+    pub(crate) fn count_before(&self, place: Place) -> u64 {
+        if place.number != self.file.0 {
+            return if place.number < self.file.0 {
+                0
+            } else {
+                self.count()
+            };
+        }
+        let items = self.items.iter();
+        items.take_while(|it| it.messages <= place.messages).count() as u64
+    }
+
+    /// Whether it is a part of a message.
+    pub(crate) const fn is_part(&self) -> bool {
+        self.part.is_some()
+    }
+
     /// Removes the first messages.
     pub(crate) fn skip(&mut self, count: u64) {
         let count = usize::try_from(count).unwrap_or(usize::MAX);

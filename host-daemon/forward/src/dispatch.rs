@@ -12,7 +12,7 @@ mod waiting;
 mod window;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -37,6 +37,7 @@ use crate::files::KnownFiles;
 use crate::lane::{Done, Lane, Step};
 use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
+use crate::recent::{AllRecent, Recent};
 use crate::stream::{Stream, StreamError, Writers};
 
 /// Largest number of messages in flight.
@@ -55,6 +56,7 @@ pub(crate) struct Dispatcher<S> {
     confirm: Option<Arc<dyn Confirm>>,
     files: KnownFiles,
     lanes: HashMap<Arc<str>, Subject>,
+    recent: Arc<Mutex<AllRecent>>,
     turns: Turns,
     calls: FuturesUnordered<BoxFuture<'static, (Flight, Answer)>>,
     waiting: Waiting,
@@ -95,12 +97,21 @@ impl<S: Stream> Dispatcher<S> {
             extent,
             newest,
             reached,
+            recent,
         } = start;
         // Another stream has none of it.
         let is_same = reached.created == extent.created;
         let reached = if is_same { reached } else { Reached::default() };
         let known = reached.subjects.into_iter();
         let lanes = known.map(|(subject, reached)| (subject, Subject::from(Lane::from(reached))));
+        let mut lanes: HashMap<Arc<str>, Subject> = lanes.collect();
+        let known = recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(extent.created);
+        for (subject, recent) in known {
+            lanes.entry(subject).or_default().lane.remember(recent);
+        }
         Self {
             disruptions: stream.disruptions(),
             stream,
@@ -109,7 +120,8 @@ impl<S: Stream> Dispatcher<S> {
             progress,
             confirm: None,
             files,
-            lanes: lanes.collect(),
+            lanes,
+            recent,
             turns: Turns::default(),
             calls: FuturesUnordered::new(),
             waiting: Waiting::default(),
@@ -142,6 +154,10 @@ impl<S: Stream> Dispatcher<S> {
     pub(crate) async fn run(mut self, input: Receiver<Input>, save: impl FnMut(&Cursor)) -> End {
         let end = self.publish(input, save).await;
         self.drop_waiting();
+        let lanes = std::mem::take(&mut self.lanes).into_iter();
+        let recent = lanes.map(|(subject, of)| (subject, of.lane.into_recent()));
+        let recent = AllRecent::of(self.created, recent);
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = recent;
         end
     }
 
@@ -323,6 +339,10 @@ impl<S: Stream> Dispatcher<S> {
             let known = Known {
                 reached,
                 said: of.lane.said(),
+                recent: match reached {
+                    Some(_) => Recent::default(),
+                    None => of.lane.recent().clone(),
+                },
             };
             if let Some((_, proof)) = reached
                 && !self.note(proof, None)

@@ -5,8 +5,8 @@ mod follower;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use blocksd_recording::{Durability, Error, LostRange, Message, Missed, TailPosition, Visitor};
@@ -21,6 +21,7 @@ use crate::gather::Gatherer;
 use crate::linger::Linger;
 use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
+use crate::recent::AllRecent;
 use crate::stream::{Extent, Stream, StreamError};
 use crate::subject::Subjects;
 
@@ -125,6 +126,7 @@ impl<S: Stream> Forwarder<S> {
         let folder = &self.forwarding.folder;
         let mut file = self.forwarding.file();
         let mut reached = Reached::default();
+        let recent = Arc::<Mutex<AllRecent>>::default();
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
             let (extent, cursor) = match self.begin(&file).await {
@@ -150,6 +152,7 @@ impl<S: Stream> Forwarder<S> {
                 extent,
                 newest,
                 reached: std::mem::take(&mut reached),
+                recent: Arc::clone(&recent),
             };
             let mut reading = self.reading(instance, extent.body_max, to);
             let here = files::list(folder).unwrap_or_default();

@@ -9,15 +9,21 @@
 //! Each message names the sequence number of the one before it in its subject, so the stream stores it at its place or not at
 //! all. What the last message of the subject says decides where the lane goes on, also after a crash.
 
+mod done;
+mod hole;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use blocksd_recording::FileNonce;
 
+pub(crate) use self::done::Done;
+use self::hole::Hole;
 use crate::batch::{Batch, Channel};
 use crate::cursor::Newest;
 use crate::message::Head;
 use crate::place::{Instance, Place, Seen};
+use crate::recent::{Acked, Recent};
 use crate::stored::Stored;
 use crate::stream::{Last, Outgoing};
 
@@ -33,23 +39,6 @@ pub(crate) enum Step {
     Send(Box<Outgoing>),
     /// Nothing: an answer is missing, or there are no messages.
     Wait,
-}
-
-/// Batches that are done, by their order, and the sum of their lengths.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Done {
-    /// The orders of batches that need no place any more.
-    pub orders: Vec<u64>,
-    /// Messages that are in the stream by them.
-    pub messages: u64,
-    /// Bytes that they took.
-    pub bytes: usize,
-    /// Messages that do not wait any more.
-    pub items: usize,
-    /// How many of the bytes are not in the stream: they are read again.
-    pub left: usize,
-    /// Sessions, and numbers that are in the stream: the first one, and the one after the last.
-    pub sessions: Vec<(Arc<Channel>, u64, u64)>,
 }
 
 /// The batches of one subject, and what is known of it.
@@ -77,6 +66,10 @@ pub(crate) struct Lane {
     sent: u64,
     /// The nonce of the message that holds them.
     nonce: u64,
+    /// What the stream has acknowledged, and no check has proved.
+    recent: Recent,
+    /// What it has lost of that, and has after it.
+    hole: Option<Box<Hole>>,
     /// Only the first batch is kept. What comes after it is read again once it is stored.
     is_parked: bool,
     /// What the messages were that are not kept.
@@ -107,59 +100,11 @@ impl Default for Lane {
             stored: Stored::default(),
             sent: 0,
             nonce: 0,
+            recent: Recent::default(),
+            hole: None,
             is_parked: false,
             dropped: HashSet::new(),
         }
-    }
-}
-
-impl Done {
-    /// So much does not wait any more.
-    const fn remove(&mut self, bytes: usize, items: usize) {
-        self.bytes += bytes;
-        self.items += items;
-    }
-
-    /// Numbers of a session before `to`, whose place says that they were published. Those before `first` have no message. A recording
-    /// can have them there although they were not: files that were missing are there again.
-    fn add_published(
-        &mut self,
-        stored: &Stored,
-        channel: &Arc<Channel>,
-        (from, first, to): (u64, u64, u64),
-    ) {
-        let session = channel.session.as_deref();
-        let is_known = session.is_some_and(|session| stored.has_all(session));
-        let end = if is_known { first } else { to };
-        self.add_runs(stored, channel, to, (from, end));
-    }
-
-    /// Numbers of a session from `from` to before `to` are in the stream or have no message, after those that the subject has before
-    /// them.
-    fn add_numbers(&mut self, stored: &Stored, channel: &Arc<Channel>, from: u64, to: u64) {
-        if from < to {
-            self.add_runs(stored, channel, to, (from, to));
-        }
-    }
-
-    /// The numbers of a session that the subject has before `to`, and those of a run.
-    fn add_runs(&mut self, stored: &Stored, channel: &Arc<Channel>, to: u64, run: (u64, u64)) {
-        let Some(session) = channel.session.as_deref() else {
-            return;
-        };
-        let run = Some(run).filter(|(from, to)| from < to);
-        let mut runs: Vec<_> = stored.before(session, to).chain(run).collect();
-        runs.sort_unstable();
-        // One that only seems to come after missing numbers would be taken for the end of a hole.
-        runs.dedup_by(|(from, to), (_, end)| {
-            let continues = from <= end;
-            if continues {
-                *end = *to.max(end);
-            }
-            continues
-        });
-        let numbers = |(from, to)| (Arc::clone(channel), from, to);
-        self.sessions.extend(runs.into_iter().map(numbers));
     }
 }
 
@@ -269,9 +214,9 @@ impl Lane {
                 (Step::Look { is_in_doubt }, done)
             }
             LaneState::Idle => {
-                self.skip_stored(&mut done);
+                self.skip(&mut done);
                 self.merge(body_max, &mut done);
-                let count = self.skip_stored(&mut done);
+                let count = self.skip(&mut done);
                 let Some(batch) = self.queue.front() else {
                     return (Step::Wait, done);
                 };
@@ -318,6 +263,21 @@ impl Lane {
         self.place.zip(self.proof)
     }
 
+    /// What the stream has acknowledged, and no check has proved.
+    pub(crate) const fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// The same, of a lane that has ended.
+    pub(crate) fn into_recent(self) -> Recent {
+        self.recent
+    }
+
+    /// Takes those that are known from before.
+    pub(crate) fn remember(&mut self, recent: Recent) {
+        self.recent = recent;
+    }
+
     /// The last message of the subject was found, or there is none. If the stream says less than it had acknowledged, the
     /// caller has found out that it removed those messages on purpose. So it is with a last message that `was_removed`: what it says is
     /// still true.
@@ -326,8 +286,18 @@ impl Lane {
         last: Option<Last>,
         instance: Instance,
         was_removed: bool,
+        lost: &[Newest],
     ) -> Done {
         let found = last.as_ref().and_then(|last| last.own(instance));
+        match lost {
+            [] => self.recent.end_at(found),
+            lost => self.note_lost(lost),
+        }
+        let found = match &self.hole {
+            // The messages after the lost ones say nothing of these.
+            Some(hole) if found <= Some(hole.end) => self.place.min(found),
+            _ => found,
+        };
         self.last = last.as_ref().map(Newest::of);
         if self.place < found {
             (self.place, self.proof) = (found, self.last);
@@ -342,13 +312,16 @@ impl Lane {
                 self.seen.note(head.instance, head.place);
             }
         }
+        for (session, from, to) in self.hole.iter().flat_map(|it| &it.lost) {
+            self.stored.remove(session, *from, *to);
+        }
         self.state = self.next_state();
         self.is_in_doubt = self.must_look;
         self.trim()
     }
 
-    /// The stream has stored the message that was sent, at this sequence number.
-    pub(crate) fn acked(&mut self, sequence: u64) -> Done {
+    /// The stream has stored the message that was sent, at this sequence number. A check has proved those up to another one.
+    pub(crate) fn acked(&mut self, sequence: u64, proved: u64) -> Done {
         self.state = self.next_state();
         let mut done = Done::default();
         let Some(batch) = self.queue.front_mut() else {
@@ -362,9 +335,26 @@ impl Lane {
             nonce: self.nonce,
         });
         (self.proof, self.said) = (self.last, self.last);
+        let mut numbers = None;
         if let Some((session, from, to)) = sent.numbers() {
             self.stored.note(session, from, to);
+            numbers = Some((Arc::from(session), from, to));
         }
+        let (begin, end) = (sent.begin(), sent.end());
+        if let Some(hole) = &mut self.hole {
+            hole.filled(numbers.as_ref());
+        }
+        self.hole.take_if(|it| it.end <= end);
+        let acked = Acked {
+            message: Newest {
+                sequence,
+                nonce: self.nonce,
+            },
+            begin,
+            end,
+            numbers,
+        };
+        self.recent.note(acked, proved);
         match is_all {
             true => self.finish_front(&mut done),
             false => self.skip_front(self.sent, &mut done),

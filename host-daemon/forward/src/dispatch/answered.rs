@@ -109,7 +109,8 @@ impl<S: Stream> Dispatcher<S> {
             Outcome::Published(Ok(_)) if self.writers.are_only(self.instance) => of.lane.before(),
             _ => None,
         };
-        let taken = of.take(answer.outcome, self.instance, self.successes);
+        let known = (self.successes, self.checks.proved_to());
+        let taken = of.take(answer.outcome, self.instance, known);
         self.must_read_again |= of.lane.must_be_read_again();
         match (was_failing, of.is_failing()) {
             (false, true) => self.failing += 1,

@@ -12,6 +12,7 @@ use super::input::Asked;
 use super::window::{Flight, REQUESTS_MAX, Window};
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
+use crate::recent::Recent;
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// A call of the stream.
@@ -65,15 +66,19 @@ pub(super) struct Found {
     pub(super) is_proved: bool,
     /// The last message that was known is no more there, and was removed on purpose.
     pub(super) was_removed: bool,
+    /// Messages that the stream has lost although it has later ones.
+    pub(super) lost: Vec<Newest>,
 }
 
 /// What a lane knows of its subject.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Known {
     /// Where this recording has got to, and the message that says so.
     pub(super) reached: Option<(Place, Newest)>,
     /// The message that says the rest.
     pub(super) said: Option<Newest>,
+    /// What the stream may have lost, if it has lost something.
+    pub(super) recent: Recent,
 }
 
 impl Outcome {
@@ -181,12 +186,31 @@ impl<S: Stream> Call<S> {
             Some(said) if sequence < said.sequence => self.is_intact(said).await?,
             _ => false,
         };
+        let lost = match found {
+            Some(place) if known.recent.is_doubtful(place) => self.lost(&known.recent).await?,
+            _ => Vec::new(),
+        };
         Ok(Found {
             last,
+            lost,
             is_intact,
             is_proved: known.reached.is_some(),
             was_removed,
         })
+    }
+
+    /// Which of these messages the stream has lost.
+    async fn lost(&self, recent: &Recent) -> Result<Vec<Newest>, StreamError> {
+        let extent = self.stream.extent().await?;
+        let all: Vec<_> = recent.all().map(|it| it.message).collect();
+        let mut lost = Vec::new();
+        for some in all.chunks(REQUESTS_MAX) {
+            let asked = some.iter().map(|it| it.is_intact(&*self.stream, &extent));
+            let are_intact = try_join_all(asked).await?;
+            let all = some.iter().zip(are_intact);
+            lost.extend(all.filter(|(_, is_intact)| !is_intact).map(|(it, _)| *it));
+        }
+        Ok(lost)
     }
 
     /// Whether the stream still has a message, or has removed it on purpose.

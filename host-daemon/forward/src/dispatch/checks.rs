@@ -50,6 +50,8 @@ pub(super) struct Checks {
     succeeded: Vec<Pin>,
     /// How often messages were pinned.
     pins: u64,
+    /// The number of the newest message of the last check that has proved everything.
+    proved_to: u64,
     /// The check in progress.
     round: Option<Round>,
     /// Bytes of the next part.
@@ -122,6 +124,7 @@ impl Checks {
             pinned: pinned.collect(),
             succeeded: Vec::new(),
             pins: 0,
+            proved_to: 0,
             round: None,
             part: PART,
             at: Instant::now() + wait,
@@ -159,6 +162,11 @@ impl Checks {
     /// Its sequence number, or 0 before the first one. A message that is stored later has a higher one.
     pub(super) fn last(&self) -> u64 {
         self.newest.map_or(0, |it| it.sequence)
+    }
+
+    /// The stream has everything of this recording that was stored up to this sequence number.
+    pub(super) const fn proved_to(&self) -> u64 {
+        self.proved_to
     }
 
     /// Whether these messages are all that is to be checked.
@@ -360,6 +368,9 @@ impl Checks {
             false => self.pinned.append(&mut self.succeeded),
         }
         let is_proved = self.pinned.iter().all(|it| listed.pins < it.number);
+        if let Some(newest) = listed.newest().filter(|_| is_proved) {
+            self.proved_to = newest.sequence;
+        }
         let spent = self.round.take().map_or(Duration::ZERO, |it| it.spent);
         let (now, rest) = (Instant::now(), spent * (SHARE - 1));
         self.busy_at = now + rest.max(BUSY_INTERVAL);

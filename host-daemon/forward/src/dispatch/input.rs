@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::batch::Batch;
 use crate::confirm::Unsettled;
@@ -10,6 +10,7 @@ use crate::cursor::Newest;
 use crate::files::KnownFiles;
 use crate::place::{Instance, Place};
 use crate::progress::Unread;
+use crate::recent::AllRecent;
 use crate::stream::Extent;
 
 /// What was read of the recording.
@@ -91,6 +92,8 @@ pub(crate) struct Start {
     pub newest: Option<Newest>,
     /// What an earlier dispatcher knew.
     pub reached: Reached,
+    /// What the stream has acknowledged to it. This one leaves its own there.
+    pub recent: Arc<Mutex<AllRecent>>,
 }
 
 impl fmt::Display for Again {

@@ -111,8 +111,13 @@ impl Subject {
         was_failing
     }
 
-    /// Takes the answer to a call. So many calls have not failed.
-    pub(super) fn take(&mut self, outcome: Outcome, instance: Instance, successes: u64) -> Taken {
+    /// Takes the answer to a call. So many calls have not failed, and messages are proved up to a sequence number.
+    pub(super) fn take(
+        &mut self,
+        outcome: Outcome,
+        instance: Instance,
+        (successes, proved): (u64, u64),
+    ) -> Taken {
         let mut taken = Taken {
             done: Done::default(),
             reply: Reply::Other,
@@ -121,11 +126,13 @@ impl Subject {
         };
         match outcome {
             Outcome::Found(Ok(found)) => {
-                taken.done = self.lane.found(found.last, instance, found.was_removed);
+                taken.done = self
+                    .lane
+                    .found(found.last, instance, found.was_removed, &found.lost);
                 self.failed_looks = 0;
             }
             Outcome::Published(Ok(sequence)) => {
-                taken.done = self.lane.acked(sequence);
+                taken.done = self.lane.acked(sequence, proved);
                 taken.reply = Reply::Stored;
                 self.recover();
                 self.duplicates = 0;
@@ -192,7 +199,7 @@ mod tests {
     #[test]
     fn refusals_without_a_reason_become_a_failure_with_pauses() {
         let (mut subject, instance) = (Subject::default(), Instance::random());
-        let mut take = |outcome| subject.take(Outcome::Published(outcome), instance, 0);
+        let mut take = |outcome| subject.take(Outcome::Published(outcome), instance, (0, 0));
         for refusals in 0..=REFUSALS + PAUSED_REFUSALS {
             let taken = take(Err(PublishError::WrongLast));
             assert!(matches!(taken.reply, Reply::Moved));
@@ -213,7 +220,7 @@ mod tests {
         let taken = subject.take(
             Outcome::Published(Err(PublishError::WrongLast)),
             instance,
-            0,
+            (0, 0),
         );
         assert!(matches!(taken.reply, Reply::Moved));
     }

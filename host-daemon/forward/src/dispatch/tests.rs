@@ -149,6 +149,7 @@ impl Recording {
             extent,
             newest,
             reached: Reached::default(),
+            recent: Arc::default(),
         }
     }
 

@@ -1,10 +1,12 @@
 //! Losses of the stream that interrupt nothing: another server has lost its newest messages, and gives their numbers to others.
 
 use std::collections::HashSet;
+use std::sync::Mutex;
 
 use tokio::time::error::Elapsed;
 
 use super::*;
+use crate::recent::AllRecent;
 use crate::stream::At;
 
 /// A recording with a message of each subject, all others of one subject, and then those of the others. Returns it with the number of
@@ -151,6 +153,72 @@ fn a_message_of_another_recording_at_the_number_of_a_lost_one_proves_nothing() {
         feed.abort();
         assert_eq!(ended, Ok(End::Lost));
     });
+}
+
+/// The messages after the lost one are in the stream, and do not hide it: it is sent again, and they are not.
+#[test]
+fn a_message_that_is_lost_before_others_of_its_subject_is_sent_again() {
+    for session in [None, Some("00f3a5c7711d2e4b".to_owned())] {
+        runtime().block_on(async {
+            let mut other = Recording::new(2, 1, &mut Chance(3));
+            other.messages[0].subject = "other".into();
+            let mut recording = Recording::new(1, 9, &mut Chance(2));
+            let file = (1, FileNonce::new());
+            let channel = channel("device", session.clone());
+            for (message, number) in recording.messages.iter_mut().zip(0..) {
+                (message.before, message.seq, message.since) = (number, number, number);
+                (message.subject, message.file) = ("device.0".into(), file);
+                (message.channel, message.data) = (Arc::clone(&channel), number.to_string().into());
+            }
+            let stream = Arc::new(FakeStream::new(1, Faults::default()));
+            other.forward(&stream, Chance(1), &mut None, None).await;
+            let all = batches(&recording.messages);
+            let recent = Arc::<Mutex<AllRecent>>::default();
+            for is_lossy in [true, false] {
+                let start = Start {
+                    recent: Arc::clone(&recent),
+                    ..recording.start(stream.extent().await.expect("no faults"), None)
+                };
+                let (to, input) = mpsc::channel(4);
+                let (all, losing) = (all.clone(), Arc::clone(&stream));
+                let feed = tokio::spawn(async move {
+                    for (index, batch) in all.into_iter().enumerate() {
+                        if is_lossy {
+                            let pause_ms = if index == 3 { 1000 } else { 50 };
+                            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                        }
+                        if is_lossy && index == 3 {
+                            losing.lose_to(other.instance);
+                        }
+                        let sent = to.send(Input::Batches(vec![batch], None)).await;
+                        assert!(sent.is_ok(), "it runs");
+                    }
+                    if is_lossy {
+                        to.closed().await;
+                    }
+                });
+                let ended = ended(&stream, start, input).await;
+                feed.abort();
+                let wanted = if is_lossy { End::Lost } else { End::Finished };
+                assert_eq!(ended, Ok(wanted));
+            }
+            let stored = stream.stored("device.0");
+            let own = stored
+                .iter()
+                .filter(|it| it.head.instance == recording.instance);
+            let mut bodies = Vec::new();
+            for outgoing in own {
+                let messages = Messages::new(&outgoing.head, &outgoing.body);
+                bodies.extend(
+                    messages.map(|it| {
+                        String::from_utf8_lossy(it.expect("well-formed").data).into_owned()
+                    }),
+                );
+            }
+            // The lost one comes after the others.
+            assert_eq!(bodies, ["0", "1", "3", "4", "5", "6", "7", "8", "2"]);
+        });
+    }
 }
 
 /// The answers to those that are lost and to the others arrive together.

@@ -1,0 +1,108 @@
+//! Messages that the stream has lost of a subject, although it has later ones: [`Hole`].
+
+use std::sync::Arc;
+
+use super::{Done, Lane};
+use crate::batch::Batch;
+use crate::cursor::Newest;
+use crate::place::Place;
+use crate::recent::{Acked, Recent};
+
+/// Messages that the stream has lost, before others that it has.
+#[derive(Debug)]
+pub(super) struct Hole {
+    /// The begins and the ends of those that it has.
+    pub(super) known: Vec<(Place, Place)>,
+    /// The numbers of sessions that are lost: the last messages of the subject may say otherwise.
+    pub(super) lost: Vec<(Arc<str>, u64, u64)>,
+    /// Places up to this one, in messages of the stream, are no proof.
+    pub(super) end: Place,
+}
+
+impl Hole {
+    /// Messages with these numbers are stored again.
+    pub(super) fn filled(&mut self, numbers: Option<&(Arc<str>, u64, u64)>) {
+        let Some((session, from, to)) = numbers else {
+            return;
+        };
+        let mut left = Vec::new();
+        for (of, first, end) in std::mem::take(&mut self.lost) {
+            let is_other = of != *session || *to <= first || end <= *from;
+            let rest = match is_other {
+                true => [(first, end), (0, 0)],
+                false => [(first, *from), (*to, end)],
+            };
+            let rest = rest.into_iter().filter(|(first, end)| first < end);
+            left.extend(rest.map(|(first, end)| (Arc::clone(&of), first, end)));
+        }
+        self.lost = left;
+    }
+}
+
+impl Lane {
+    /// The stream has lost these of the recent messages: begins again at the first of them.
+    pub(super) fn note_lost(&mut self, lost: &[Newest]) {
+        let is_lost = |it: &&Acked| lost.contains(&it.message);
+        let Some(first) = self.recent.all().find(is_lost) else {
+            return;
+        };
+        let begin = Place {
+            bytes: 0,
+            ..first.begin
+        };
+        let end = self.recent.all().map(|it| it.end).max();
+        let (gone, here): (Vec<_>, Vec<_>) = self.recent.all().partition(is_lost);
+        // Parts of a message are sent again with all of it.
+        let known = here.iter().map(|it| (it.begin, it.end));
+        let known = known.filter(|(from, to)| begin <= *from && (from.bytes, to.bytes) == (0, 0));
+        self.hole = Some(Box::new(Hole {
+            known: known.collect(),
+            lost: gone.iter().filter_map(|it| it.numbers.clone()).collect(),
+            end: end.unwrap_or(begin),
+        }));
+        self.place = Some(begin);
+        self.proof = self.last;
+        self.recent = Recent::default();
+    }
+
+    /// Removes messages that are in the stream already. Returns how many messages of the first batch are not.
+    pub(super) fn skip(&mut self, done: &mut Done) -> u64 {
+        loop {
+            let count = self.skip_stored(done);
+            let begin = self.queue.front().map(Batch::begin);
+            let known = self.skip_known(done);
+            if begin == self.queue.front().map(Batch::begin) {
+                return count.min(known);
+            }
+        }
+    }
+
+    /// Removes messages that the stream has after those that it has lost. Returns how many messages of the first batch come before
+    /// the next of them.
+    fn skip_known(&mut self, done: &mut Done) -> u64 {
+        let (Some(hole), Some(batch)) = (&self.hole, self.queue.front()) else {
+            return u64::MAX;
+        };
+        if batch.is_part() {
+            return u64::MAX;
+        }
+        let (begin, count) = (batch.begin(), batch.count());
+        if let Some((_, end)) = hole
+            .known
+            .iter()
+            .find(|(from, to)| *from <= begin && begin < *to)
+        {
+            let known = batch.count_before(*end);
+            self.place = Some(*end);
+            self.proof = self.last;
+            match known < count {
+                true => self.skip_front(known, done),
+                false => self.finish_front(done),
+            }
+            return 0;
+        }
+        let after = hole.known.iter().filter(|(from, _)| begin < *from);
+        let after = after.map(|(from, _)| batch.count_before(*from));
+        after.min().unwrap_or(u64::MAX)
+    }
+}

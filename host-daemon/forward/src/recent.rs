@@ -1,0 +1,87 @@
+//! What a stream has acknowledged of a subject and may have lost: [`Recent`]. A number that it gives to a message of another daemon
+//! in the same subject lets it take the next message, although those before it are lost.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::cursor::Newest;
+use crate::place::Place;
+
+/// Largest number that are remembered of a subject.
+const RECENT_MAX: usize = 1 << 12;
+
+/// Those of all subjects, for the next dispatcher.
+#[derive(Debug, Default)]
+pub(crate) struct AllRecent {
+    /// When the stream was created.
+    created: i128,
+    subjects: HashMap<Arc<str>, Recent>,
+}
+
+/// Messages that no check has proved yet, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Recent {
+    messages: VecDeque<Acked>,
+}
+
+/// A message that the stream has acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Acked {
+    /// The message.
+    pub message: Newest,
+    /// The places before it and after it.
+    pub begin: Place,
+    pub end: Place,
+    /// Its numbers, if it is of a session: the first one, and the one after the last.
+    pub numbers: Option<(Arc<str>, u64, u64)>,
+}
+
+impl AllRecent {
+    /// Those of the stream that was created then.
+    pub(crate) fn of(
+        created: i128,
+        subjects: impl IntoIterator<Item = (Arc<str>, Recent)>,
+    ) -> Self {
+        let subjects = subjects.into_iter();
+        Self {
+            created,
+            subjects: subjects.filter(|(_, it)| !it.messages.is_empty()).collect(),
+        }
+    }
+
+    /// Takes them, if they are of the stream that was created then.
+    pub(crate) fn take(&mut self, created: i128) -> HashMap<Arc<str>, Recent> {
+        let all = std::mem::take(self);
+        match all.created == created {
+            true => all.subjects,
+            false => HashMap::new(),
+        }
+    }
+}
+
+impl Recent {
+    /// Adds the next message. A check has proved those up to a sequence number.
+    pub(crate) fn note(&mut self, acked: Acked, proved: u64) {
+        let is_proved = |it: &mut Acked| it.message.sequence <= proved;
+        while self.messages.pop_front_if(is_proved).is_some() {}
+        if self.messages.len() == RECENT_MAX {
+            self.messages.pop_front();
+        }
+        self.messages.push_back(acked);
+    }
+
+    /// The subject has nothing of this recording after a place.
+    pub(crate) fn end_at(&mut self, place: Option<Place>) {
+        self.messages.retain(|it| Some(it.end) <= place);
+    }
+
+    /// The messages.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Acked> {
+        self.messages.iter()
+    }
+
+    /// Whether a place can be that of a message after one that is lost.
+    pub(crate) fn is_doubtful(&self, place: Place) -> bool {
+        self.messages.front().is_some_and(|it| it.begin < place)
+    }
+}
