@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join, try_join_all};
 use tokio::time::Instant;
 
 use super::Dispatcher;
@@ -242,11 +242,17 @@ impl<S: Stream> Call<S> {
             took = self.took();
             extent
         };
-        let checked = try_join(extent, self.look_at_all()).await;
-        let checked = checked.map(|(extent, found)| {
-            let mut all = self.checks.messages.iter().zip(&found);
+        let (extent, found) = join(extent, self.look_at_all()).await;
+        let messages = &self.checks.messages;
+        let checked = extent.and_then(|extent| {
+            let is_within = |it: &Newest| it.is_intact_with(&At::Nothing, &extent);
+            if extent.created != self.created || !messages.iter().all(is_within) {
+                return Ok(None);
+            }
+            let found = found?;
+            let mut all = messages.iter().zip(&found);
             let has_all = all.all(|(message, at)| message.is_intact_with(at, &extent));
-            (has_all && extent.created == self.created).then_some(extent)
+            Ok(has_all.then_some(extent))
         });
         self.answer(took, Outcome::Checked(checked))
     }
