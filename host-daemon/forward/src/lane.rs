@@ -23,7 +23,7 @@ use crate::batch::{Batch, Channel};
 use crate::cursor::Newest;
 use crate::message::Head;
 use crate::place::{Instance, Place, Seen};
-use crate::recent::{Acked, Recent};
+use crate::recent::{Acked, Lost, Recent};
 use crate::stored::Stored;
 use crate::stream::{Last, Outgoing};
 
@@ -286,12 +286,12 @@ impl Lane {
         last: Option<Last>,
         instance: Instance,
         was_removed: bool,
-        lost: &[Newest],
+        lost: Option<Box<Lost>>,
     ) -> Done {
         let found = last.as_ref().and_then(|last| last.own(instance));
         match lost {
-            [] => self.recent.end_at(found),
-            lost => self.note_lost(lost),
+            None => self.recent.end_at(found),
+            Some(lost) => self.note_lost(&lost, last.as_ref(), instance),
         }
         let found = match &self.hole {
             // The messages after the lost ones say nothing of these.
@@ -341,8 +341,8 @@ impl Lane {
             numbers = Some((Arc::from(session), from, to));
         }
         let (begin, end) = (sent.begin(), sent.end());
-        if let Some(hole) = &mut self.hole {
-            hole.filled(numbers.as_ref());
+        if let (Some(hole), Some((session, from, to))) = (&mut self.hole, &numbers) {
+            hole.filled(session, *from, *to);
         }
         self.hole.take_if(|it| it.end <= end);
         let acked = Acked {

@@ -381,19 +381,18 @@ impl Stream for Nats {
         };
         self.state.answered();
         let sequence = message.sequence;
-        let headers = message.headers.as_ref().map_or(0, String::len);
-        let answer_len = message.payload.len() + headers;
-        let head = head(message).map_err(|malformed| StreamError::Foreign {
+        let last = raw::last(message).map_err(|malformed| StreamError::Foreign {
             stream: self.name.clone(),
             subject: subject.to_owned(),
             sequence,
             malformed,
         })?;
-        Ok(Some(Last {
-            sequence,
-            head,
-            answer_len,
-        }))
+        Ok(Some(last))
+    }
+
+    async fn message_at(&self, sequence: u64) -> Result<Option<Last>, StreamError> {
+        let found = self.message(&json!({ "seq": sequence })).await?;
+        Ok(found.and_then(|message| raw::last(message).ok()))
     }
 
     async fn at(&self, sequence: u64) -> Result<At, StreamError> {

@@ -1,4 +1,4 @@
-//! One message of a stream, as its leader answers: [`found`] and [`head`].
+//! One message of a stream, as its leader answers: [`found`], [`last`] and [`head`].
 
 use std::error::Error;
 
@@ -9,6 +9,7 @@ use async_nats::jetstream::stream::RawMessage;
 use serde_json::Value;
 
 use crate::message::{Head, Malformed};
+use crate::stream::Last;
 
 /// The message in an answer to a request for one. `None` if the stream has none there.
 pub(crate) fn found(answer: Response<Value>) -> Result<Option<RawMessage>, Box<dyn Error>> {
@@ -21,6 +22,18 @@ pub(crate) fn found(answer: Response<Value>) -> Result<Option<RawMessage>, Box<d
         Response::Err { error } if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => Ok(None),
         Response::Err { error } => Err(error.into()),
     }
+}
+
+/// The message of a daemon, which is the last one of its subject or was.
+pub(crate) fn last(message: RawMessage) -> Result<Last, Malformed> {
+    let sequence = message.sequence;
+    let headers = message.headers.as_ref().map_or(0, String::len);
+    let answer_len = message.payload.len() + headers;
+    Ok(Last {
+        sequence,
+        head: head(message)?,
+        answer_len,
+    })
 }
 
 /// The headers of a message. Another program can publish any bytes as headers.

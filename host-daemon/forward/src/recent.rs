@@ -6,9 +6,18 @@ use std::sync::Arc;
 
 use crate::cursor::Newest;
 use crate::place::Place;
+use crate::stream::Last;
 
 /// Largest number that are remembered of a subject.
 const RECENT_MAX: usize = 1 << 12;
+
+/// Messages that the stream has lost although it has later ones of the subject.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub messages: Vec<Newest>,
+    /// The message that has the number of the last one of these: it says what was there before it.
+    pub before: Option<Last>,
+}
 
 /// Those of all subjects, for the next dispatcher.
 #[derive(Debug, Default)]
@@ -60,10 +69,13 @@ impl AllRecent {
 }
 
 impl Recent {
-    /// Adds the next message. A check has proved those up to a sequence number.
+    /// Adds the next message. A check has proved those up to a sequence number: they are forgotten, except the one before the first of
+    /// the others.
     pub(crate) fn note(&mut self, acked: Acked, proved: u64) {
-        let is_proved = |it: &mut Acked| it.message.sequence <= proved;
-        while self.messages.pop_front_if(is_proved).is_some() {}
+        let is_proved = |it: &Acked| it.message.sequence <= proved;
+        while self.messages.get(1).is_some_and(is_proved) {
+            self.messages.pop_front();
+        }
         if self.messages.len() == RECENT_MAX {
             self.messages.pop_front();
         }
@@ -78,6 +90,16 @@ impl Recent {
     /// The messages.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Acked> {
         self.messages.iter()
+    }
+
+    /// The lost message whose number another one has, which the next message, that is there, was taken to come after.
+    pub(crate) fn replaced(&self, lost: &[Newest]) -> Option<Newest> {
+        let pairs = self.messages.iter().zip(self.messages.iter().skip(1));
+        let is_lost = |it: &Acked| lost.contains(&it.message);
+        let (first, _) = pairs
+            .into_iter()
+            .find(|(first, next)| is_lost(first) && !is_lost(next))?;
+        Some(first.message)
     }
 
     /// Whether a place can be that of a message after one that is lost.

@@ -104,6 +104,11 @@ impl Stored {
         }
     }
 
+    /// All runs: the session, the first number, and the one after the last.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.runs.iter().map(|it| (&*it.session, it.from, it.to))
+    }
+
     /// The first number after `number` that is missing, if `number` is not.
     #[must_use]
     pub fn end_of(&self, session: &str, number: u64) -> Option<u64> {

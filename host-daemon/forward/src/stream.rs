@@ -44,6 +44,15 @@ pub trait Stream: Send + Sync + 'static {
     /// [`StreamError`], but not [`StreamError::Foreign`].
     fn at(&self, sequence: u64) -> impl Future<Output = Result<At, StreamError>> + Send;
 
+    /// Finds the message at a sequence number, if the stream has one of a daemon there.
+    ///
+    /// # Errors
+    /// [`StreamError`], but not [`StreamError::Foreign`].
+    fn message_at(
+        &self,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Option<Last>, StreamError>> + Send;
+
     /// Sets how long each later request may take: one of [`TIMEOUTS`], the first one at the beginning.
     fn set_timeout(&self, timeout: Duration);
 
@@ -60,7 +69,7 @@ pub trait Stream: Send + Sync + 'static {
     fn extent(&self) -> impl Future<Output = Result<Extent, StreamError>> + Send;
 }
 
-/// The last message of a subject.
+/// A message of a subject, such as the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Last {
     /// Its sequence number in the stream.

@@ -12,7 +12,7 @@ use super::input::Asked;
 use super::window::{Flight, REQUESTS_MAX, Window};
 use crate::cursor::Newest;
 use crate::place::{Instance, Place};
-use crate::recent::Recent;
+use crate::recent::{Lost, Recent};
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
 /// A call of the stream.
@@ -66,8 +66,8 @@ pub(super) struct Found {
     pub(super) is_proved: bool,
     /// The last message that was known is no more there, and was removed on purpose.
     pub(super) was_removed: bool,
-    /// Messages that the stream has lost although it has later ones.
-    pub(super) lost: Vec<Newest>,
+    /// What the stream has lost although it has later messages.
+    pub(super) lost: Option<Box<Lost>>,
 }
 
 /// What a lane knows of its subject.
@@ -188,7 +188,7 @@ impl<S: Stream> Call<S> {
         };
         let lost = match found {
             Some(place) if known.recent.is_doubtful(place) => self.lost(&known.recent).await?,
-            _ => Vec::new(),
+            _ => None,
         };
         Ok(Found {
             last,
@@ -200,7 +200,7 @@ impl<S: Stream> Call<S> {
     }
 
     /// Which of these messages the stream has lost.
-    async fn lost(&self, recent: &Recent) -> Result<Vec<Newest>, StreamError> {
+    async fn lost(&self, recent: &Recent) -> Result<Option<Box<Lost>>, StreamError> {
         let extent = self.stream.extent().await?;
         let all: Vec<_> = recent.all().map(|it| it.message).collect();
         let mut lost = Vec::new();
@@ -210,7 +210,17 @@ impl<S: Stream> Call<S> {
             let all = some.iter().zip(are_intact);
             lost.extend(all.filter(|(_, is_intact)| !is_intact).map(|(it, _)| *it));
         }
-        Ok(lost)
+        if lost.is_empty() {
+            return Ok(None);
+        }
+        let before = match recent.replaced(&lost) {
+            Some(replaced) => self.stream.message_at(replaced.sequence).await?,
+            None => None,
+        };
+        Ok(Some(Box::new(Lost {
+            messages: lost,
+            before,
+        })))
     }
 
     /// Whether the stream still has a message, or has removed it on purpose.

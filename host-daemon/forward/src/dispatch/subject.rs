@@ -128,7 +128,7 @@ impl Subject {
             Outcome::Found(Ok(found)) => {
                 taken.done = self
                     .lane
-                    .found(found.last, instance, found.was_removed, &found.lost);
+                    .found(found.last, instance, found.was_removed, found.lost);
                 self.failed_looks = 0;
             }
             Outcome::Published(Ok(sequence)) => {

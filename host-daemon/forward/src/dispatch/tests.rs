@@ -1,5 +1,6 @@
 //! Dispatchers of two daemons and a stream that fails in every way: each message is stored once, in order.
 
+mod chance;
 mod copied;
 mod fake;
 mod holes;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use blocksd_recording::FileNonce;
 use tokio::sync::mpsc;
 
-use self::fake::{Chance, FakeStream, Faults};
+use self::chance::Chance;
+use self::fake::{FakeStream, Faults};
 use super::*;
 use crate::batch::{Channel, Kind, ReadMessage};
 use crate::confirm::{NumberGap, Unsettled};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Done, Lane};
 use crate::batch::Batch;
-use crate::cursor::Newest;
-use crate::place::Place;
-use crate::recent::{Acked, Recent};
+use crate::place::{Instance, Place};
+use crate::recent::{Acked, Lost, Recent};
+use crate::stream::Last;
 
 /// Messages that the stream has lost, before others that it has.
 #[derive(Debug)]
@@ -20,17 +20,14 @@ pub(super) struct Hole {
 }
 
 impl Hole {
-    /// Messages with these numbers are stored again.
-    pub(super) fn filled(&mut self, numbers: Option<&(Arc<str>, u64, u64)>) {
-        let Some((session, from, to)) = numbers else {
-            return;
-        };
+    /// Messages with these numbers are stored, or stored again.
+    pub(super) fn filled(&mut self, session: &str, from: u64, to: u64) {
         let mut left = Vec::new();
         for (of, first, end) in std::mem::take(&mut self.lost) {
-            let is_other = of != *session || *to <= first || end <= *from;
+            let is_other = *of != *session || to <= first || end <= from;
             let rest = match is_other {
                 true => [(first, end), (0, 0)],
-                false => [(first, *from), (*to, end)],
+                false => [(first, from), (to, end)],
             };
             let rest = rest.into_iter().filter(|(first, end)| first < end);
             left.extend(rest.map(|(first, end)| (Arc::clone(&of), first, end)));
@@ -40,26 +37,49 @@ impl Hole {
 }
 
 impl Lane {
-    /// The stream has lost these of the recent messages: begins again at the first of them.
-    pub(super) fn note_lost(&mut self, lost: &[Newest]) {
-        let is_lost = |it: &&Acked| lost.contains(&it.message);
+    /// The stream has lost some of the recent messages: begins again at the first of them, or after what was left when their numbers were
+    /// given again. The last message of the subject does not know that they are lost.
+    pub(super) fn note_lost(&mut self, lost: &Lost, last: Option<&Last>, instance: Instance) {
+        let is_lost = |it: &&Acked| lost.messages.contains(&it.message);
         let Some(first) = self.recent.all().find(is_lost) else {
             return;
         };
+        let nothing = Place {
+            number: 0,
+            messages: 0,
+            ..first.begin
+        };
+        let left = lost
+            .before
+            .as_ref()
+            .map(|it| it.own(instance).unwrap_or(nothing));
         let begin = Place {
             bytes: 0,
-            ..first.begin
+            ..left.map_or(first.begin, |left| left.min(first.begin))
         };
         let end = self.recent.all().map(|it| it.end).max();
         let (gone, here): (Vec<_>, Vec<_>) = self.recent.all().partition(is_lost);
         // Parts of a message are sent again with all of it.
         let known = here.iter().map(|it| (it.begin, it.end));
         let known = known.filter(|(from, to)| begin <= *from && (from.bytes, to.bytes) == (0, 0));
-        self.hole = Some(Box::new(Hole {
+        let mut hole = Hole {
             known: known.collect(),
             lost: gone.iter().filter_map(|it| it.numbers.clone()).collect(),
             end: end.unwrap_or(begin),
-        }));
+        };
+        if let (Some(before), Some(last)) = (&lost.before, last) {
+            let said = last.head.stored.all();
+            hole.lost = said
+                .map(|(session, from, to)| (session.into(), from, to))
+                .collect();
+            for (session, from, to) in before.head.stored.all() {
+                hole.filled(session, from, to);
+            }
+            for (session, from, to) in here.iter().filter_map(|it| it.numbers.as_ref()) {
+                hole.filled(session, *from, *to);
+            }
+        }
+        self.hole = Some(Box::new(hole));
         self.place = Some(begin);
         self.proof = self.last;
         self.recent = Recent::default();

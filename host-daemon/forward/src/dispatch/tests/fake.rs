@@ -7,30 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::BODY_MAX;
+use super::chance::Chance;
 use crate::check::CheckError;
 use crate::message::Malformed;
 use crate::place::Instance;
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError, Writers};
-
-/// A seeded generator of random numbers (splitmix64).
-#[derive(Clone, Debug)]
-pub(super) struct Chance(pub(super) u64);
-
-impl Chance {
-    /// A number below `end`.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut it = self.0;
-        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (it ^ (it >> 31)) % end
-    }
-
-    /// True once in `times`.
-    pub(super) fn is(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, Default)]
@@ -313,11 +294,17 @@ impl FakeStream {
         });
     }
 
-    /// Loses the newest message, and gives its number to one of another recording in the same subject.
-    pub(super) fn lose_to(&self, other: Instance) {
+    /// Loses the newest messages, all of one subject, and gives their numbers to those of another recording in the same subject.
+    pub(super) fn lose_to(&self, other: Instance, count: usize) {
         self.with(|state| {
-            let (_, _, last) = state.messages.last_mut().expect("a message");
-            (last.head.instance, last.head.nonce) = (other, state.chance.below(u64::MAX));
+            let kept = state.messages.len() - count;
+            let left = state.messages[kept - 1].2.head.clone();
+            for (.., message) in &mut state.messages[kept..] {
+                let head = &mut message.head;
+                (head.instance, head.nonce) = (other, state.chance.below(u64::MAX));
+                (head.session, head.stored) = (None, left.stored.clone());
+                head.seen.note(left.instance, left.place);
+            }
         });
     }
 
@@ -453,6 +440,14 @@ impl Stream for FakeStream {
         self.with(|state| {
             let found = state.messages.iter().find(|(it, ..)| *it == sequence);
             Ok(found.map_or(At::Nothing, |(.., it)| At::Message(it.head.nonce)))
+        })
+    }
+
+    async fn message_at(&self, sequence: u64) -> Result<Option<Last>, StreamError> {
+        self.pass().await?;
+        self.with(|state| {
+            let found = state.messages.iter().find(|(it, ..)| *it == sequence);
+            Ok(found.map(|(.., message)| of(sequence, message)))
         })
     }
 

@@ -350,10 +350,10 @@ fn what_a_removed_message_has_said_of_sessions_is_still_true() {
             answer_len: 0,
         };
         assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
-        lane.found(Some(last), own, false, &[]);
+        lane.found(Some(last), own, false, None);
         lane.interrupted();
         assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
-        lane.found(None, own, was_removed, &[]);
+        lane.found(None, own, was_removed, None);
         let (Step::Send(sent), _) = lane.step(own, BODY_MAX, 0) else {
             panic!("nothing to send");
         };

@@ -397,7 +397,7 @@ fn a_lane_that_must_be_read_again_is_not_forgotten() {
         lane.step(instance, BODY_MAX, 0).0,
         Step::Look { .. }
     ));
-    lane.found(None, instance, false, &[]);
+    lane.found(None, instance, false, None);
     while matches!(lane.step(instance, BODY_MAX, 0).0, Step::Send(_)) {
         lane.acked(1, 0);
     }

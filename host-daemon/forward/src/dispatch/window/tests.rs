@@ -174,7 +174,7 @@ fn requests_take_what_their_answers_had() {
             answer_len,
         };
         Outcome::Found(Ok(crate::dispatch::call::Found {
-            lost: Vec::new(),
+            lost: None,
             last: Some(last),
             is_intact: true,
             is_proved: true,

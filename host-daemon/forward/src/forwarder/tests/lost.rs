@@ -64,6 +64,10 @@ impl Stream for SimpleStream {
         }))
     }
 
+    async fn message_at(&self, _: u64) -> Result<Option<Last>, StreamError> {
+        Ok(None)
+    }
+
     fn set_timeout(&self, _: Duration) {}
 
     fn settling(&self) -> Duration {
