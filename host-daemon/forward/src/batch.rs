@@ -210,11 +210,6 @@ impl Batch {
         items.take_while(|it| it.messages <= place.messages).count() as u64
     }
 
-    /// Whether it is a part of a message.
-    pub(crate) const fn is_part(&self) -> bool {
-        self.part.is_some()
-    }
-
     /// Removes the first messages.
     pub(crate) fn skip(&mut self, count: u64) {
         let count = usize::try_from(count).unwrap_or(usize::MAX);

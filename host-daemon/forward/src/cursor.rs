@@ -240,9 +240,11 @@ impl CursorFile {
         &self.earlier.1
     }
 
-    /// Removes it, and those of other names of the servers.
-    pub(crate) fn clear(&self) {
-        let others = self.others().into_iter().map(|(path, _)| path);
+    /// Removes it, and those of other names of the servers of a stream that was created then.
+    pub(crate) fn clear(&self, created: i128) {
+        let mut others = self.others();
+        others.retain(|(_, saved)| saved.cursor.created == created);
+        let others = others.into_iter().map(|(path, _)| path);
         for path in others.chain([self.path.clone()]) {
             // If it cannot be removed, it is checked at the next start.
             let _ = std::fs::remove_file(path);
@@ -439,8 +441,9 @@ mod tests {
         save("new", "main", 7, 20);
         assert_eq!(places("new", 7), [30, 20, 10]);
         assert_eq!((places("new", 8), places("new", 9)), (vec![50], vec![]));
-        file("new", "main").clear();
-        assert_eq!((places("new", 7), places("new", 8)), (vec![], vec![]));
+        file("new", "main").clear(7);
+        // That of another cluster is left.
+        assert_eq!((places("new", 7), places("new", 8)), (vec![], vec![50]));
         assert!(file("site", "other").load().is_some());
     }
 

@@ -377,7 +377,7 @@ impl<S: Stream> Dispatcher<S> {
     /// Where this recording has got to in all subjects, in whole messages: the parts of one are of one identity.
     fn known(&self) -> Reached {
         let known = self.lanes.iter().filter_map(|(subject, of)| {
-            let (place, proof) = of.lane.reached()?;
+            let (place, proof) = of.lane.reached().filter(|_| !of.lane.has_hole())?;
             let place = Place { bytes: 0, ..place };
             Some((Arc::clone(subject), (place, proof)))
         });

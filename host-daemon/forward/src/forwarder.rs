@@ -140,6 +140,7 @@ impl<S: Stream> Forwarder<S> {
                     continue;
                 }
             };
+            let created = extent.created;
             let from = cursor.as_ref().map(|it| it.place);
             let newest = cursor.as_ref().map(|it| it.newest);
             if from.is_none() {
@@ -187,7 +188,7 @@ impl<S: Stream> Forwarder<S> {
                         "the stream has lost messages that it had acknowledged, or is another one; beginning again with what the \
                          recording has",
                     );
-                    file.clear();
+                    file.clear(created);
                 }
                 End::Copied(known) => {
                     reached = known;
@@ -239,7 +240,7 @@ impl<S: Stream> Forwarder<S> {
         let all = file.load_all(extent.created);
         if own.is_some() && all.is_empty() {
             self.progress.note(
-                "the saved place is that of another stream: this one was made later; beginning again with what the recording has",
+                "the saved place is that of another stream: beginning again with what the recording has",
             );
         }
         for Saved { has_lost, .. } in own.iter().chain(&all) {

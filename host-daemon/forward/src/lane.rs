@@ -23,7 +23,7 @@ use crate::batch::{Batch, Channel};
 use crate::cursor::Newest;
 use crate::message::Head;
 use crate::place::{Instance, Place, Seen};
-use crate::recent::{Acked, Lost, Recent};
+use crate::recent::{Lost, Recent};
 use crate::stored::Stored;
 use crate::stream::{Last, Outgoing};
 
@@ -66,6 +66,8 @@ pub(crate) struct Lane {
     sent: u64,
     /// The nonce of the message that holds them.
     nonce: u64,
+    /// It has no answer yet, or none that says whether it is stored.
+    is_unanswered: bool,
     /// What the stream has acknowledged, and no check has proved.
     recent: Recent,
     /// What it has lost of that, and has after it.
@@ -100,6 +102,7 @@ impl Default for Lane {
             stored: Stored::default(),
             sent: 0,
             nonce: 0,
+            is_unanswered: false,
             recent: Recent::default(),
             hole: None,
             is_parked: false,
@@ -224,7 +227,7 @@ impl Lane {
                 let batch = batch.head(self.sent);
                 self.state = LaneState::Sending;
                 let head = Head::of(&batch, instance, self.seen.clone(), self.stored.clone());
-                self.nonce = head.nonce;
+                (self.nonce, self.is_unanswered) = (head.nonce, true);
                 let outgoing = Outgoing {
                     head,
                     expected: self.expected(),
@@ -270,7 +273,17 @@ impl Lane {
 
     /// The same, of a lane that has ended.
     pub(crate) fn into_recent(self) -> Recent {
-        self.recent
+        let Some(hole) = self.hole else {
+            return self.recent;
+        };
+        let mut all = hole.recent;
+        all.append(self.recent);
+        all
+    }
+
+    /// Whether what the stream has lost before later messages is not stored again yet: its place proves nothing.
+    pub(crate) const fn has_hole(&self) -> bool {
+        self.hole.is_some()
     }
 
     /// Takes those that are known from before.
@@ -289,6 +302,14 @@ impl Lane {
         lost: Option<Box<Lost>>,
     ) -> Done {
         let found = last.as_ref().and_then(|last| last.own(instance));
+        let was_sent = std::mem::take(&mut self.is_unanswered);
+        if let Some(last) = last
+            .as_ref()
+            .filter(|it| was_sent && it.head.nonce == self.nonce)
+        {
+            // It was stored.
+            self.note_sent(last.sequence, 0);
+        }
         match lost {
             None => self.recent.end_at(found),
             Some(lost) => self.note_lost(&lost, last.as_ref(), instance),
@@ -323,38 +344,19 @@ impl Lane {
     /// The stream has stored the message that was sent, at this sequence number. A check has proved those up to another one.
     pub(crate) fn acked(&mut self, sequence: u64, proved: u64) -> Done {
         self.state = self.next_state();
+        self.is_unanswered = false;
         let mut done = Done::default();
         let Some(batch) = self.queue.front_mut() else {
             return done;
         };
         let is_all = self.sent == batch.count();
-        let sent = batch.head(self.sent);
-        self.place = Some(sent.end());
+        self.place = Some(batch.head(self.sent).end());
         self.last = Some(Newest {
             sequence,
             nonce: self.nonce,
         });
         (self.proof, self.said) = (self.last, self.last);
-        let mut numbers = None;
-        if let Some((session, from, to)) = sent.numbers() {
-            self.stored.note(session, from, to);
-            numbers = Some((Arc::from(session), from, to));
-        }
-        let (begin, end) = (sent.begin(), sent.end());
-        if let (Some(hole), Some((session, from, to))) = (&mut self.hole, &numbers) {
-            hole.filled(session, *from, *to);
-        }
-        self.hole.take_if(|it| it.end <= end);
-        let acked = Acked {
-            message: Newest {
-                sequence,
-                nonce: self.nonce,
-            },
-            begin,
-            end,
-            numbers,
-        };
-        self.recent.note(acked, proved);
+        self.note_sent(sequence, proved);
         match is_all {
             true => self.finish_front(&mut done),
             false => self.skip_front(self.sent, &mut done),

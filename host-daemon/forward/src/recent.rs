@@ -1,5 +1,7 @@
-//! What a stream has acknowledged of a subject and may have lost: [`Recent`]. A number that it gives to a message of another daemon
-//! in the same subject lets it take the next message, although those before it are lost.
+//! The messages of a subject that the stream has acknowledged last: [`Recent`].
+//!
+//! A stream that has gone back can give the number of a lost message to one of another daemon in the same subject. Then it takes the
+//! next message of this daemon, although those before it are lost.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -45,6 +47,15 @@ pub(crate) struct Acked {
     pub numbers: Option<(Arc<str>, u64, u64)>,
 }
 
+impl Acked {
+    /// Whether both are parts of one message.
+    pub(crate) fn is_part_with(&self, other: &Self) -> bool {
+        let of = |it: &Self| (it.begin.number, it.begin.nonce, it.begin.messages);
+        let is_part = |it: &Self| (it.begin.bytes, it.end.bytes) != (0, 0);
+        is_part(self) && is_part(other) && of(self) == of(other)
+    }
+}
+
 impl AllRecent {
     /// Those of the stream that was created then.
     pub(crate) fn of(
@@ -64,6 +75,16 @@ impl AllRecent {
         match all.created == created {
             true => all.subjects,
             false => HashMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl AllRecent {
+    /// Forgets the last message of each subject, as if its answer was lost.
+    pub(crate) fn forget_last(&mut self) {
+        for recent in self.subjects.values_mut() {
+            recent.messages.pop_back();
         }
     }
 }
@@ -93,13 +114,22 @@ impl Recent {
     }
 
     /// The lost message whose number another one has, which the next message, that is there, was taken to come after.
-    pub(crate) fn replaced(&self, lost: &[Newest]) -> Option<Newest> {
-        let pairs = self.messages.iter().zip(self.messages.iter().skip(1));
+    /// The subject has got to a place: it may have a message after all of these.
+    pub(crate) fn replaced(&self, lost: &[Newest], place: Place) -> Option<Newest> {
         let is_lost = |it: &Acked| lost.contains(&it.message);
-        let (first, _) = pairs
-            .into_iter()
-            .find(|(first, next)| is_lost(first) && !is_lost(next))?;
-        Some(first.message)
+        let is_here = |it: Option<&Acked>| it.is_some_and(|it| !is_lost(it));
+        let mut pairs = (0..).zip(&self.messages);
+        let found = pairs.find(|(index, first)| {
+            let next = self.messages.get(index + 1);
+            let is_before = is_here(next) || next.is_none() && first.end < place;
+            is_lost(first) && is_before
+        });
+        found.map(|(_, first)| first.message)
+    }
+
+    /// Adds others after these.
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.messages.append(&mut others.messages);
     }
 
     /// Whether a place can be that of a message after one that is lost.

@@ -15,6 +15,9 @@ use crate::place::{Instance, Place};
 use crate::recent::{Lost, Recent};
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
+/// How many messages are read back at a time after a loss.
+const LOST_MAX: usize = 4;
+
 /// A call of the stream.
 pub(super) struct Call<S> {
     pub(super) stream: Arc<S>,
@@ -77,7 +80,7 @@ pub(super) struct Known {
     pub(super) reached: Option<(Place, Newest)>,
     /// The message that says the rest.
     pub(super) said: Option<Newest>,
-    /// What the stream may have lost, if it has lost something.
+    /// What the stream may have lost: nothing unless it has lost something.
     pub(super) recent: Recent,
 }
 
@@ -187,7 +190,9 @@ impl<S: Stream> Call<S> {
             _ => false,
         };
         let lost = match found {
-            Some(place) if known.recent.is_doubtful(place) => self.lost(&known.recent).await?,
+            Some(place) if known.recent.is_doubtful(place) => {
+                self.lost(&known.recent, place).await?
+            }
             _ => None,
         };
         Ok(Found {
@@ -199,12 +204,13 @@ impl<S: Stream> Call<S> {
         })
     }
 
-    /// Which of these messages the stream has lost.
-    async fn lost(&self, recent: &Recent) -> Result<Option<Box<Lost>>, StreamError> {
+    /// Which of these messages the stream has lost, where the subject has got to a place.
+    async fn lost(&self, recent: &Recent, place: Place) -> Result<Option<Box<Lost>>, StreamError> {
         let extent = self.stream.extent().await?;
         let all: Vec<_> = recent.all().map(|it| it.message).collect();
         let mut lost = Vec::new();
-        for some in all.chunks(REQUESTS_MAX) {
+        // Few at a time: they may be long.
+        for some in all.chunks(LOST_MAX) {
             let asked = some.iter().map(|it| it.is_intact(&*self.stream, &extent));
             let are_intact = try_join_all(asked).await?;
             let all = some.iter().zip(are_intact);
@@ -213,7 +219,7 @@ impl<S: Stream> Call<S> {
         if lost.is_empty() {
             return Ok(None);
         }
-        let before = match recent.replaced(&lost) {
+        let before = match recent.replaced(&lost, place) {
             Some(replaced) => self.stream.message_at(replaced.sequence).await?,
             None => None,
         };
@@ -253,18 +259,35 @@ impl<S: Stream> Call<S> {
             extent
         };
         let (extent, found) = join(extent, self.look_at_all()).await;
+        let checked = match extent {
+            Ok(extent) => self.compare(extent, found).await,
+            Err(error) => Err(error),
+        };
+        self.answer(took, Outcome::Checked(checked))
+    }
+
+    /// The extent of the stream, if it is the same one and has all messages that are checked.
+    async fn compare(
+        &self,
+        extent: Extent,
+        found: Result<Vec<At>, StreamError>,
+    ) -> Result<Option<Extent>, StreamError> {
         let messages = &self.checks.messages;
-        let checked = extent.and_then(|extent| {
-            let is_within = |it: &Newest| it.is_intact_with(&At::Nothing, &extent);
-            if extent.created != self.created || !messages.iter().all(is_within) {
+        let is_within = |it: &Newest| it.is_intact_with(&At::Nothing, &extent);
+        if extent.created != self.created || !messages.iter().all(is_within) {
+            return Ok(None);
+        }
+        for (message, at) in messages.iter().zip(found?) {
+            let is_intact = match at {
+                // Another message may have got the number before the extent was known.
+                At::Nothing => message.is_intact(&*self.stream, &extent).await?,
+                at => message.is_intact_with(&at, &extent),
+            };
+            if !is_intact {
                 return Ok(None);
             }
-            let found = found?;
-            let mut all = messages.iter().zip(&found);
-            let has_all = all.all(|(message, at)| message.is_intact_with(at, &extent));
-            Ok(has_all.then_some(extent))
-        });
-        self.answer(took, Outcome::Checked(checked))
+        }
+        Ok(Some(extent))
     }
 
     /// What the stream has at the numbers of the messages that are checked.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Done, Lane};
 use crate::batch::Batch;
+use crate::cursor::Newest;
 use crate::place::{Instance, Place};
 use crate::recent::{Acked, Lost, Recent};
 use crate::stream::Last;
@@ -17,6 +18,8 @@ pub(super) struct Hole {
     pub(super) lost: Vec<(Arc<str>, u64, u64)>,
     /// Places up to this one, in messages of the stream, are no proof.
     pub(super) end: Place,
+    /// The messages before the loss was known.
+    pub(super) recent: Recent,
 }
 
 impl Hole {
@@ -37,6 +40,34 @@ impl Hole {
 }
 
 impl Lane {
+    /// The stream has stored the message that was sent.
+    pub(super) fn note_sent(&mut self, sequence: u64, proved: u64) {
+        let Some(batch) = self.queue.front() else {
+            return;
+        };
+        let sent = batch.head(self.sent);
+        let numbers = sent.numbers();
+        let numbers = numbers.map(|(session, from, to)| (Arc::from(session), from, to));
+        let (begin, end) = (sent.begin(), sent.end());
+        if let Some((session, from, to)) = &numbers {
+            self.stored.note(session, *from, *to);
+            if let Some(hole) = &mut self.hole {
+                hole.filled(session, *from, *to);
+            }
+        }
+        self.hole.take_if(|it| it.end <= end);
+        let acked = Acked {
+            message: Newest {
+                sequence,
+                nonce: self.nonce,
+            },
+            begin,
+            end,
+            numbers,
+        };
+        self.recent.note(acked, proved);
+    }
+
     /// The stream has lost some of the recent messages: begins again at the first of them, or after what was left when their numbers were
     /// given again. The last message of the subject does not know that they are lost.
     pub(super) fn note_lost(&mut self, lost: &Lost, last: Option<&Last>, instance: Instance) {
@@ -58,20 +89,34 @@ impl Lane {
             ..left.map_or(first.begin, |left| left.min(first.begin))
         };
         let end = self.recent.all().map(|it| it.end).max();
+        let end = end.unwrap_or(begin);
         let (gone, here): (Vec<_>, Vec<_>) = self.recent.all().partition(is_lost);
-        // Parts of a message are sent again with all of it.
-        let known = here.iter().map(|it| (it.begin, it.end));
-        let known = known.filter(|(from, to)| begin <= *from && (from.bytes, to.bytes) == (0, 0));
+        // A long message that lacks a part is sent again as a whole.
+        let is_broken = |it: &&Acked| gone.iter().any(|gone| gone.is_part_with(it));
+        let here: Vec<_> = here.into_iter().filter(|it| !is_broken(it)).collect();
+        let mut known: Vec<_> = here.iter().map(|it| (it.begin, it.end)).collect();
+        let found = last.and_then(|it| it.own(instance));
+        // One was stored after the last answer.
+        known.extend(found.filter(|found| end < *found).map(|found| (end, found)));
+        known.retain(|(from, _)| begin <= *from);
+        known.dedup_by(|next, before| {
+            let continues = before.1 == next.0;
+            if continues {
+                before.1 = next.1;
+            }
+            continues
+        });
+        known.retain(|(from, to)| (from.bytes, to.bytes) == (0, 0));
         let mut hole = Hole {
-            known: known.collect(),
+            known,
             lost: gone.iter().filter_map(|it| it.numbers.clone()).collect(),
-            end: end.unwrap_or(begin),
+            end: found.map_or(end, |found| found.max(end)),
+            recent: self.recent.clone(),
         };
         if let (Some(before), Some(last)) = (&lost.before, last) {
             let said = last.head.stored.all();
-            hole.lost = said
-                .map(|(session, from, to)| (session.into(), from, to))
-                .collect();
+            let said = said.map(|(session, from, to)| (session.into(), from, to));
+            hole.lost = said.collect();
             for (session, from, to) in before.head.stored.all() {
                 hole.filled(session, from, to);
             }
@@ -81,7 +126,7 @@ impl Lane {
         }
         self.hole = Some(Box::new(hole));
         self.place = Some(begin);
-        self.proof = self.last;
+        self.proof = last.map(Newest::of);
         self.recent = Recent::default();
     }
 
@@ -103,16 +148,10 @@ impl Lane {
         let (Some(hole), Some(batch)) = (&self.hole, self.queue.front()) else {
             return u64::MAX;
         };
-        if batch.is_part() {
-            return u64::MAX;
-        }
         let (begin, count) = (batch.begin(), batch.count());
-        if let Some((_, end)) = hole
-            .known
-            .iter()
-            .find(|(from, to)| *from <= begin && begin < *to)
-        {
-            let known = batch.count_before(*end);
+        let mut known = hole.known.iter();
+        if let Some((_, end)) = known.find(|(from, to)| *from <= begin && begin < *to) {
+            let known = batch.count_before(*end).max(1);
             self.place = Some(*end);
             self.proof = self.last;
             match known < count {
@@ -122,7 +161,7 @@ impl Lane {
             return 0;
         }
         let after = hole.known.iter().filter(|(from, _)| begin < *from);
-        let after = after.map(|(from, _)| batch.count_before(*from));
+        let after = after.map(|(from, _)| batch.count_before(*from).max(1));
         after.min().unwrap_or(u64::MAX)
     }
 }
