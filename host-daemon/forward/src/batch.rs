@@ -188,12 +188,7 @@ impl Batch {
         if self.part.is_some() {
             return self.trim_part(place);
         }
-        let done = self
-            .items
-            .iter()
-            .take_while(|item| item.messages <= place.messages);
-        let count = done.count() as u64;
-        self.skip(count);
+        self.skip(self.count_before(place));
         !self.items.is_empty()
     }
 

@@ -42,7 +42,7 @@ pub(super) struct Answer {
     pub(super) begun: (u64, Instant),
     /// How long its first request took.
     pub(super) took: Duration,
-    /// Bytes of an answer that has the message that was sent.
+    /// Bytes of an answer with the published message.
     pub(super) answer_len: Option<usize>,
     /// The messages that were checked.
     pub(super) checks: Listed,

@@ -212,7 +212,7 @@ impl Checks {
         self.given.note(message)
     }
 
-    /// An answer that has the message with this number takes so many bytes.
+    /// Notes the bytes of an answer with the message that has this number.
     pub(super) fn measure(&mut self, sequence: u64, answer_len: usize) {
         self.given.measure(sequence, answer_len);
     }

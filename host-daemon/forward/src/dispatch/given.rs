@@ -18,7 +18,7 @@ pub(super) struct Given {
 #[derive(Debug)]
 struct One {
     nonce: u64,
-    /// Bytes of an answer that has it, if they are known.
+    /// Bytes of an answer with it, if they are known.
     answer_len: Option<usize>,
 }
 
@@ -36,14 +36,14 @@ impl Given {
         is_first
     }
 
-    /// An answer that has the message with this number takes so many bytes.
+    /// Notes the bytes of an answer with the message that has this number.
     pub(super) fn measure(&mut self, sequence: u64, answer_len: usize) {
         if let Some(one) = self.messages.get_mut(&sequence) {
             one.answer_len = Some(answer_len);
         }
     }
 
-    /// Bytes of an answer that has the message with this number, if they are known.
+    /// Bytes of an answer with the message that has this number, if they are known.
     pub(super) fn answer_len(&self, sequence: u64) -> Option<usize> {
         self.messages.get(&sequence)?.answer_len
     }

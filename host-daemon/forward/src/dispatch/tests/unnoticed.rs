@@ -46,6 +46,17 @@ struct Loss {
     pause: Duration,
 }
 
+/// The messages of a stream up to a sequence number.
+async fn all_of(stream: &FakeStream, last: u64) -> Vec<Newest> {
+    let mut all = Vec::new();
+    for sequence in 1..=last {
+        if let Ok(At::Message(nonce)) = stream.at(sequence).await {
+            all.push(Newest { sequence, nonce });
+        }
+    }
+    all
+}
+
 /// How a dispatcher ends within a minute.
 async fn ended(
     stream: &Arc<FakeStream>,
@@ -359,12 +370,7 @@ fn the_requests_of_a_check_are_made_at_the_same_time() {
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
         recording.forward(&stream, Chance(1), &mut None, None).await;
         let extent = stream.extent().await.expect("no faults");
-        let mut proofs = Vec::new();
-        for sequence in 1..=extent.last {
-            if let Ok(At::Message(nonce)) = stream.at(sequence).await {
-                proofs.push(Newest { sequence, nonce });
-            }
-        }
+        let proofs = all_of(&stream, extent.last).await;
         assert!(40 < proofs.len());
         let mut start = recording.start(extent, None);
         start.reached = Reached {
@@ -396,12 +402,7 @@ fn messages_are_stored_while_many_others_are_checked() {
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
         recording.forward(&stream, Chance(1), &mut None, None).await;
         let extent = stream.extent().await.expect("no faults");
-        let mut proofs = Vec::new();
-        for sequence in 1..=extent.last {
-            if let Ok(At::Message(nonce)) = stream.at(sequence).await {
-                proofs.push(Newest { sequence, nonce });
-            }
-        }
+        let mut proofs = all_of(&stream, extent.last).await;
         // More than may be pinned.
         assert!(1024 < proofs.len(), "{}", proofs.len());
         proofs.drain(..proofs.len() - 1025);
