@@ -3,13 +3,16 @@
 tls_peer.py PORT CA CERT|- KEY|- VERSION ACTION
 
 VERSION: any, 1.2 or 1.3. ACTION: `series` sends two messages and the end mark, reads the reply until close_notify, and
-ends with its own; `cut-series` sends two messages and closes without close_notify; `end` the same with close_notify;
-`hold` sends a message and waits until the connection ends. Prints one line: the version, and what was received, or the error.
+ends with its own, which must not be answered with a reset; `cut-series` sends two messages and closes without close_notify;
+`end` the same with close_notify; `hold` sends a message and waits until the connection ends. Prints one line: the version,
+and the received bytes, or the error.
 """
 
+import os
 import socket
 import ssl
 import sys
+import time
 
 
 def block(payload):
@@ -42,7 +45,11 @@ def main():
         name = device.version()
         if action in ("series", "end"):
             # Sends close_notify, and reads that of the daemon.
-            device.unwrap()
+            plain = device.unwrap()
+            if action == "series":
+                time.sleep(0.1)
+                if error := plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(error, os.strerror(error))
         elif action == "cut-series":
             plain = socket.socket(fileno=device.detach())
             plain.close()

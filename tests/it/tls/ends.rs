@@ -64,3 +64,18 @@ fn a_reply_ends_with_close_notify() {
         assert_eq!(ended.totals()["fault"], 0);
     }
 }
+
+/// The daemon ends the series, and the device answers with its own close_notify, which must not meet a closed socket.
+#[test]
+fn the_close_notify_after_an_end_mark_is_not_answered_with_a_reset() {
+    let fleet = Fleet::new();
+    fleet.device("pump-7");
+    let server = listening(&fleet, "", &[]);
+    for version in ["1.2", "1.3"] {
+        let client = finish(python(&fleet, &server, "pump-7", version, "series"), b"");
+        assert_eq!(client.code, Some(0), "{client:?}");
+        assert_eq!(client.stdout_text(), format!("TLSv{version} \n"));
+    }
+    let (ended, _) = server.stop();
+    assert_eq!((ended.code, ended.totals()["fault"]), (Some(0), 0));
+}

@@ -25,8 +25,8 @@ use crate::reason::CloseReason;
 
 /// Bytes that a peer must accept within the reply timeout, unless fewer are left.
 const ACCEPTED_MIN: usize = 64 << 10;
-/// Time for the peer to read the end of the reply and to close.
-const LINGER: Duration = Duration::from_secs(1);
+/// Time for the peer to read the end of the stream, and to close.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// The sending side of one connection.
 ///
@@ -299,7 +299,7 @@ impl embedded_io_async::Write for ReplyStream<'_> {
     }
 }
 
-/// Waits briefly for the peer to read the end of the reply, and to close.
+/// Waits briefly for the peer to read the end of the stream, and to close.
 pub(super) async fn until_read(transport: &mut dyn Transport) {
     // Closing with unread bytes would reset the connection, and discard the reply.
     let mut unread = [0; 1024];

@@ -8,11 +8,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use framing_core::{Decode, Fault, Part};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::connection::policy::ReplyKind;
-use crate::connection::responder::{Received, ReplyError, ReplyStream, Responder, until_read};
+use crate::connection::responder::{
+    LINGER, Received, ReplyError, ReplyStream, Responder, until_read,
+};
 use crate::connection::session::{SendingSide, while_serving};
 use crate::connection::{Beginning, Connection, LAST_READS, PendingSend, QUIET, Step};
 use crate::device::HeldBack;
@@ -35,6 +38,10 @@ impl Connection {
         let reason = match self.take_responder() {
             Some(responder) if self.is_replied(reason) => {
                 self.reply(responder).await.unwrap_or(reason)
+            }
+            _ if reason == CloseReason::End && self.transport.awaits_end() => {
+                self.close_after_end_mark().await;
+                reason
             }
             _ => reason,
         };
@@ -101,6 +108,21 @@ impl Connection {
             _ = cut => {}
         }
         None
+    }
+
+    /// Ends the stream after an end mark, and waits briefly until the peer has ended its own.
+    async fn close_after_end_mark(&mut self) {
+        let transport = &mut *self.transport;
+        let closed = async {
+            if transport.shutdown().await.is_ok() {
+                until_read(transport).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = tokio::time::timeout(LINGER, closed) => {}
+            _ = self.permit.until_close_request() => {}
+        }
     }
 
     /// Carries out a step that must wait. Returns the connection, unless it has closed.

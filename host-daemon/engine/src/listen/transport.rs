@@ -131,6 +131,12 @@ pub trait Transport: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
         false
     }
 
+    /// Whether the peer still has to send a record that ends its stream, such as a TLS `close_notify`. Closing before it
+    /// arrives would reset the connection. The default is `false`.
+    fn awaits_end(&self) -> bool {
+        false
+    }
+
     /// Checks again whether the peer may stay connected, after the rules have changed. Returns the reason to close if it
     /// may not. The default is `None`.
     fn recheck(&mut self) -> Option<CloseReason> {

@@ -451,6 +451,10 @@ impl Transport for TlsTransport {
         self.ends.is_cut
     }
 
+    fn awaits_end(&self) -> bool {
+        !self.ends.has_ended && !self.ends.is_cut
+    }
+
     fn recheck(&mut self) -> Option<CloseReason> {
         let config = self.current.get();
         if std::mem::replace(&mut self.ends.checked, config.number()) == config.number() {
