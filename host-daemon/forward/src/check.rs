@@ -68,7 +68,7 @@ pub enum CheckError {
     /// It does not exist, and another stream takes its subjects.
     #[error(
         "the stream `{stream}` does not exist, and the stream `{other}` takes subjects of {wanted}, which only one stream can; use that one \
-         (`stream={other}`), another `site`, or change its subjects"
+         (`stream={other}`), or change its subjects"
     )]
     Taken {
         /// The stream.

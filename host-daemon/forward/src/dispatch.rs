@@ -57,6 +57,8 @@ pub(crate) struct Dispatcher<S> {
     files: KnownFiles,
     lanes: HashMap<Arc<str>, Subject>,
     recent: Arc<Mutex<AllRecent>>,
+    /// The stream has lost messages since the daemon started.
+    has_gone_back: bool,
     turns: Turns,
     calls: FuturesUnordered<BoxFuture<'static, (Flight, Answer)>>,
     waiting: Waiting,
@@ -98,6 +100,7 @@ impl<S: Stream> Dispatcher<S> {
             newest,
             reached,
             recent,
+            has_gone_back,
         } = start;
         // Another stream has none of it.
         let is_same = reached.created == extent.created;
@@ -122,6 +125,7 @@ impl<S: Stream> Dispatcher<S> {
             files,
             lanes,
             recent,
+            has_gone_back,
             turns: Turns::default(),
             calls: FuturesUnordered::new(),
             waiting: Waiting::default(),

@@ -127,6 +127,7 @@ impl<S: Stream> Forwarder<S> {
         let mut file = self.forwarding.file();
         let mut reached = Reached::default();
         let recent = Arc::<Mutex<AllRecent>>::default();
+        let mut has_gone_back = false;
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
             let (extent, cursor) = match self.begin(&file).await {
@@ -154,6 +155,7 @@ impl<S: Stream> Forwarder<S> {
                 newest,
                 reached: std::mem::take(&mut reached),
                 recent: Arc::clone(&recent),
+                has_gone_back,
             };
             let mut reading = self.reading(instance, extent.body_max, to);
             let here = files::list(folder).unwrap_or_default();
@@ -189,6 +191,7 @@ impl<S: Stream> Forwarder<S> {
                          recording has",
                     );
                     file.clear(created);
+                    has_gone_back = true;
                 }
                 End::Copied(known) => {
                     reached = known;

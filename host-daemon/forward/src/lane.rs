@@ -10,6 +10,7 @@
 //! all. What the last message of the subject says decides where the lane goes on, also after a crash.
 
 mod done;
+mod found;
 mod hole;
 
 use std::collections::{HashSet, VecDeque};
@@ -18,14 +19,15 @@ use std::sync::Arc;
 use blocksd_recording::FileNonce;
 
 pub(crate) use self::done::Done;
+pub(crate) use self::found::Shown;
 use self::hole::Hole;
 use crate::batch::{Batch, Channel};
 use crate::cursor::Newest;
 use crate::message::Head;
 use crate::place::{Instance, Place, Seen};
-use crate::recent::{Lost, Recent};
+use crate::recent::Recent;
 use crate::stored::Stored;
-use crate::stream::{Last, Outgoing};
+use crate::stream::Outgoing;
 
 /// What a lane does next.
 #[derive(Debug)]
@@ -276,9 +278,7 @@ impl Lane {
         let Some(hole) = self.hole else {
             return self.recent;
         };
-        let mut all = hole.recent;
-        all.append(self.recent);
-        all
+        hole.recent.of_repair(self.recent)
     }
 
     /// Whether what the stream has lost before later messages is not stored again yet: its place proves nothing.
@@ -291,57 +291,7 @@ impl Lane {
         self.recent = recent;
     }
 
-    /// The last message of the subject was found, or there is none. If the stream says less than it had acknowledged, the
-    /// caller has found out that it removed those messages on purpose. So it is with a last message that `was_removed`: what it says is
-    /// still true.
-    pub(crate) fn found(
-        &mut self,
-        last: Option<Last>,
-        instance: Instance,
-        was_removed: bool,
-        lost: Option<Box<Lost>>,
-    ) -> Done {
-        let found = last.as_ref().and_then(|last| last.own(instance));
-        let was_sent = std::mem::take(&mut self.is_unanswered);
-        if let Some(last) = last
-            .as_ref()
-            .filter(|it| was_sent && it.head.nonce == self.nonce)
-        {
-            // It was stored.
-            self.note_sent(last.sequence, 0);
-        }
-        match lost {
-            None => self.recent.end_at(found),
-            Some(lost) => self.note_lost(&lost, last.as_ref(), instance),
-        }
-        let found = match &self.hole {
-            // The messages after the lost ones say nothing of these.
-            Some(hole) if found <= Some(hole.end) => self.place.min(found),
-            _ => found,
-        };
-        self.last = last.as_ref().map(Newest::of);
-        if self.place < found {
-            (self.place, self.proof) = (found, self.last);
-        }
-        if !was_removed {
-            (self.seen, self.stored) = Default::default();
-            self.said = self.last;
-        }
-        if !was_removed && let Some(Last { head, .. }) = last {
-            (self.seen, self.stored) = (head.seen, head.stored);
-            if head.instance != instance {
-                self.seen.note(head.instance, head.place);
-            }
-        }
-        for (session, from, to) in self.hole.iter().flat_map(|it| &it.lost) {
-            self.stored.remove(session, *from, *to);
-        }
-        self.state = self.next_state();
-        self.is_in_doubt = self.must_look;
-        self.trim()
-    }
-
-    /// The stream has stored the message that was sent, at this sequence number. A check has proved those up to another one.
+    /// The stream has stored the message in flight, at this sequence number. A check has proved those up to another one.
     pub(crate) fn acked(&mut self, sequence: u64, proved: u64) -> Done {
         self.state = self.next_state();
         self.is_unanswered = false;

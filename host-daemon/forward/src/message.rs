@@ -216,6 +216,13 @@ impl Head {
         contradiction.map_or(Ok(head), |name| Err(Malformed::Header(name)))
     }
 
+    /// The session, the number of the first message, and the number after the last one that it completes; `None` without a
+    /// session, or if it completes no message.
+    pub(crate) fn numbers(&self) -> Option<(&str, u64, u64)> {
+        let session = self.session.as_deref()?;
+        (self.place.bytes == 0).then_some((session, self.first, self.first + self.count))
+    }
+
     /// The first header that contradicts another one.
     fn contradiction(&self) -> Option<&'static str> {
         let is_part = self.part.is_some();

@@ -192,7 +192,7 @@ impl Progress {
         self.count("moved");
     }
 
-    /// Notes that the recording deletes a file with this number and so many messages. Counts those that were not read.
+    /// Notes that the recording deletes a file with this number, and the number of its messages. Counts those that were not read.
     pub fn deleted(&self, number: u64, messages: u64) {
         let missed = self.shown(|it| {
             let reading = &mut it.reading;

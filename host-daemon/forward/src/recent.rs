@@ -33,6 +33,8 @@ pub(crate) struct AllRecent {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recent {
     messages: VecDeque<Acked>,
+    /// Some of them are lost, and were not all stored again.
+    is_repairing: bool,
 }
 
 /// A message that the stream has acknowledged.
@@ -48,6 +50,16 @@ pub(crate) struct Acked {
 }
 
 impl Acked {
+    /// What the subject has between two places, as its last message shows.
+    pub(crate) fn until(last: &Last, begin: Place, end: Place) -> Self {
+        Self {
+            message: Newest::of(last),
+            begin,
+            end,
+            numbers: None,
+        }
+    }
+
     /// Whether both are parts of one message.
     pub(crate) fn is_part_with(&self, other: &Self) -> bool {
         let of = |it: &Self| (it.begin.number, it.begin.nonce, it.begin.messages);
@@ -106,6 +118,7 @@ impl Recent {
     /// The subject has nothing of this recording after a place.
     pub(crate) fn end_at(&mut self, place: Option<Place>) {
         self.messages.retain(|it| Some(it.end) <= place);
+        self.is_repairing = false;
     }
 
     /// The messages.
@@ -127,13 +140,25 @@ impl Recent {
         found.map(|(_, first)| first.message)
     }
 
-    /// Adds others after these.
-    pub(crate) fn append(&mut self, mut others: Self) {
-        self.messages.append(&mut others.messages);
+    /// Those of a subject whose loss is being repaired, with those that were stored since it was noticed.
+    pub(crate) fn of_repair(mut self, mut since: Self) -> Self {
+        self.messages.append(&mut since.messages);
+        self.is_repairing = true;
+        self
     }
 
-    /// Whether a place can be that of a message after one that is lost.
+    /// Whether the stream can have later messages than one that is lost, in a subject that has got to a place.
     pub(crate) fn is_doubtful(&self, place: Place) -> bool {
-        self.messages.front().is_some_and(|it| it.begin < place)
+        self.is_repairing || self.messages.front().is_some_and(|it| it.begin < place)
+    }
+
+    /// Whether the stream has messages after lost ones, in a subject that has got to a place. Otherwise the subject goes on after that
+    /// place.
+    pub(crate) fn is_overtaken(&self, lost: &[Newest], place: Place) -> bool {
+        let is_overtaken = |it: &Acked| match lost.contains(&it.message) {
+            true => it.begin < place,
+            false => place < it.end,
+        };
+        !lost.is_empty() && self.messages.iter().any(is_overtaken)
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Call<S> {
     /// The highest sequence number that the stream had acknowledged when it began, and when that was.
     pub(super) begun: (u64, Instant),
     pub(super) checks: Listed,
+    /// The stream has lost messages since the daemon started.
+    pub(super) has_gone_back: bool,
 }
 
 /// The end of a call.
@@ -71,6 +73,8 @@ pub(super) struct Found {
     pub(super) was_removed: bool,
     /// What the stream has lost although it has later messages.
     pub(super) lost: Option<Box<Lost>>,
+    /// As in the [`Call`].
+    pub(super) has_gone_back: bool,
 }
 
 /// What a lane knows of its subject.
@@ -110,6 +114,7 @@ impl<S: Stream> Dispatcher<S> {
             disruptions: self.disruptions,
             begun: (self.checks.last(), Instant::now()),
             checks,
+            has_gone_back: self.has_gone_back,
         }
     }
 
@@ -201,6 +206,7 @@ impl<S: Stream> Call<S> {
             is_intact,
             is_proved: known.reached.is_some(),
             was_removed,
+            has_gone_back: self.has_gone_back,
         })
     }
 
@@ -212,11 +218,14 @@ impl<S: Stream> Call<S> {
         // Few at a time: they may be long.
         for some in all.chunks(LOST_MAX) {
             let asked = some.iter().map(|it| it.is_intact(&*self.stream, &extent));
-            let are_intact = try_join_all(asked).await?;
+            let are_intact = match try_join_all(asked).await {
+                Ok(are_intact) => are_intact,
+                Err(_) => self.each_is_intact(some, &extent).await?,
+            };
             let all = some.iter().zip(are_intact);
             lost.extend(all.filter(|(_, is_intact)| !is_intact).map(|(it, _)| *it));
         }
-        if lost.is_empty() {
+        if !recent.is_overtaken(&lost, place) {
             return Ok(None);
         }
         let before = match recent.replaced(&lost, place) {
@@ -227,6 +236,19 @@ impl<S: Stream> Call<S> {
             messages: lost,
             before,
         })))
+    }
+
+    /// Whether the stream still has messages, one after the other: over a slow way, all together may take too long.
+    async fn each_is_intact(
+        &self,
+        messages: &[Newest],
+        extent: &Extent,
+    ) -> Result<Vec<bool>, StreamError> {
+        let mut all = Vec::with_capacity(messages.len());
+        for message in messages {
+            all.push(message.is_intact(&*self.stream, extent).await?);
+        }
+        Ok(all)
     }
 
     /// Whether the stream still has a message, or has removed it on purpose.

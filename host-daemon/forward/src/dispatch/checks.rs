@@ -174,7 +174,7 @@ impl Checks {
         self.newest == listed.newest() && self.pinned.is_empty() && self.succeeded.is_empty()
     }
 
-    /// Whether so many are pinned that nothing may be stored before a check.
+    /// Whether the largest number is pinned: nothing may be stored before a check.
     pub(super) const fn is_full(&self) -> bool {
         PINNED_MAX <= self.pinned.len()
     }

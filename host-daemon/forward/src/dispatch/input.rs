@@ -94,6 +94,8 @@ pub(crate) struct Start {
     pub reached: Reached,
     /// What the stream has acknowledged to it. This one leaves its own there.
     pub recent: Arc<Mutex<AllRecent>>,
+    /// The stream has lost messages since the daemon started: others that were on their way meanwhile say what was there before.
+    pub has_gone_back: bool,
 }
 
 impl fmt::Display for Again {

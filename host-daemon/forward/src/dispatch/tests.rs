@@ -3,6 +3,7 @@
 mod chance;
 mod copied;
 mod fake;
+mod gone_back;
 mod holes;
 mod moved;
 mod recorded;
@@ -152,6 +153,7 @@ impl Recording {
             newest,
             reached: Reached::default(),
             recent: Arc::default(),
+            has_gone_back: false,
         }
     }
 
@@ -180,6 +182,8 @@ impl Recording {
         mut known: Reached,
     ) -> End {
         let progress = Arc::<Progress>::default();
+        let recent = Arc::<Mutex<AllRecent>>::default();
+        let mut has_gone_back = false;
         loop {
             let Ok(extent) = stream.extent().await else {
                 continue;
@@ -214,6 +218,8 @@ impl Recording {
             });
             let start = Start {
                 reached: std::mem::take(&mut known),
+                recent: Arc::clone(&recent),
+                has_gone_back,
                 ..self.start(extent, newest)
             };
             let dispatcher = Dispatcher::new(Arc::clone(stream), Arc::clone(&progress), start)
@@ -229,12 +235,13 @@ impl Recording {
                 // The stream has not answered.
                 Ok(End::Finished) if !self::unsettled(confirm.as_deref(), false).is_empty() => {}
                 Ok(ended @ (End::Finished | End::Copied(_))) => return ended,
-                Ok(End::Lost) => *cursor = None,
+                Ok(End::Lost) => (*cursor, has_gone_back) = (None, true),
                 Ok(End::Again(reached, _)) => known = reached,
                 // A crash. The file may have been deleted, unless the stream does not say any more what it had.
                 Err(_) => {
                     let may_be_deleted = !stream.is_purged() && chance.is(2);
                     *cursor = cursor.take().filter(|_| !may_be_deleted);
+                    has_gone_back = false;
                 }
             }
         }

@@ -23,7 +23,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// So much does not wait any more.
+    /// These bytes and messages do not wait any more.
     pub(super) const fn remove(&mut self, bytes: usize, items: usize) {
         self.bytes += bytes;
         self.items += items;

@@ -40,31 +40,34 @@ impl Hole {
 }
 
 impl Lane {
-    /// The stream has stored the message that was sent.
+    /// The stream has stored the message in flight. A check has proved those up to a sequence number.
     pub(super) fn note_sent(&mut self, sequence: u64, proved: u64) {
         let Some(batch) = self.queue.front() else {
             return;
         };
         let sent = batch.head(self.sent);
         let numbers = sent.numbers();
-        let numbers = numbers.map(|(session, from, to)| (Arc::from(session), from, to));
-        let (begin, end) = (sent.begin(), sent.end());
-        if let Some((session, from, to)) = &numbers {
-            self.stored.note(session, *from, *to);
-            if let Some(hole) = &mut self.hole {
-                hole.filled(session, *from, *to);
-            }
-        }
-        self.hole.take_if(|it| it.end <= end);
         let acked = Acked {
             message: Newest {
                 sequence,
                 nonce: self.nonce,
             },
-            begin,
-            end,
-            numbers,
+            begin: sent.begin(),
+            end: sent.end(),
+            numbers: numbers.map(|(session, from, to)| (Arc::from(session), from, to)),
         };
+        self.note_stored(acked, proved);
+    }
+
+    /// The stream has stored a message, after those that it was known to have.
+    pub(super) fn note_stored(&mut self, acked: Acked, proved: u64) {
+        if let Some((session, from, to)) = &acked.numbers {
+            self.stored.note(session, *from, *to);
+            if let Some(hole) = &mut self.hole {
+                hole.filled(session, *from, *to);
+            }
+        }
+        self.hole.take_if(|it| it.end <= acked.end);
         self.recent.note(acked, proved);
     }
 
@@ -96,8 +99,12 @@ impl Lane {
         let here: Vec<_> = here.into_iter().filter(|it| !is_broken(it)).collect();
         let mut known: Vec<_> = here.iter().map(|it| (it.begin, it.end)).collect();
         let found = last.and_then(|it| it.own(instance));
-        // One was stored after the last answer.
-        known.extend(found.filter(|found| end < *found).map(|found| (end, found)));
+        let mut recent = self.recent.clone();
+        if let (Some(last), Some(found)) = (last, found.filter(|it| end < *it)) {
+            // One was stored after the last answer.
+            known.push((end, found));
+            recent.note(Acked::until(last, end, found), 0);
+        }
         known.retain(|(from, _)| begin <= *from);
         known.dedup_by(|next, before| {
             let continues = before.1 == next.0;
@@ -107,22 +114,25 @@ impl Lane {
             continues
         });
         known.retain(|(from, to)| (from.bytes, to.bytes) == (0, 0));
+        let numbers = match (&lost.before, last) {
+            (Some(_), Some(last)) => {
+                let said = last.head.stored.all();
+                said.map(|(session, from, to)| (session.into(), from, to))
+                    .collect()
+            }
+            _ => gone.iter().filter_map(|it| it.numbers.clone()).collect(),
+        };
         let mut hole = Hole {
             known,
-            lost: gone.iter().filter_map(|it| it.numbers.clone()).collect(),
+            lost: numbers,
             end: found.map_or(end, |found| found.max(end)),
-            recent: self.recent.clone(),
+            recent,
         };
-        if let (Some(before), Some(last)) = (&lost.before, last) {
-            let said = last.head.stored.all();
-            let said = said.map(|(session, from, to)| (session.into(), from, to));
-            hole.lost = said.collect();
-            for (session, from, to) in before.head.stored.all() {
-                hole.filled(session, from, to);
-            }
-            for (session, from, to) in here.iter().filter_map(|it| it.numbers.as_ref()) {
-                hole.filled(session, *from, *to);
-            }
+        for (session, from, to) in lost.before.iter().flat_map(|it| it.head.stored.all()) {
+            hole.filled(session, from, to);
+        }
+        for (session, from, to) in here.iter().filter_map(|it| it.numbers.as_ref()) {
+            hole.filled(session, *from, *to);
         }
         self.hole = Some(Box::new(hole));
         self.place = Some(begin);

@@ -177,7 +177,7 @@ impl State {
         self.disruptions += 1;
     }
 
-    /// Loses so many of the newest messages, after a restart.
+    /// Loses a number of the newest messages, after a restart.
     fn lose_newest(&mut self, lost: usize) {
         self.losses += 1;
         // The limit of the stream has not removed the others.
@@ -270,7 +270,7 @@ impl FakeStream {
         self.with(|state| state.refuses = refuses);
     }
 
-    /// Loses so many of the newest messages, after a restart.
+    /// Loses a number of the newest messages, after a restart.
     pub(super) fn lose_newest(&self, lost: usize) {
         self.with(|state| {
             state.lose_newest(lost);
@@ -278,7 +278,7 @@ impl FakeStream {
         });
     }
 
-    /// Loses so many of the newest messages, after a restart of a server that the daemon is not connected to. Others then store so many.
+    /// Loses a number of the newest messages, after a restart of a server that the daemon is not connected to. Others then store some.
     pub(super) fn lose_elsewhere(&self, lost: usize, others: usize) {
         self.with(|state| {
             let (_, _, one) = state.messages.last().expect("a message").clone();

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::*;
+use crate::lane::Shown;
 use crate::place::Seen;
 use crate::stored::Stored;
 use crate::stream::Last;
@@ -350,10 +351,18 @@ fn what_a_removed_message_has_said_of_sessions_is_still_true() {
             answer_len: 0,
         };
         assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
-        lane.found(Some(last), own, false, None);
+        let shown = Shown {
+            last: Some(last),
+            ..Shown::default()
+        };
+        lane.found(shown, own);
         lane.interrupted();
         assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
-        lane.found(None, own, was_removed, None);
+        let shown = Shown {
+            was_removed,
+            ..Shown::default()
+        };
+        lane.found(shown, own);
         let (Step::Send(sent), _) = lane.step(own, BODY_MAX, 0) else {
             panic!("nothing to send");
         };

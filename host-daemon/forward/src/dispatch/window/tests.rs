@@ -179,6 +179,7 @@ fn requests_take_what_their_answers_had() {
             is_intact: true,
             is_proved: true,
             was_removed: false,
+            has_gone_back: false,
         }))
     };
     let mut window = Window::default();

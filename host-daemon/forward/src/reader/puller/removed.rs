@@ -75,7 +75,7 @@ impl Removals {
         matches!(self.expected, Some(expected) if self.passed < expected)
     }
 
-    /// Those that were removed before they were read, up to the end, if the whole stream now has so many messages up to this one.
+    /// Those that were removed before they were read, up to the end, if the whole stream now has this number of messages up to the last one.
     fn at_end(&self, end: u64, messages: u64, last: u64) -> Option<Removed> {
         let (had, last_then) = self.had?;
         let removed = (had + last.saturating_sub(last_then)).saturating_sub(messages);
@@ -106,7 +106,7 @@ impl Removed {
 }
 
 impl Puller {
-    /// Begins to count with the first message, after which the server says that so many come.
+    /// Begins to count with the first message. The server states the number of those that come after it.
     pub(super) async fn begin_count(&mut self, pending: u64) {
         let Some(end) = self.end.filter(|_| self.removals.expected.is_none()) else {
             return;
