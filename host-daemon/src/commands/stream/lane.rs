@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use blocksd_forward::Kind;
 use blocksd_forward::message::{Forwarded, Head};
 use blocksd_forward::reader::{Fetched, Topic};
 use serde::Deserialize as _;
@@ -289,6 +290,14 @@ impl Lane {
                 data: message.data,
             })?;
             count += 1;
+            if stored.head.kind == Kind::Pieces {
+                // The event with the position of a piece is recorded next. It must stay next to it, among the messages of all devices.
+                let next = (at.0, at.1 + 1);
+                if let Some(event) = self.pop_event_if(|event| event.place == next) {
+                    *freed += event.cost();
+                    emit(&event.emitted())?;
+                }
+            }
         }
         *freed += cost(&stored);
         let (len, capacity) = (self.messages.len(), self.messages.capacity());

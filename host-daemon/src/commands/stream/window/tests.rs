@@ -130,6 +130,24 @@ fn emitted(stream: Vec<Fetched>) -> BTreeMap<(String, String), Vec<String>> {
     found
 }
 
+/// Whatever comes between them in the stream: a reader of the events has room for one piece.
+#[test]
+fn a_piece_and_the_event_with_its_position_stay_together() {
+    let records = [(1, true), (2, false), (2, true), (3, true)];
+    let of = |is_of: fn(&Record) -> bool| batches(1, &records, is_of, &mut [4].into_iter());
+    let mut pieces = of(|it| *it == (2, false));
+    pieces[0].head.kind = Kind::Pieces;
+    let stream = [pieces, of(|it| it.1)].concat();
+    let mut found = Vec::new();
+    emit_all(stream, &mut |it| {
+        found.push(String::from_utf8_lossy(it.data).into_owned());
+        Ok(())
+    });
+    assert_eq!(found[0], "d2 2");
+    assert!(found[1].contains(r#""at":3"#), "{found:?}");
+    assert_eq!(found.len(), 4);
+}
+
 proptest! {
     #[test]
     fn the_events_of_a_device_are_between_its_messages_again(
