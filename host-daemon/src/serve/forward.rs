@@ -317,7 +317,9 @@ impl Beginning {
         });
         *shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&forwarder));
         let begins = match forwarder.has_saved_place().await {
-            Ok(false) => "; there is no saved place: reading the recording from its beginning",
+            Ok(false) => {
+                "; no place is saved for this stream: reading the recording from its beginning"
+            }
             _ => "",
         };
         info!("forwarding to {label}{begins}");

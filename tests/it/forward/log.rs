@@ -49,7 +49,7 @@ fn a_start_says_what_it_makes_and_where_it_begins() {
     };
     let begins = |stream: &str| {
         format!(
-            "forwarding to {url} stream={stream}; there is no saved place: reading the recording from its beginning"
+            "forwarding to {url} stream={stream}; no place is saved for this stream: reading the recording from its beginning"
         )
     };
     let start = |forward: &str| {
