@@ -29,6 +29,9 @@ use crate::recent::Recent;
 use crate::stored::Stored;
 use crate::stream::Outgoing;
 
+/// Largest number of attempts that are remembered.
+const ATTEMPTS_MAX: usize = 8;
+
 /// What a lane does next.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -68,8 +71,8 @@ pub(crate) struct Lane {
     sent: u64,
     /// The nonce of the message that holds them.
     nonce: u64,
-    /// It has no answer yet, or none that says whether it is stored.
-    is_unanswered: bool,
+    /// Where the subject gets to by the messages that were sent since, which may be stored: the last ones.
+    attempts: VecDeque<Place>,
     /// What the stream has acknowledged, and no check has proved.
     recent: Recent,
     /// What it has lost of that, and has after it.
@@ -104,7 +107,7 @@ impl Default for Lane {
             stored: Stored::default(),
             sent: 0,
             nonce: 0,
-            is_unanswered: false,
+            attempts: VecDeque::new(),
             recent: Recent::default(),
             hole: None,
             is_parked: false,
@@ -229,7 +232,11 @@ impl Lane {
                 let batch = batch.head(self.sent);
                 self.state = LaneState::Sending;
                 let head = Head::of(&batch, instance, self.seen.clone(), self.stored.clone());
-                (self.nonce, self.is_unanswered) = (head.nonce, true);
+                self.nonce = head.nonce;
+                if !self.attempts.contains(&head.place) {
+                    self.attempts.truncate(ATTEMPTS_MAX - 1);
+                    self.attempts.push_front(head.place);
+                }
                 let outgoing = Outgoing {
                     head,
                     expected: self.expected(),
@@ -294,7 +301,7 @@ impl Lane {
     /// The stream has stored the message in flight, at this sequence number. A check has proved those up to another one.
     pub(crate) fn acked(&mut self, sequence: u64, proved: u64) -> Done {
         self.state = self.next_state();
-        self.is_unanswered = false;
+        self.attempts.clear();
         let mut done = Done::default();
         let Some(batch) = self.queue.front_mut() else {
             return done;

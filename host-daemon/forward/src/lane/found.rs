@@ -27,12 +27,11 @@ impl Lane {
     pub(crate) fn found(&mut self, shown: Shown, instance: Instance) -> Done {
         let Shown { last, lost, .. } = shown;
         let found = last.as_ref().and_then(|last| last.own(instance));
-        let was_sent = std::mem::take(&mut self.is_unanswered);
         let own = last.as_ref().filter(|it| it.head.instance == instance);
         // The first batch was stored, up to there. The answer was lost, or came too late.
         let attempt = own.filter(|it| lost.is_none() && self.is_attempt(it));
         let is_stale =
-            shown.has_gone_back && attempt.is_none() && self.is_exceeded(found, was_sent);
+            shown.has_gone_back && attempt.is_none() && self.is_exceeded(found, own.is_some());
         if let Some(attempt) = attempt {
             self.note_attempt(attempt);
         }
@@ -58,6 +57,7 @@ impl Lane {
         self.last = last.as_ref().map(Newest::of);
         if self.place < found {
             (self.place, self.proof) = (found, self.last);
+            self.attempts.clear();
         }
         if let (Some(own), None) = (own, &self.hole) {
             self.note_shown(own);
@@ -75,14 +75,12 @@ impl Lane {
     }
 
     /// Whether a place is more than the subject can have: the message was on its way when the stream went back, and was stored after those
-    /// that took the place of the ones before it.
-    fn is_exceeded(&self, found: Option<Place>, was_sent: bool) -> bool {
-        let (Some(place), None) = (self.place, &self.hole) else {
+    /// that took the place of the ones before it. Another daemon may know of a message in flight.
+    fn is_exceeded(&self, found: Option<Place>, is_own: bool) -> bool {
+        let (Some(place), Some(found), None) = (self.place, found, &self.hole) else {
             return false;
         };
-        let sent = self.queue.front().filter(|_| was_sent);
-        let most = sent.map_or(place, |batch| batch.head(self.sent).end());
-        Some(most) < found
+        place < found && (is_own || !self.attempts.contains(&found))
     }
 
     /// Whether a message of this recording has the beginning of the first batch.
