@@ -19,7 +19,7 @@ use std::sync::Arc;
 use blocksd_recording::FileNonce;
 
 pub(crate) use self::done::Done;
-pub(crate) use self::found::Shown;
+pub(crate) use self::found::LastSeen;
 use self::hole::Hole;
 use crate::batch::{Batch, Channel};
 use crate::cursor::Newest;

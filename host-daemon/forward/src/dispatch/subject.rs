@@ -1,7 +1,7 @@
 //! A subject: its lane, and how its calls have ended: [`Subject`].
 
 use super::call::Outcome;
-use crate::lane::{Done, Lane, Shown, Step};
+use crate::lane::{Done, Lane, LastSeen, Step};
 use crate::place::Instance;
 use crate::stream::{PublishError, StreamError};
 
@@ -126,7 +126,7 @@ impl Subject {
         };
         match outcome {
             Outcome::Found(Ok(found)) => {
-                let shown = Shown {
+                let shown = LastSeen {
                     last: found.last,
                     was_removed: found.was_removed,
                     lost: found.lost,

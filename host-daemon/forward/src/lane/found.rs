@@ -1,4 +1,4 @@
-//! What the last message of a subject says: [`Shown`].
+//! What the last message of a subject says: [`LastSeen`].
 
 use super::{Done, Lane};
 use crate::batch::Batch;
@@ -10,7 +10,7 @@ use crate::stream::Last;
 
 /// What a look has found.
 #[derive(Debug, Default)]
-pub(crate) struct Shown {
+pub(crate) struct LastSeen {
     /// The last message of the subject, if there is one. If it says less than the stream had acknowledged, the stream removed the rest
     /// on purpose.
     pub last: Option<Last>,
@@ -24,8 +24,8 @@ pub(crate) struct Shown {
 
 impl Lane {
     /// The last message of the subject was found, or there is none.
-    pub(crate) fn found(&mut self, shown: Shown, instance: Instance) -> Done {
-        let Shown { last, lost, .. } = shown;
+    pub(crate) fn found(&mut self, shown: LastSeen, instance: Instance) -> Done {
+        let LastSeen { last, lost, .. } = shown;
         let found = last.as_ref().and_then(|last| last.own(instance));
         let own = last.as_ref().filter(|it| it.head.instance == instance);
         // The first batch was stored, up to there. The answer was lost, or came too late.

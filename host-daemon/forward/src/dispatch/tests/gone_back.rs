@@ -1,7 +1,7 @@
 //! One subject of a stream that has gone back to an older state, and what its messages then say.
 
 use super::*;
-use crate::lane::Shown;
+use crate::lane::LastSeen;
 use crate::message::Head;
 use crate::place::Seen;
 use crate::recent::{Acked, Lost};
@@ -71,11 +71,11 @@ fn last(sequence: u64, head: Head) -> Last {
 }
 
 /// A look that has found a message.
-fn shown(last: Last) -> Shown {
-    Shown {
+fn shown(last: Last) -> LastSeen {
+    LastSeen {
         last: Some(last),
         has_gone_back: true,
-        ..Shown::default()
+        ..LastSeen::default()
     }
 }
 
@@ -106,9 +106,9 @@ fn a_message_that_was_on_its_way_says_nothing_of_what_is_sent_again() {
         let mut lane = Lane::default();
         lane.push(source.batch(0, 8));
         look(&mut lane, own);
-        let nothing = Shown {
+        let nothing = LastSeen {
             has_gone_back: true,
-            ..Shown::default()
+            ..LastSeen::default()
         };
         lane.found(nothing, own);
         assert_eq!(send(&mut lane, own).head.first, 0);
@@ -176,7 +176,7 @@ fn repairing(source: &Source, own: Instance, is_answered: bool) -> (Lane, Last) 
         before: None,
     };
     let last = last(4, head);
-    let shown = Shown {
+    let shown = LastSeen {
         lost: Some(Box::new(lost)),
         ..shown(last.clone())
     };
@@ -245,7 +245,7 @@ fn a_repair_that_is_interrupted_goes_on() {
             messages: lost,
             before: None,
         };
-        let shown = Shown {
+        let shown = LastSeen {
             lost: Some(Box::new(lost)),
             ..shown(last_sent)
         };
@@ -285,9 +285,9 @@ fn a_message_from_before_the_loss_says_nothing_of_those_before_it() {
         let mut lane = Lane::default();
         lane.push(source.batch(0, 8));
         look(&mut lane, own);
-        let nothing = Shown {
+        let nothing = LastSeen {
             has_gone_back: true,
-            ..Shown::default()
+            ..LastSeen::default()
         };
         lane.found(nothing, own);
         assert_eq!(send(&mut lane, own).head.first, 0);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::*;
-use crate::lane::Shown;
+use crate::lane::LastSeen;
 use crate::place::Seen;
 use crate::stored::Stored;
 use crate::stream::Last;
@@ -351,16 +351,16 @@ fn what_a_removed_message_has_said_of_sessions_is_still_true() {
             answer_len: 0,
         };
         assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
-        let shown = Shown {
+        let shown = LastSeen {
             last: Some(last),
-            ..Shown::default()
+            ..LastSeen::default()
         };
         lane.found(shown, own);
         lane.interrupted();
         assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));
-        let shown = Shown {
+        let shown = LastSeen {
             was_removed,
-            ..Shown::default()
+            ..LastSeen::default()
         };
         lane.found(shown, own);
         let (Step::Send(sent), _) = lane.step(own, BODY_MAX, 0) else {

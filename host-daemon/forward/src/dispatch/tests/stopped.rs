@@ -1,7 +1,7 @@
 //! Subjects and streams that stop: the others go on, and nothing is lost when they work again.
 
 use super::*;
-use crate::lane::Shown;
+use crate::lane::LastSeen;
 
 /// A dispatcher with little memory, to which everything is fed, and what it saves.
 async fn run_once(
@@ -398,7 +398,7 @@ fn a_lane_that_must_be_read_again_is_not_forgotten() {
         lane.step(instance, BODY_MAX, 0).0,
         Step::Look { .. }
     ));
-    lane.found(Shown::default(), instance);
+    lane.found(LastSeen::default(), instance);
     while matches!(lane.step(instance, BODY_MAX, 0).0, Step::Send(_)) {
         lane.acked(1, 0);
     }
