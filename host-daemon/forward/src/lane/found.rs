@@ -59,7 +59,7 @@ impl Lane {
             (self.place, self.proof) = (found, self.last);
             self.attempts.clear();
         }
-        if let (Some(own), None) = (own, &self.hole) {
+        if let (Some(own), None, false) = (own, &self.hole, is_stale) {
             self.note_shown(own);
         }
         if !shown.was_removed {
