@@ -56,14 +56,18 @@ impl<S: Stream> Dispatcher<S> {
             self.progress.answered();
         }
         if let Outcome::Found(Ok(found)) = &answer.outcome {
-            let shown = found.last.as_ref().map(Newest::of);
+            let shown = found.seen.last.as_ref().map(Newest::of);
             if !found.is_intact || shown.is_some_and(|it| !self.checks.shown(it)) {
                 return Err(End::Lost);
             }
             if let Some(last) = shown {
                 self.checks.measure(last.sequence, found.answer_len());
             }
-            let place = found.last.as_ref().and_then(|it| it.own(self.instance));
+            let place = found
+                .seen
+                .last
+                .as_ref()
+                .and_then(|it| it.own(self.instance));
             if place.is_some_and(|it| !self.is_ours(&it)) {
                 return Err(End::Copied(self.known()));
             }

@@ -11,6 +11,7 @@ use super::checks::Listed;
 use super::input::Asked;
 use super::window::{Flight, REQUESTS_MAX, Window};
 use crate::cursor::Newest;
+use crate::lane::LastSeen;
 use crate::place::{Instance, Place};
 use crate::recent::{Lost, Recent};
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
@@ -64,17 +65,11 @@ pub(super) enum Outcome {
 
 /// The last message of a subject.
 pub(super) struct Found {
-    pub(super) last: Option<Last>,
+    pub(super) seen: LastSeen,
     /// False if the stream has lost what it had acknowledged.
     pub(super) is_intact: bool,
     /// This is certain. Otherwise a check must say so.
     pub(super) is_proved: bool,
-    /// The last message that was known is no more there, and was removed on purpose.
-    pub(super) was_removed: bool,
-    /// What the stream has lost although it has later messages.
-    pub(super) lost: Option<Box<Lost>>,
-    /// As in the [`Call`].
-    pub(super) has_gone_back: bool,
 }
 
 /// What a lane knows of its subject.
@@ -98,7 +93,7 @@ impl Outcome {
 impl Found {
     /// Length of the answer that shows it, in bytes.
     pub(super) fn answer_len(&self) -> usize {
-        self.last.as_ref().map_or(0, |it| it.answer_len)
+        self.seen.last.as_ref().map_or(0, |it| it.answer_len)
     }
 }
 
@@ -201,12 +196,14 @@ impl<S: Stream> Call<S> {
             _ => None,
         };
         Ok(Found {
-            last,
-            lost,
+            seen: LastSeen {
+                last,
+                was_removed,
+                lost,
+                has_gone_back: self.has_gone_back,
+            },
             is_intact,
             is_proved: known.reached.is_some(),
-            was_removed,
-            has_gone_back: self.has_gone_back,
         })
     }
 

@@ -1,7 +1,7 @@
 //! A subject: its lane, and how its calls have ended: [`Subject`].
 
 use super::call::Outcome;
-use crate::lane::{Done, Lane, LastSeen, Step};
+use crate::lane::{Done, Lane, Step};
 use crate::place::Instance;
 use crate::stream::{PublishError, StreamError};
 
@@ -126,13 +126,7 @@ impl Subject {
         };
         match outcome {
             Outcome::Found(Ok(found)) => {
-                let shown = LastSeen {
-                    last: found.last,
-                    was_removed: found.was_removed,
-                    lost: found.lost,
-                    has_gone_back: found.has_gone_back,
-                };
-                taken.done = self.lane.found(shown, instance);
+                taken.done = self.lane.found(found.seen, instance);
                 self.failed_looks = 0;
             }
             Outcome::Published(Ok(sequence)) => {

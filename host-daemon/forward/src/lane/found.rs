@@ -23,7 +23,7 @@ pub(crate) struct LastSeen {
 }
 
 impl Lane {
-    /// The last message of the subject was found, or there is none.
+    /// Takes the answer to a look.
     pub(crate) fn found(&mut self, shown: LastSeen, instance: Instance) -> Done {
         let LastSeen { last, lost, .. } = shown;
         let found = last.as_ref().and_then(|last| last.own(instance));

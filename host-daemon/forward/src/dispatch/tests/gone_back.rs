@@ -8,16 +8,16 @@ use crate::recent::{Acked, Lost};
 use crate::stored::Stored;
 use crate::stream::{Last, Outgoing};
 
-const SESSION: &str = "00000000000000a7";
+pub(super) const SESSION: &str = "00000000000000a7";
 
 /// The messages of one file, all of one subject.
-struct Source {
+pub(super) struct Source {
     file: (u64, FileNonce),
     session: Option<String>,
 }
 
 impl Source {
-    fn new(session: Option<&str>) -> Self {
+    pub(super) fn new(session: Option<&str>) -> Self {
         Self {
             file: (1, FileNonce::new()),
             session: session.map(str::to_owned),
@@ -25,7 +25,7 @@ impl Source {
     }
 
     /// A batch of some of them.
-    fn batch(&self, first: u64, count: u64) -> Batch {
+    pub(super) fn batch(&self, first: u64, count: u64) -> Batch {
         let channel = channel("device", self.session.clone());
         let subject: Arc<str> = "device".into();
         let message = |seq: u64| ReadMessage {
@@ -96,6 +96,36 @@ fn send_within(lane: &mut Lane, instance: Instance, body_max: usize) -> Outgoing
     }
 }
 
+/// A lane of a stream that has gone back to nothing: it has the first message again, and refuses one with all others, so that the last
+/// message is to be found.
+fn refused(source: &Source, own: Instance) -> Lane {
+    let mut lane = Lane::default();
+    lane.push(source.batch(0, 8));
+    look(&mut lane, own);
+    let nothing = LastSeen {
+        has_gone_back: true,
+        ..LastSeen::default()
+    };
+    lane.found(nothing, own);
+    assert_eq!(send(&mut lane, own).head.first, 0);
+    lane.acked(3, 0);
+    assert_eq!(send_within(&mut lane, own, BODY_MAX).head.first, 1);
+    lane.refused();
+    look(&mut lane, own);
+    lane
+}
+
+/// Sends messages with these numbers, each alone and after the one before it, and nothing more.
+fn send_rest(lane: &mut Lane, own: Instance, numbers: impl IntoIterator<Item = u64>, first: u64) {
+    for (number, sequence) in numbers.into_iter().zip(first..) {
+        let sent = send(lane, own);
+        assert_eq!((sent.head.first, sent.head.count), (number, 1));
+        assert_eq!(sent.expected, sequence - 1);
+        lane.acked(sequence, 0);
+    }
+    assert!(lane.is_empty());
+}
+
 /// The message of another daemon was on its way when the stream went back. It is accepted, since the last message of the subject has the
 /// number again that it expects, and says where this recording was before.
 #[test]
@@ -103,20 +133,7 @@ fn a_message_that_was_on_its_way_says_nothing_of_what_is_sent_again() {
     for session in [None, Some(SESSION)] {
         let source = Source::new(session);
         let [own, other] = [(); 2].map(|()| Instance::random());
-        let mut lane = Lane::default();
-        lane.push(source.batch(0, 8));
-        look(&mut lane, own);
-        let nothing = LastSeen {
-            has_gone_back: true,
-            ..LastSeen::default()
-        };
-        lane.found(nothing, own);
-        assert_eq!(send(&mut lane, own).head.first, 0);
-        lane.acked(3, 0);
-        // All others are in flight.
-        assert_eq!(send_within(&mut lane, own, BODY_MAX).head.first, 1);
-        lane.refused();
-        look(&mut lane, own);
+        let mut lane = refused(&source, own);
         let (mut seen, mut stored) = (Seen::default(), Stored::default());
         seen.note(own, source.batch(0, 6).end());
         if let Some(session) = session {
@@ -126,17 +143,7 @@ fn a_message_that_was_on_its_way_says_nothing_of_what_is_sent_again() {
         let head = Head::of(&source.batch(6, 1), other, seen, stored);
         lane.found(shown(last(4, head)), own);
         let rest = (1..8).filter(|number| session.is_none() || *number != 6);
-        for (number, sequence) in rest.zip(5..) {
-            let sent = send(&mut lane, own);
-            assert_eq!(
-                (sent.head.first, sent.head.count),
-                (number, 1),
-                "{session:?}"
-            );
-            assert_eq!(sent.expected, sequence - 1);
-            lane.acked(sequence, 0);
-        }
-        assert!(lane.is_empty());
+        send_rest(&mut lane, own, rest, 5);
     }
 }
 
@@ -203,11 +210,7 @@ fn a_message_without_an_answer_that_is_found_is_not_sent_again_in_a_hole() {
             look(&mut lane, own);
         }
         lane.found(shown(last(5, sent.head)), own);
-        for (number, sequence) in [2, 4, 5].into_iter().zip(6..) {
-            assert_eq!(send(&mut lane, own).head.first, number);
-            lane.acked(sequence, 0);
-        }
-        assert!(lane.is_empty());
+        send_rest(&mut lane, own, [2, 4, 5], 6);
     }
 }
 
@@ -250,11 +253,7 @@ fn a_repair_that_is_interrupted_goes_on() {
             ..shown(last_sent)
         };
         lane.found(shown, own);
-        for (number, sequence) in [2, 4, 5].into_iter().zip(6..) {
-            assert_eq!(send(&mut lane, own).head.first, number, "{session:?}");
-            lane.acked(sequence, 0);
-        }
-        assert!(lane.is_empty());
+        send_rest(&mut lane, own, [2, 4, 5], 6);
     }
 }
 
@@ -269,11 +268,7 @@ fn a_late_message_of_the_dispatcher_before_hides_no_hole() {
     look(&mut lane, own);
     let late = Head::of(&source.batch(4, 1), own, Seen::default(), Stored::default());
     lane.found(shown(last(5, late)), own);
-    for (number, sequence) in [1, 2, 5].into_iter().zip(6..) {
-        assert_eq!(send(&mut lane, own).head.first, number);
-        lane.acked(sequence, 0);
-    }
-    assert!(lane.is_empty());
+    send_rest(&mut lane, own, [1, 2, 5], 6);
 }
 
 /// It comes from a connection that was given up, when the last message has the number again that it expects.
@@ -282,19 +277,7 @@ fn a_message_from_before_the_loss_says_nothing_of_those_before_it() {
     for session in [None, Some(SESSION)] {
         let source = Source::new(session);
         let own = Instance::random();
-        let mut lane = Lane::default();
-        lane.push(source.batch(0, 8));
-        look(&mut lane, own);
-        let nothing = LastSeen {
-            has_gone_back: true,
-            ..LastSeen::default()
-        };
-        lane.found(nothing, own);
-        assert_eq!(send(&mut lane, own).head.first, 0);
-        lane.acked(3, 0);
-        assert_eq!(send_within(&mut lane, own, BODY_MAX).head.first, 1);
-        lane.refused();
-        look(&mut lane, own);
+        let mut lane = refused(&source, own);
         let mut stored = Stored::default();
         if let Some(session) = session {
             stored.note(session, 0, 6);
@@ -302,10 +285,6 @@ fn a_message_from_before_the_loss_says_nothing_of_those_before_it() {
         let late = Head::of(&source.batch(6, 1), own, Seen::default(), stored);
         lane.found(shown(last(4, late)), own);
         let rest = (1..8).filter(|number| session.is_none() || *number != 6);
-        for (number, sequence) in rest.zip(5..) {
-            assert_eq!(send(&mut lane, own).head.first, number, "{session:?}");
-            lane.acked(sequence, 0);
-        }
-        assert!(lane.is_empty());
+        send_rest(&mut lane, own, rest, 5);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Mutex;
 
+use super::gone_back::{SESSION, Source};
 use super::*;
 use crate::lane::LastSeen;
 use crate::place::Seen;
@@ -318,33 +319,17 @@ fn a_session_that_moves_is_stored_once_whatever_is_lost_or_late() {
 fn what_a_removed_message_has_said_of_sessions_is_still_true() {
     use crate::message::Head;
 
-    let session = "00000000000000a7";
-    let file = (1, FileNonce::new());
-    let batch = |first: u64, count: u64| {
-        let channel = channel("device", Some(session.to_owned()));
-        let subject: Arc<str> = "device".into();
-        let message = |seq: u64| ReadMessage {
-            subject: &subject,
-            channel: &channel,
-            connection: 1,
-            seq,
-            file,
-            before: seq,
-            order: seq,
-            time: 0,
-            data: b"data",
-        };
-        let mut batch = Batch::new(&message(first));
-        for seq in first + 1..first + count {
-            assert!(batch.push(&message(seq), BODY_MAX));
-        }
-        batch
-    };
+    let source = Source::new(Some(SESSION));
     let [own, other] = [(); 2].map(|()| Instance::random());
     for (was_removed, first) in [(true, 4), (false, 2)] {
         let mut lane = Lane::default();
-        lane.push(batch(2, 6));
-        let head = Head::of(&batch(0, 4), other, Seen::default(), Stored::default());
+        lane.push(source.batch(2, 6));
+        let head = Head::of(
+            &source.batch(0, 4),
+            other,
+            Seen::default(),
+            Stored::default(),
+        );
         let last = Last {
             sequence: 9,
             head,

@@ -174,12 +174,12 @@ fn requests_take_what_their_answers_had() {
             answer_len,
         };
         Outcome::Found(Ok(crate::dispatch::call::Found {
-            lost: None,
-            last: Some(last),
+            seen: crate::lane::LastSeen {
+                last: Some(last),
+                ..Default::default()
+            },
             is_intact: true,
             is_proved: true,
-            was_removed: false,
-            has_gone_back: false,
         }))
     };
     let mut window = Window::default();
