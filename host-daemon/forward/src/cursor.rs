@@ -11,18 +11,18 @@ use std::path::{Path, PathBuf};
 use blocksd_recording::FileNonce;
 
 use crate::files;
-use crate::place::{Instance, Place};
+use crate::place::Place;
 use crate::stream::{At, Extent, Last, Stream, StreamError};
 use crate::subject::Subjects;
 
 /// Begin of the names of the files with the places of a recording, in its folder.
 pub const CURSOR_FILES: &str = "blocksd.forward-";
-/// Name of the file with the identity of a recording, in its folder.
-const INSTANCE_FILE: &str = "blocksd.instance";
 /// Largest number of earlier files that are saved with a cursor.
 const EARLIER_MAX: usize = 64;
 /// The word after which a recording has lost something.
 const LOST: &str = "lost";
+/// The last word of a file, before the CRC-32 of what comes before it: 8 hexadecimal digits.
+const CHECKSUM: &str = " crc32:";
 
 /// Everything before a place was stored when a message was the newest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +117,21 @@ impl CursorFile {
         }
     }
 
-    /// Reads it. `None` without a file, or if this version does not understand it.
+    /// Reads it. `None` without a file, or if it is damaged or not understood by this version.
     pub(crate) fn load(&self) -> Option<Saved> {
         Some(self.read(&self.path)?.0)
+    }
+
+    /// What to log if there is a file that is damaged, or not understood by this version.
+    pub(crate) fn damage(&self) -> Option<String> {
+        let path = &self.path;
+        (self.load().is_none() && path.exists()).then(|| {
+            format!(
+                "{}: the saved place is damaged, or of another version: reading the recording from its beginning, or from another saved \
+                 place of the stream",
+                path.display()
+            )
+        })
     }
 
     /// What is saved for the stream that was created then, from the last place to the first: the servers may have had other names,
@@ -151,7 +163,7 @@ impl CursorFile {
     /// What a file has saved, and for which subjects.
     fn read(&self, path: &Path) -> Option<(Saved, Option<String>)> {
         let text = std::fs::read_to_string(path).ok()?;
-        let mut words = text.split_whitespace().peekable();
+        let mut words = unsealed(&text)?.split_whitespace().peekable();
         let mut word = || words.next();
         let cursor = Cursor {
             created: word()?.parse().ok()?,
@@ -224,8 +236,7 @@ impl CursorFile {
             // Writing to a text does not fail.
             let _ = write!(text, " {number}.{nonce}");
         }
-        text.push('\n');
-        replace(&self.path, text.as_bytes())
+        files::replace(&self.path, sealed(&text).as_bytes())
     }
 
     /// The newest files before a number.
@@ -252,57 +263,22 @@ impl CursorFile {
     }
 }
 
-/// The identity of the recording in a folder: that of its file, which is made if there is none.
-///
-/// # Errors
-/// If the file cannot be read, made, or understood.
-pub fn instance_of(folder: &Path) -> io::Result<Instance> {
-    let path = folder.join(INSTANCE_FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => text.trim_end().parse().map_err(|()| {
-            let reason = format!(
-                "{}: not an instance of 16 hexadecimal digits; restore the file, or remove it: the recording gets a new identity \
-                 then, and goes on from its saved place (`blocksd.forward-…`), or is forwarded again if there is none",
-                path.display()
-            );
-            io::Error::new(io::ErrorKind::InvalidData, reason)
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => renew_instance(folder),
-        Err(error) => Err(error),
-    }
+/// A line with its checksum.
+fn sealed(line: &str) -> String {
+    let checksum = crc32fast::hash(line.as_bytes());
+    format!("{line}{CHECKSUM}{checksum:08x}\n")
 }
 
-/// Gives the recording in a folder a new identity.
-///
-/// # Errors
-/// If the file cannot be written.
-pub(crate) fn renew_instance(folder: &Path) -> io::Result<Instance> {
-    let instance = Instance::random();
-    replace(
-        &folder.join(INSTANCE_FILE),
-        format!("{instance}\n").as_bytes(),
-    )?;
-    std::fs::File::open(folder)?.sync_all()?;
-    Ok(instance)
+/// The line whose checksum follows it. `None` if it is another one, or there is none.
+fn unsealed(text: &str) -> Option<&str> {
+    let (line, _) = text.rsplit_once(CHECKSUM)?;
+    (sealed(line) == text).then_some(line)
 }
 
 /// The number and the nonce of a file: `NUMBER.NONCE`.
 fn file_of(word: &str) -> Option<(u64, FileNonce)> {
     let (number, nonce) = word.split_once('.')?;
     Some((number.parse().ok()?, FileNonce::of_digits(nonce)?))
-}
-
-/// Replaces a file in one step, after its content is on the disk.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    use io::Write as _;
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".blocksd-forward-")
-        .tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_data()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -370,7 +346,8 @@ mod tests {
         assert_eq!(place_of(&file), (number, nonce, 1));
         // The limits of the recording have deleted the file.
         remove(number);
-        std::fs::write(folder.join("cursor"), "1 1.0000000000000001.5 9 0a\n").expect("a file");
+        let text = sealed("1 1.0000000000000001.5 9 0a");
+        std::fs::write(folder.join("cursor"), text).expect("a file");
         record(folder);
         record(folder);
         assert_eq!(place_of(&file).2, 5);
@@ -380,10 +357,10 @@ mod tests {
     fn a_place_that_is_not_saved_is_named_once_with_what_follows() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path().join("kept");
-        let text = "1 1.0000000000000001.5 9 0a\n";
+        let text = sealed("1 1.0000000000000001.5 9 0a");
         let make = || std::fs::create_dir(&folder).expect("a folder");
         make();
-        std::fs::write(folder.join("cursor"), text).expect("a file");
+        std::fs::write(folder.join("cursor"), &text).expect("a file");
         let mut file = CursorFile::new(&folder, "cursor", &Subjects::new("main"));
         let saved = file.load().expect("a cursor");
         for _ in 0..2 {
@@ -401,20 +378,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_identity_is_an_error_with_what_to_do() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let made = instance_of(folder.path()).expect("it is made");
-        assert_eq!(instance_of(folder.path()).expect("it is read"), made);
-        for text in ["", "\n", "0123", "x123456789abcdef"] {
-            std::fs::write(folder.path().join(INSTANCE_FILE), text).expect("a file");
-            let error = instance_of(folder.path()).expect_err(text).to_string();
-            for words in ["or remove it", "a new identity", "saved place"] {
-                assert!(error.contains(words), "{error}");
-            }
-        }
-    }
-
-    #[test]
     fn a_place_is_found_whatever_the_servers_were_called() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
@@ -423,7 +386,7 @@ mod tests {
             CursorFile::new(folder, &name, &Subjects::new(site))
         };
         let save = |name, site, created, messages| {
-            let text = format!("{created} 1.0000000000000001.{messages} 9 0a");
+            let text = sealed(&format!("{created} 1.0000000000000001.{messages} 9 0a"));
             let mut file = file(name, site);
             std::fs::write(&file.path, text).expect("a file");
             let saved = file.load().expect("a cursor");
@@ -465,8 +428,35 @@ mod tests {
             ("1 1.0000000000000001.5 9 0a more", false),
             ("", false),
         ] {
-            std::fs::write(folder.path().join("cursor"), text).expect("a file");
+            std::fs::write(folder.path().join("cursor"), sealed(text)).expect("a file");
             assert_eq!(file.load().is_some(), is_one, "{text}");
         }
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_cursor() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cursor");
+        let mut file = CursorFile::new(folder.path(), "cursor", &Subjects::new("main"));
+        std::fs::write(&path, sealed("1 1.0000000000000001.5 9 0a")).expect("a file");
+        let saved = file.load().expect("a cursor");
+        file.save(&saved).expect("it is saved");
+        let intact = std::fs::read(&path).expect("the file");
+        for at in 0..intact.len() {
+            let cut = intact[..at].to_vec();
+            let (mut changed, mut longer) = (intact.clone(), intact.clone());
+            changed[at] ^= 1;
+            longer.insert(at, b'0');
+            for damaged in [cut, changed, longer] {
+                std::fs::write(&path, &damaged).expect("the file");
+                let text = String::from_utf8_lossy(&damaged);
+                assert_eq!(file.load(), None, "{text}");
+                assert!(file.damage().is_some(), "{text}");
+            }
+        }
+        std::fs::write(&path, &intact).expect("the file");
+        assert_eq!((file.load(), file.damage()), (Some(saved), None));
+        std::fs::remove_file(&path).expect("it is removed");
+        assert_eq!((file.load(), file.damage()), (None, None));
     }
 }

@@ -1,6 +1,7 @@
-//! The files of a recording, and whether a place is one of it: [`KnownFiles`].
+//! The files of a recording, whether a place is in one of them ([`KnownFiles`]), and how a file is replaced ([`replace`]).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,19 @@ pub(crate) fn missing(
         [before, after] if before + 1 < *after => Some(before + 1..=after - 1),
         _ => None,
     })
+}
+
+/// Replaces a file in one step, after its content is on the disk.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    use io::Write as _;
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".blocksd-forward-")
+        .tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 #[cfg(test)]

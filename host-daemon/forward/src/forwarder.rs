@@ -14,10 +14,11 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use self::follower::Follower;
 use crate::confirm::{Confirm, Unsettled};
-use crate::cursor::{Cursor, CursorFile, Saved, instance_of, renew_instance};
+use crate::cursor::{Cursor, CursorFile, Saved};
 use crate::dispatch::{Asked, Dispatcher, End, Input, Reached, Start};
 use crate::files::{self, KnownFiles};
 use crate::gather::Gatherer;
+use crate::identity::{instance_of, renew_instance};
 use crate::linger::Linger;
 use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
@@ -245,6 +246,11 @@ impl<S: Stream> Forwarder<S> {
             self.progress.note(
                 "the saved place is that of another stream: beginning again with what the recording has",
             );
+        }
+        if let Some(damage) = file.damage() {
+            self.progress.note(&damage);
+            // What it knew of that is gone with it.
+            self.has_lost.store(true, Ordering::Relaxed);
         }
         for Saved { has_lost, .. } in own.iter().chain(&all) {
             self.has_lost.fetch_or(*has_lost, Ordering::Relaxed);

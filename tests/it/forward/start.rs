@@ -1,13 +1,15 @@
 //! What a start says about a cluster, and what stands in the metrics.
 
+use std::fs;
 use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
+use blocksd_recording::catalog::{list_directory, nonce, number};
 use blocksd_tests::process::{Server, run, wait_until};
 use blocksd_tests::scrape;
 
-use super::stream::{OneServer, recorded, serve};
+use super::stream::{OneServer, recorded, send_lines, serve};
 
 #[test]
 fn a_missing_stream_is_named_with_the_command_that_makes_it() {
@@ -92,5 +94,44 @@ fn messages_that_linger_are_sent_together_and_survive_a_kill() {
     one.wait_until_forwarded(&server);
     server.stop();
     assert_eq!(one.counts().iter().sum::<usize>(), 15);
+    one.assert_same();
+}
+
+#[test]
+fn a_saved_place_that_was_changed_is_named_and_loses_nothing() {
+    let name = "a_saved_place_that_was_changed_is_named_and_loses_nothing";
+    let Some(one) = OneServer::start(name) else {
+        return;
+    };
+    let record = one.record();
+    let lines = |name: &str| -> String { (0..10).map(|it| format!("{name} {it}\n")).collect() };
+    let server = one.serve();
+    send_lines(&server, &lines("forwarded"));
+    one.wait_until_forwarded(&server);
+    server.stop();
+    // More messages than were forwarded, of which the file of the place has a part.
+    let folder = record.display().to_string();
+    let mut server = Server::start(&["--record", &folder]);
+    send_lines(&server, &lines("recorded"));
+    server.wait_for("close", 1);
+    server.stop();
+    let mut files = record.read_dir().expect("a folder").flatten();
+    let place = files.find(|it| {
+        it.file_name()
+            .to_string_lossy()
+            .starts_with("blocksd.forward-")
+    });
+    let place = place.expect("a saved place").path();
+    let saved = fs::read_to_string(&place).expect("a file");
+    let files = list_directory(&record).expect("files");
+    let newest = &files.last().expect("a file").path;
+    let nonce = nonce(newest).expect("a nonce");
+    let mut words: Vec<_> = saved.split(' ').map(str::to_owned).collect();
+    words[1] = format!("{}.{nonce}.5", number(newest));
+    fs::write(&place, words.join(" ")).expect("a file");
+    let server = one.serve();
+    one.wait_until_forwarded(&server);
+    server.process.wait_for_error("the saved place is damaged");
+    server.stop();
     one.assert_same();
 }
