@@ -422,6 +422,13 @@ impl Puller {
         let created = self.nats.stream.create_consumer(config);
         let created = self.nats.asked(created).await?;
         let created = created.map_err(|error| ReadError::NoAnswer(text(&error)))?;
+        // A login without the right to ask this, as is done at the end, learns it before the first message.
+        let info = self.nats.asked(created.get_info()).await;
+        let info = info.and_then(|info| info.map_err(|error| ReadError::NoAnswer(text(&error))));
+        if let Err(error) = info {
+            self.leave(&created);
+            return Err(error);
+        }
         self.snapshot = match self.begin {
             Begin::LastOfEach => created.cached_info().num_pending,
             _ => 0,

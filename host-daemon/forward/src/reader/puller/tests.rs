@@ -62,6 +62,12 @@ async fn a_server_that_lags_is_waited_for() {
     }
 }
 
+#[tokio::test]
+async fn a_login_learns_before_the_first_message_whether_it_may_ask_for_a_consumer() {
+    let (_, replica) = read(Begin::First, 10, lagging(&[&[10]])).await;
+    assert_eq!(replica.lock().unwrap().asked_after[0], 1);
+}
+
 /// Reads without an end, until everything is read.
 async fn read_until_caught_up(mut puller: Puller) -> Vec<u64> {
     let mut read = Vec::new();

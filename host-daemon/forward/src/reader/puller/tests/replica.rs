@@ -50,6 +50,8 @@ pub(super) struct Replica {
     pub(super) asked: usize,
     /// Consumers that were made.
     pub(super) made: usize,
+    /// The pulls of a consumer, and one more, at each question about it.
+    pub(super) asked_after: Vec<usize>,
     /// Requests to remove one.
     pub(super) removals: Vec<String>,
     /// The consumer delivers nothing.
@@ -157,7 +159,10 @@ impl Replica {
                 self.pulls = 1;
                 self.info()
             }
-            _ if api.starts_with("CONSUMER.INFO.") => self.info(),
+            _ if api.starts_with("CONSUMER.INFO.") => {
+                self.asked_after.push(self.pulls);
+                self.info()
+            }
             _ => {
                 self.removals.push(api.to_owned());
                 match self.removals.len() <= self.unknown {
