@@ -54,6 +54,8 @@ pub(super) struct Checks {
     proved_to: u64,
     /// The check in progress.
     round: Option<Round>,
+    /// How long the parts of the last one took that has passed.
+    spent: Duration,
     /// Bytes of the next part.
     part: usize,
     /// When the next check begins.
@@ -126,6 +128,7 @@ impl Checks {
             pins: 0,
             proved_to: 0,
             round: None,
+            spent: Duration::ZERO,
             part: PART,
             at: Instant::now() + wait,
             busy_at: Instant::now() + BUSY_INTERVAL,
@@ -229,6 +232,10 @@ impl Checks {
     pub(super) fn pin(&mut self) {
         self.soon();
         self.pin_until(None);
+        // Until now, a part on the way has waited for the cluster.
+        if let Some(at) = self.round.as_mut().and_then(|it| it.asked_at.as_mut()) {
+            *at = Instant::now();
+        }
     }
 
     /// A call has failed, so it is checked, too.
@@ -372,7 +379,9 @@ impl Checks {
             self.proved_to = newest.sequence;
         }
         let spent = self.round.take().map_or(Duration::ZERO, |it| it.spent);
-        let (now, rest) = (Instant::now(), spent * (SHARE - 1));
+        let before = std::mem::replace(&mut self.spent, spent);
+        // A single long one may have waited for the cluster. Over a slow way, each one is long.
+        let (now, rest) = (Instant::now(), spent.min(before) * (SHARE - 1));
         self.busy_at = now + rest.max(BUSY_INTERVAL);
         self.at = match self.pinned.is_empty() {
             true => now + rest.max(INTERVAL),

@@ -161,3 +161,40 @@ async fn failures_pin_one_message_for_each_quiet_time() {
     }
     assert!(checks.is_full());
 }
+
+/// Makes a check that takes this long, and in which the way is interrupted after another time. Returns the time until the next one
+/// while messages are stored.
+async fn pause_after(
+    checks: &mut Checks,
+    took: Duration,
+    interrupted: Option<Duration>,
+) -> Duration {
+    assert!(checks.begin(true, None));
+    let (part, _) = checks.next_part(usize::MAX, 0).expect("a part");
+    let before = interrupted.unwrap_or_default();
+    tokio::time::sleep(before).await;
+    if interrupted.is_some() {
+        checks.pin();
+    }
+    tokio::time::sleep(took - before).await;
+    checks.passed(&part, true, Duration::ZERO);
+    let newest = checks.last();
+    checks.note(message(newest + 1), Some(Instant::now()), true);
+    checks.next_at().expect("no check in progress") - Instant::now()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pause_after_a_check_is_not_that_of_an_outage() {
+    let [short, long] = [5, 4300].map(Duration::from_millis);
+    let mut checks = Checks::new(Some(message(1)), Vec::new());
+    for interrupted in [None, Some(long - short), Some(long - short)] {
+        let pause = pause_after(&mut checks, long, interrupted).await;
+        assert_eq!(pause, BUSY_INTERVAL, "{interrupted:?}");
+    }
+    // The servers stop for a while, which interrupts nothing.
+    for took in [short, long, short, long] {
+        assert_eq!(pause_after(&mut checks, took, None).await, BUSY_INTERVAL);
+    }
+    // Over a slow way, each check takes long.
+    assert_eq!(pause_after(&mut checks, long, None).await, 9 * long);
+}
