@@ -20,7 +20,7 @@ impl Nats {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -28,7 +28,7 @@ mod tests {
     use crate::connect::NatsOptions;
 
     /// Accepts a connection of a client, as a server does.
-    async fn accept(listener: &TcpListener) -> TcpStream {
+    pub(in crate::nats) async fn accept(listener: &TcpListener) -> TcpStream {
         let info = r#"INFO {"server_id":"A","version":"2.12.0","host":"127.0.0.1","port":4222,"headers":true,"max_payload":1048576}"#;
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let line = format!("{info}\r\n");

@@ -34,8 +34,37 @@ impl Nats {
         self.client.statistics()
     }
 
-    /// Waits for the refusal of a permission that a reader lacks.
-    pub(crate) async fn denied(&self) -> ReadError {
-        ReadError::Denied(self.state.next_denied().await)
+    /// Waits for the refusal of a permission that a reader lacks, from this call on: the future need not be polled before.
+    pub(crate) fn denied(&self) -> impl Future<Output = ReadError> {
+        let denied = self.state.next_denied();
+        async { ReadError::Denied(denied.await) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::nats::ended::tests::accept;
+
+    #[tokio::test]
+    async fn a_refusal_is_noticed_that_arrives_before_it_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let options = NatsOptions {
+            servers: vec![format!("nats://{address}")],
+            ..NatsOptions::default()
+        };
+        let (nats, mut server) = tokio::join!(Nats::open(&options, "s"), accept(&listener));
+        let nats = nats.expect("it connects");
+        let (denied, arrived) = (nats.denied(), nats.state.next_denied());
+        let text = "Permissions Violation for Publish to \"$JS.API.STREAM.INFO.s\"";
+        let line = format!("-ERR '{text}'\r\n");
+        server.write_all(line.as_bytes()).await.expect("an error");
+        arrived.await;
+        let denied = tokio::time::timeout(Duration::from_secs(5), denied).await;
+        assert!(matches!(denied, Ok(ReadError::Denied(it)) if it == text));
     }
 }
