@@ -90,7 +90,8 @@ pub enum CheckError {
     /// It does not take the subjects.
     #[error(
         "the stream does not take the subjects {wanted}; it takes {found}; name another one (`stream=`) or another `site`, or change \
-         its subjects (`nats stream edit {stream} --subjects '{found},{wanted}'`)"
+         its subjects (`nats stream edit {stream} --subjects '{}'`)",
+        with(.found, .wanted)
     )]
     Subjects {
         /// The stream.
@@ -367,6 +368,45 @@ fn covers(subject: &str, wanted: &str) -> bool {
         }
     }
     tokens.next().is_none()
+}
+
+/// The subjects of a stream and another one. Servers refuse those that overlap, so such ones are joined with it.
+fn with(subjects: &str, added: &str) -> String {
+    let mut all: Vec<_> = subjects.split(',').filter(|it| !it.is_empty()).collect();
+    let mut joined = added.to_owned();
+    while let Some(place) = all.iter().position(|it| overlap(it, &joined)) {
+        joined = join(all.remove(place), &joined);
+    }
+    all.push(&joined);
+    all.join(",")
+}
+
+/// Whether two subjects with wildcards take a subject in common.
+fn overlap(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('.'), other.split('.'));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+            (Some(one), Some(other)) if one == other || [one, other].contains(&"*") => {}
+            _ => return false,
+        }
+    }
+}
+
+/// A subject that takes what two do which overlap.
+fn join(one: &str, other: &str) -> String {
+    let mut joined = Vec::new();
+    for (one, other) in one.split('.').zip(other.split('.')) {
+        joined.push(match one == other {
+            true => one,
+            false if [one, other].contains(&">") => ">",
+            false => "*",
+        });
+        if joined.last() == Some(&">") {
+            break;
+        }
+    }
+    joined.join(".")
 }
 
 #[cfg(test)]

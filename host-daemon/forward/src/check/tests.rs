@@ -43,6 +43,36 @@ fn a_stream_of_other_subjects_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn subjects_that_overlap_with_a_new_one_are_joined_with_it() {
+    for (before, after) in [
+        ("orders.*", "orders.*,blocksd.main.>"),
+        ("blocksd.main", "blocksd.main,blocksd.main.>"),
+        ("", "blocksd.main.>"),
+        (
+            "blocksd.main.dev.>,orders.*,blocksd.main.events.>",
+            "orders.*,blocksd.main.>",
+        ),
+        ("blocksd.main.*,blocksd.*.x", "blocksd.*.>"),
+        // Other sites keep their subjects.
+        ("blocksd.*.dev.>,blocksd.other.>", "blocksd.*.>"),
+        ("blocksd.other.>,blocksd.*.dev.*", "blocksd.*.>"),
+        ("*.main.dev.a,b.*.dev.>", "*.*.>"),
+        ("*.*.*", "*.*.>"),
+    ] {
+        assert_eq!(with(before, "blocksd.main.>"), after, "{before}");
+    }
+    let mut config = wish().config();
+    config.subjects = ["dev", "events"]
+        .map(|it| format!("blocksd.main.{it}.>"))
+        .into();
+    let refused = check(&config, &wish()).unwrap_err().to_string();
+    assert!(
+        refused.ends_with("(`nats stream edit blocksd --subjects 'blocksd.main.>'`)"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn wildcards_take_what_they_cover() {
     for subject in [
         "blocksd.main.>",
