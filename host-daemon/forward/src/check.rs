@@ -18,6 +18,8 @@ pub(crate) const ALLOW_IT: &str =
     "allow it, as the section \"Permissions\" of docs/forwarding.md says";
 /// Copies of each message in a stream that survives the loss of a server.
 const REPLICAS: usize = 3;
+/// What to do if the server is in no cluster.
+const SINGLE: &str = "one server cannot have 3 replicas; use a cluster of 3 servers";
 /// Longest message of a stream that this crate makes, in bytes.
 const MESSAGE_MAX: i32 = 1 << 20;
 /// How long a stream that this crate makes recognises duplicates. Longer outages are bridged by the sequence numbers.
@@ -81,11 +83,8 @@ pub enum CheckError {
     /// It could not be made.
     #[error("the stream could not be made: {0}")]
     NotCreated(String),
-    /// It could not be made, since there are not enough servers.
-    #[error(
-        "the stream could not be made: one server cannot have {REPLICAS} replicas; use a cluster of {REPLICAS} servers, or accept one \
-         replica (`durable=false`)"
-    )]
+    /// It does not exist, and cannot be made as it must be, since there are not enough servers.
+    #[error("the stream does not exist, and {SINGLE}, or accept one replica (`durable=false`)")]
     NotReplicated,
     /// It does not take the subjects.
     #[error(
@@ -158,7 +157,22 @@ impl Wish {
     /// The command that makes the stream.
     #[must_use]
     pub fn command(&self) -> String {
-        let replicas = if self.durable { REPLICAS } else { 1 };
+        self.command_with(self.replicas())
+    }
+
+    fn replicas(&self) -> usize {
+        if self.durable { REPLICAS } else { 1 }
+    }
+
+    /// What to do about a stream that does not exist.
+    pub(crate) fn missing(&self, is_single: bool) -> CheckError {
+        match is_single && self.durable {
+            true => CheckError::NotReplicated,
+            false => CheckError::NoStream(self.command()),
+        }
+    }
+
+    fn command_with(&self, replicas: usize) -> String {
         format!(
             "nats stream add {} --subjects '{}' --storage file --replicas {replicas} --retention limits --discard old \
              --max-msg-size {MESSAGE_MAX} --dupe-window {}s --allow-direct --defaults",
@@ -174,7 +188,7 @@ impl Wish {
             name: self.stream.clone(),
             subjects: vec![self.subjects.all()],
             storage: StorageType::File,
-            num_replicas: if self.durable { REPLICAS } else { 1 },
+            num_replicas: self.replicas(),
             retention: RetentionPolicy::Limits,
             discard: DiscardPolicy::Old,
             max_message_size: MESSAGE_MAX,
@@ -185,12 +199,16 @@ impl Wish {
     }
 }
 
-/// Checks the configuration of a stream.
+/// Checks the configuration of a stream. A single server makes no replicas.
 ///
 /// # Errors
 /// [`CheckError`].
-pub(crate) fn check(config: &Config, wish: &Wish) -> Result<(), CheckError> {
-    if let Some((reasons, remedy)) = refusal(&unusable(config), wish) {
+pub(crate) fn check(config: &Config, wish: &Wish, is_single: bool) -> Result<(), CheckError> {
+    let command = match is_single {
+        true => wish.command_with(1),
+        false => wish.command(),
+    };
+    if let Some((reasons, remedy)) = refusal(&unusable(config), wish, &command) {
         return Err(CheckError::Unusable { reasons, remedy });
     }
     let wanted = wish.subjects.all();
@@ -205,8 +223,14 @@ pub(crate) fn check(config: &Config, wish: &Wish) -> Result<(), CheckError> {
             found: config.subjects.join(","),
         });
     }
-    match refusal(&weak(config), wish).filter(|_| wish.durable) {
-        Some((reasons, remedy)) => Err(CheckError::NotDurable { reasons, remedy }),
+    match refusal(&weak(config), wish, &command).filter(|_| wish.durable) {
+        Some((reasons, remedy)) => Err(CheckError::NotDurable {
+            reasons,
+            remedy: match is_single {
+                true => SINGLE.to_owned(),
+                false => remedy,
+            },
+        }),
         None => Ok(()),
     }
 }
@@ -214,8 +238,8 @@ pub(crate) fn check(config: &Config, wish: &Wish) -> Result<(), CheckError> {
 /// A setting of a stream: whether it is wrong, why, and the options of `nats stream edit` that mend it, if any do.
 type Setting = (bool, &'static str, Option<&'static str>);
 
-/// All reasons that apply, and what to do.
-fn refusal(settings: &[Setting], wish: &Wish) -> Option<(String, String)> {
+/// All reasons that apply, and what to do. The command makes another stream.
+fn refusal(settings: &[Setting], wish: &Wish, command: &str) -> Option<(String, String)> {
     let wrong = settings.iter().filter(|(is_wrong, ..)| *is_wrong);
     let reasons: Vec<_> = wrong.clone().map(|(_, reason, _)| *reason).collect();
     if reasons.is_empty() {
@@ -233,9 +257,8 @@ fn refusal(settings: &[Setting], wish: &Wish) -> Option<(String, String)> {
             options.join(" ")
         ),
         None => format!(
-            "remove it with its messages (`nats stream rm {}`), and make another one with `{}`",
-            wish.stream,
-            wish.command()
+            "remove it with its messages (`nats stream rm {}`), and make another one with `{command}`",
+            wish.stream
         ),
     };
     Some((reasons.join(", "), remedy))

@@ -173,7 +173,7 @@ impl Nats {
     fn no_stream(&self) -> StreamError {
         match self.wish.get() {
             Some(wish) if self.is_missing.load(Ordering::Relaxed) => {
-                StreamError::Unfit(CheckError::NoStream(wish.command()))
+                StreamError::Unfit(wish.missing(self.is_single()))
             }
             _ => StreamError::NoStream,
         }
@@ -247,7 +247,7 @@ impl Nats {
 
     /// The longest body of a message of a stream that can be used, in bytes.
     fn body_max(&self, config: &Config, wish: &Wish) -> Result<usize, CheckError> {
-        check::check(config, wish)?;
+        check::check(config, wish, self.is_single())?;
         let server = self.client.server_info().max_payload;
         let stream = match usize::try_from(config.max_message_size) {
             Ok(max) if 0 < max => max,
@@ -266,6 +266,12 @@ impl Nats {
             }),
             false => Ok((max - HEAD_MAX).min(BODY_MAX)),
         }
+    }
+
+    /// Whether the server has streams, and is in no cluster.
+    fn is_single(&self) -> bool {
+        let server = self.client.server_info();
+        server.jetstream && server.cluster.is_none()
     }
 
     /// The stream was made. Logs that.
@@ -299,7 +305,7 @@ impl Nats {
                     wanted,
                     other,
                 },
-                Err(_) => CheckError::NoStream(wish.command()),
+                Err(_) => wish.missing(self.is_single()),
             });
         }
         let mut config = wish.config();

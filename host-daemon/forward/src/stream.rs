@@ -232,7 +232,9 @@ impl StreamError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "timeout",
-            Self::NoStream | Self::Unfit(CheckError::NoStream(_)) => "no_stream",
+            Self::NoStream | Self::Unfit(CheckError::NoStream(_) | CheckError::NotReplicated) => {
+                "no_stream"
+            }
             Self::Foreign { .. } => "foreign",
             Self::Denied(_) | Self::Refused(_) | Self::Full(_) | Self::Unfit(_) => "refused",
             Self::Other(_) => "other",

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use blocksd_recording::catalog::{list_directory, nonce, number};
+use blocksd_tests::nats::make_stream;
 use blocksd_tests::process::{Server, run, wait_until};
 use blocksd_tests::scrape;
 
@@ -22,14 +23,20 @@ fn a_missing_stream_is_named_with_the_command_that_makes_it() {
         let listen = ["serve", "--listen", "127.0.0.1:0", "--record", &record];
         run(&[&listen[..], &["--forward", forward]].concat(), b"")
     };
-    let refused = serve(&one.url());
+    let refused = serve(&format!("{},durable=no", one.url()));
     assert_eq!(refused.code, Some(75), "{refused:?}");
-    let command = "nats stream add blocksd --subjects 'blocksd.main.>' --storage file --replicas 3";
+    let command = "nats stream add blocksd --subjects 'blocksd.main.>' --storage file --replicas 1";
     assert!(refused.stderr.contains(command), "{refused:?}");
-    // It cannot have three replicas.
-    let refused = serve(&format!("{},create=true", one.url()));
-    assert_eq!(refused.code, Some(75), "{refused:?}");
-    assert!(refused.stderr.contains("could not be made"), "{refused:?}");
+    let single = "one server cannot have 3 replicas; use a cluster of 3 servers";
+    for options in ["", ",create=true"] {
+        let refused = serve(&format!("{}{options}", one.url()));
+        assert_eq!(refused.code, Some(75), "{refused:?}");
+        assert!(refused.stderr.contains(single), "{refused:?}");
+    }
+    make_stream(&one.url(), "blocksd", 1, 120);
+    let refused = serve(&one.url());
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains(single), "{refused:?}");
 }
 
 #[test]

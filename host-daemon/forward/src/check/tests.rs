@@ -15,13 +15,15 @@ fn wish() -> Wish {
 
 #[test]
 fn a_stream_that_the_command_makes_is_accepted() {
-    assert!(check(&wish().config(), &wish()).is_ok());
+    assert!(check(&wish().config(), &wish(), false).is_ok());
     let weak = Wish {
         durable: false,
         ..wish()
     };
-    assert!(check(&weak.config(), &weak).is_ok());
-    let refused = check(&weak.config(), &wish()).unwrap_err().to_string();
+    assert!(check(&weak.config(), &weak, false).is_ok());
+    let refused = check(&weak.config(), &wish(), false)
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         refused,
         "the stream is not durable: it has less than three replicas; change it with `nats stream edit blocksd --replicas 3`, or \
@@ -30,10 +32,32 @@ fn a_stream_that_the_command_makes_is_accepted() {
 }
 
 #[test]
+fn a_single_server_is_not_asked_for_replicas() {
+    let single = "one server cannot have 3 replicas; use a cluster of 3 servers, or accept";
+    let missing = wish().missing(true).to_string();
+    assert!(missing.contains(single), "{missing}");
+    let mut config = wish().config();
+    (config.num_replicas, config.storage) = (1, StorageType::Memory);
+    let refused = check(&config, &wish(), true).unwrap_err().to_string();
+    assert!(refused.contains(single), "{refused}");
+    config.sealed = true;
+    let refused = check(&config, &wish(), true).unwrap_err().to_string();
+    assert!(refused.contains(" --replicas 1 "), "{refused}");
+    let weak = Wish {
+        durable: false,
+        ..wish()
+    };
+    let missing = weak.missing(true).to_string();
+    assert!(missing.contains(" --replicas 1 "), "{missing}");
+    let missing = wish().missing(false).to_string();
+    assert!(missing.contains(" --replicas 3 "), "{missing}");
+}
+
+#[test]
 fn a_stream_of_other_subjects_is_refused_with_what_to_do() {
     let mut config = wish().config();
     config.subjects = vec!["orders.*".to_owned()];
-    let refused = check(&config, &wish()).unwrap_err().to_string();
+    let refused = check(&config, &wish(), false).unwrap_err().to_string();
     assert!(
         refused.ends_with(
             "or change its subjects (`nats stream edit blocksd --subjects 'orders.*,blocksd.main.>'`)"
@@ -65,7 +89,7 @@ fn subjects_that_overlap_with_a_new_one_are_joined_with_it() {
     config.subjects = ["dev", "events"]
         .map(|it| format!("blocksd.main.{it}.>"))
         .into();
-    let refused = check(&config, &wish()).unwrap_err().to_string();
+    let refused = check(&config, &wish(), false).unwrap_err().to_string();
     assert!(
         refused.ends_with("(`nats stream edit blocksd --subjects 'blocksd.main.>'`)"),
         "{refused}"
@@ -97,7 +121,7 @@ fn wildcards_take_what_they_cover() {
 fn all_reasons_are_given_with_one_command() {
     let mut config = wish().config();
     (config.discard, config.max_bytes) = (DiscardPolicy::New, 1);
-    let refused = check(&config, &wish()).unwrap_err().to_string();
+    let refused = check(&config, &wish(), false).unwrap_err().to_string();
     let command = "`nats stream edit blocksd --discard old --max-bytes=67108864`";
     assert!(
         refused.contains("refuses messages") && refused.ends_with(command),
@@ -105,21 +129,21 @@ fn all_reasons_are_given_with_one_command() {
     );
     config.retention = RetentionPolicy::Interest;
     config.subject_delete_marker_ttl = Some(Duration::from_secs(60));
-    let refused = check(&config, &wish()).unwrap_err().to_string();
+    let refused = check(&config, &wish(), false).unwrap_err().to_string();
     assert!(
         refused.contains("edit blocksd --retention limits --discard old")
             && refused.ends_with(" --subject-del-markers-ttl=0s`"),
         "{refused}"
     );
     config.sources = Some(vec![Source::default()]);
-    let refused = check(&config, &wish()).unwrap_err().to_string();
+    let refused = check(&config, &wish(), false).unwrap_err().to_string();
     assert!(
         refused.ends_with("in the editor of `nats stream edit blocksd --interactive`"),
         "{refused}"
     );
     // Nothing changes this one.
     config.retention = RetentionPolicy::WorkQueue;
-    let refused = check(&config, &wish()).unwrap_err().to_string();
+    let refused = check(&config, &wish(), false).unwrap_err().to_string();
     assert!(
         refused.contains(
             "remove it with its messages (`nats stream rm blocksd`), and make another one with `nats stream add blocksd"
@@ -133,7 +157,7 @@ fn what_loses_messages_is_refused() {
     let with = |change: fn(&mut Config)| {
         let mut config = wish().config();
         change(&mut config);
-        check(&config, &wish()).is_err()
+        check(&config, &wish(), false).is_err()
     };
     assert!(with(|it| it.storage = StorageType::Memory));
     assert!(with(|it| it.persist_mode = Some(PersistenceMode::Async)));
