@@ -5,6 +5,7 @@ mod call;
 mod checks;
 mod given;
 mod input;
+mod repair;
 mod settling;
 mod subject;
 mod turns;
@@ -12,7 +13,7 @@ mod waiting;
 mod window;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -25,6 +26,7 @@ use self::answered::Unproved;
 use self::call::{Answer, Call, Known, Outcome};
 use self::checks::{Checks, Listed};
 pub(crate) use self::input::{Again, Asked, End, Input, Reached, Start};
+use self::repair::Repair;
 use self::settling::Settling;
 use self::subject::Subject;
 use self::turns::{PAUSE_MAX, Turns};
@@ -37,7 +39,6 @@ use crate::files::KnownFiles;
 use crate::lane::{Done, Lane, Step};
 use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
-use crate::recent::{AllRecent, Recent};
 use crate::stream::{Stream, StreamError, Writers};
 
 /// Largest number of messages in flight.
@@ -56,9 +57,7 @@ pub(crate) struct Dispatcher<S> {
     confirm: Option<Arc<dyn Confirm>>,
     files: KnownFiles,
     lanes: HashMap<Arc<str>, Subject>,
-    recent: Arc<Mutex<AllRecent>>,
-    /// The stream has lost messages since the daemon started.
-    has_gone_back: bool,
+    repair: Repair,
     turns: Turns,
     calls: FuturesUnordered<BoxFuture<'static, (Flight, Answer)>>,
     waiting: Waiting,
@@ -99,22 +98,14 @@ impl<S: Stream> Dispatcher<S> {
             extent,
             newest,
             reached,
-            recent,
-            has_gone_back,
+            since,
         } = start;
         // Another stream has none of it.
         let is_same = reached.created == extent.created;
         let reached = if is_same { reached } else { Reached::default() };
         let known = reached.subjects.into_iter();
         let lanes = known.map(|(subject, reached)| (subject, Subject::from(Lane::from(reached))));
-        let mut lanes: HashMap<Arc<str>, Subject> = lanes.collect();
-        let known = recent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(extent.created);
-        for (subject, recent) in known {
-            lanes.entry(subject).or_default().lane.remember(recent);
-        }
+        let lanes = lanes.collect();
         Self {
             disruptions: stream.disruptions(),
             stream,
@@ -124,8 +115,7 @@ impl<S: Stream> Dispatcher<S> {
             confirm: None,
             files,
             lanes,
-            recent,
-            has_gone_back,
+            repair: Repair::from(since),
             turns: Turns::default(),
             calls: FuturesUnordered::new(),
             waiting: Waiting::default(),
@@ -158,10 +148,6 @@ impl<S: Stream> Dispatcher<S> {
     pub(crate) async fn run(mut self, input: Receiver<Input>, save: impl FnMut(&Cursor)) -> End {
         let end = self.publish(input, save).await;
         self.drop_waiting();
-        let lanes = std::mem::take(&mut self.lanes).into_iter();
-        let recent = lanes.map(|(subject, of)| (subject, of.lane.into_recent()));
-        let recent = AllRecent::of(self.created, recent);
-        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = recent;
         end
     }
 
@@ -257,7 +243,9 @@ impl<S: Stream> Dispatcher<S> {
                     }
                     self.works();
                     // Messages that are read again are not stored, and hold no place.
-                    let before = checks.before.filter(|_| is_proved && !self.must_read_again);
+                    let before = checks.before.filter(|place| {
+                        is_proved && !self.must_read_again && self.repair.has_repaired(*place)
+                    });
                     if let (Some(place), Some(newest)) = (before, checks.newest()) {
                         let created = self.created;
                         save(&Cursor {
@@ -343,10 +331,7 @@ impl<S: Stream> Dispatcher<S> {
             let known = Known {
                 reached,
                 said: of.lane.said(),
-                recent: match reached {
-                    Some(_) => Recent::default(),
-                    None => of.lane.recent().clone(),
-                },
+                read_to: of.lane.read_to(),
             };
             if let Some((_, proof)) = reached
                 && !self.note(proof, None)
@@ -378,10 +363,12 @@ impl<S: Stream> Dispatcher<S> {
         Ok(())
     }
 
-    /// Where this recording has got to in all subjects, in whole messages: the parts of one are of one identity.
+    /// Where this recording has got to in all subjects, in whole messages: the parts of one are of one identity. A stream that has gone back is
+    /// read again.
     fn known(&self) -> Reached {
-        let known = self.lanes.iter().filter_map(|(subject, of)| {
-            let (place, proof) = of.lane.reached().filter(|_| !of.lane.has_hole())?;
+        let lanes = self.lanes.iter().filter(|_| self.repair.since().is_none());
+        let known = lanes.filter_map(|(subject, of)| {
+            let (place, proof) = of.lane.reached()?;
             let place = Place { bytes: 0, ..place };
             Some((Arc::clone(subject), (place, proof)))
         });
@@ -456,6 +443,7 @@ impl<S: Stream> Dispatcher<S> {
 
     fn caught_up(&mut self, is_damaged: bool) {
         self.read_again_at = Instant::now();
+        self.repair.caught_up(self.read_to.max(self.reached));
         // In a damaged recording, what was published may not be readable any more.
         self.has_caught_up = !is_damaged;
     }

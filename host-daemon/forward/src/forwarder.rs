@@ -5,8 +5,8 @@ mod follower;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use blocksd_recording::{Durability, Error, LostRange, Message, Missed, TailPosition, Visitor};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use self::follower::Follower;
 use crate::confirm::{Confirm, Unsettled};
-use crate::cursor::{Cursor, CursorFile, Saved};
+use crate::cursor::{Cursor, CursorFile, Dated};
 use crate::dispatch::{Asked, Dispatcher, End, Input, Reached, Start};
 use crate::files::{self, KnownFiles};
 use crate::gather::Gatherer;
@@ -22,7 +22,6 @@ use crate::identity::{instance_of, renew_instance};
 use crate::linger::Linger;
 use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
-use crate::recent::AllRecent;
 use crate::stream::{Extent, Stream, StreamError};
 use crate::subject::Subjects;
 
@@ -51,7 +50,7 @@ impl Forwarding {
     /// The place before which everything was stored when it was saved last.
     #[must_use]
     pub fn saved(&self) -> Option<Place> {
-        self.file().load().map(|saved| saved.cursor.place)
+        self.file().load()?.place()
     }
 
     fn file(&self) -> CursorFile {
@@ -127,14 +126,14 @@ impl<S: Stream> Forwarder<S> {
         let folder = &self.forwarding.folder;
         let mut file = self.forwarding.file();
         let mut reached = Reached::default();
-        let recent = Arc::<Mutex<AllRecent>>::default();
         let mut has_gone_back = false;
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
-            let (extent, cursor) = match self.begin(&file).await {
-                Ok(begin) => {
+            let (extent, cursor) = match self.begin(&mut file).await {
+                Ok((extent, cursor, is_older)) => {
                     self.progress.works();
-                    begin
+                    has_gone_back |= is_older;
+                    (extent, cursor)
                 }
                 Err(error) => {
                     self.progress.failed(&error);
@@ -142,7 +141,6 @@ impl<S: Stream> Forwarder<S> {
                     continue;
                 }
             };
-            let created = extent.created;
             let from = cursor.as_ref().map(|it| it.place);
             let newest = cursor.as_ref().map(|it| it.newest);
             if from.is_none() {
@@ -155,8 +153,7 @@ impl<S: Stream> Forwarder<S> {
                 extent,
                 newest,
                 reached: std::mem::take(&mut reached),
-                recent: Arc::clone(&recent),
-                has_gone_back,
+                since: has_gone_back.then(|| newest.map_or(0, |it| it.sequence)),
             };
             let mut reading = self.reading(instance, extent.body_max, to);
             let here = files::list(folder).unwrap_or_default();
@@ -173,13 +170,11 @@ impl<S: Stream> Forwarder<S> {
                 Dispatcher::new(stream, progress, start).confirming(self.confirm.clone());
             let save = |cursor: &Cursor| {
                 // Files are deleted only after that is saved: after a crash, they would be missed. A full disk needs the room.
-                let saved = Saved {
-                    cursor: cursor.clone(),
-                    has_lost: self.has_lost.load(Ordering::Relaxed),
-                };
-                if let Some(failure) = file.save_or_say(&saved) {
+                let has_lost = self.has_lost.load(Ordering::Relaxed);
+                if let Some(failure) = file.save_or_say(cursor, has_lost) {
                     self.progress.note(failure);
                 }
+                has_gone_back = false;
                 (self.on_place)(Some(cursor.place));
             };
             match dispatcher.run(input, save).await {
@@ -188,10 +183,8 @@ impl<S: Stream> Forwarder<S> {
                     (self.on_place)(None);
                     self.progress.begins(None);
                     self.progress.note(
-                        "the stream has lost messages that it had acknowledged, or is another one; beginning again with what the \
-                         recording has",
+                        "the stream has lost messages that it had acknowledged, or is another one; beginning again: what is missing is sent",
                     );
-                    file.clear(created);
                     has_gone_back = true;
                 }
                 End::Copied(known) => {
@@ -237,12 +230,16 @@ impl<S: Stream> Forwarder<S> {
         }
     }
 
-    /// Where to begin: the extent of the stream, and the cursor if it is still true.
-    async fn begin(&self, file: &CursorFile) -> Result<(Extent, Option<Cursor>), StreamError> {
+    /// Where to begin: the extent of the stream, the newest cursor that is still true, and whether the stream has gone back to an older state
+    /// than that of the last one.
+    async fn begin(
+        &self,
+        file: &mut CursorFile,
+    ) -> Result<(Extent, Option<Cursor>, bool), StreamError> {
         let extent = self.stream.extent().await?;
         let own = file.load();
-        let all = file.load_all(extent.created);
-        if own.is_some() && all.is_empty() {
+        let mut all = file.load_all(extent.created);
+        if own.is_some() && all.cursors.is_empty() {
             self.progress.note(
                 "the saved place is that of another stream: beginning again with what the recording has",
             );
@@ -250,17 +247,20 @@ impl<S: Stream> Forwarder<S> {
         if let Some(damage) = file.damage() {
             self.progress.note(&damage);
             // What it knew of that is gone with it.
-            self.has_lost.store(true, Ordering::Relaxed);
+            all.has_lost = true;
         }
-        for Saved { has_lost, .. } in own.iter().chain(&all) {
-            self.has_lost.fetch_or(*has_lost, Ordering::Relaxed);
-        }
-        for Saved { cursor, .. } in all {
+        self.has_lost.fetch_or(all.has_lost, Ordering::Relaxed);
+        let count = all.cursors.len();
+        while let Some(Dated { cursor, .. }) = all.cursors.first() {
             if cursor.newest.is_intact(&*self.stream, &extent).await? {
-                return Ok((extent, Some(cursor)));
+                break;
             }
+            all.cursors.remove(0);
         }
-        Ok((extent, None))
+        let is_older = all.cursors.len() < count;
+        let cursor = all.cursors.first().map(|it| it.cursor.clone());
+        file.keep(all);
+        Ok((extent, cursor, is_older))
     }
 
     /// Whether a place is saved for the stream, if the cluster answers.
@@ -269,7 +269,8 @@ impl<S: Stream> Forwarder<S> {
     /// [`StreamError`].
     pub async fn has_saved_place(&self) -> Result<bool, StreamError> {
         let created = self.stream.extent().await?.created;
-        Ok(!self.forwarding.file().load_all(created).is_empty())
+        let saved = self.forwarding.file().load_all(created);
+        Ok(!saved.cursors.is_empty())
     }
 }
 

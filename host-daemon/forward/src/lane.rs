@@ -11,7 +11,7 @@
 
 mod done;
 mod found;
-mod hole;
+mod tail;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -20,17 +20,14 @@ use blocksd_recording::FileNonce;
 
 pub(crate) use self::done::Done;
 pub(crate) use self::found::LastSeen;
-use self::hole::Hole;
+use self::tail::Tail;
+pub(crate) use self::tail::{Base, TailRead};
 use crate::batch::{Batch, Channel};
 use crate::cursor::Newest;
 use crate::message::Head;
 use crate::place::{Instance, Place, Seen};
-use crate::recent::Recent;
 use crate::stored::Stored;
 use crate::stream::Outgoing;
-
-/// Largest number of attempts that are remembered.
-const ATTEMPTS_MAX: usize = 8;
 
 /// What a lane does next.
 #[derive(Debug)]
@@ -71,12 +68,8 @@ pub(crate) struct Lane {
     sent: u64,
     /// The nonce of the message that holds them.
     nonce: u64,
-    /// Where the subject gets to by the messages that were sent since, which may be stored: the last ones.
-    attempts: VecDeque<Place>,
-    /// What the stream has acknowledged, and no check has proved.
-    recent: Recent,
-    /// What it has lost of that, and has after it.
-    hole: Option<Box<Hole>>,
+    /// What was read of the subject since the stream has gone back to an older state.
+    tail: Option<Box<Tail>>,
     /// Only the first batch is kept. What comes after it is read again once it is stored.
     is_parked: bool,
     /// What the messages were that are not kept.
@@ -107,9 +100,7 @@ impl Default for Lane {
             stored: Stored::default(),
             sent: 0,
             nonce: 0,
-            attempts: VecDeque::new(),
-            recent: Recent::default(),
-            hole: None,
+            tail: None,
             is_parked: false,
             dropped: HashSet::new(),
         }
@@ -233,10 +224,6 @@ impl Lane {
                 self.state = LaneState::Sending;
                 let head = Head::of(&batch, instance, self.seen.clone(), self.stored.clone());
                 self.nonce = head.nonce;
-                if !self.attempts.contains(&head.place) {
-                    self.attempts.truncate(ATTEMPTS_MAX - 1);
-                    self.attempts.push_front(head.place);
-                }
                 let outgoing = Outgoing {
                     head,
                     expected: self.expected(),
@@ -275,45 +262,27 @@ impl Lane {
         self.place.zip(self.proof)
     }
 
-    /// What the stream has acknowledged, and no check has proved.
-    pub(crate) const fn recent(&self) -> &Recent {
-        &self.recent
-    }
-
-    /// The same, of a lane that has ended.
-    pub(crate) fn into_recent(self) -> Recent {
-        let Some(hole) = self.hole else {
-            return self.recent;
-        };
-        hole.recent.of_repair(self.recent)
-    }
-
-    /// Whether what the stream has lost before later messages is not stored again yet: its place proves nothing.
-    pub(crate) const fn has_hole(&self) -> bool {
-        self.hole.is_some()
-    }
-
-    /// Takes those that are known from before.
-    pub(crate) fn remember(&mut self, recent: Recent) {
-        self.recent = recent;
-    }
-
-    /// The stream has stored the message in flight, at this sequence number. A check has proved those up to another one.
-    pub(crate) fn acked(&mut self, sequence: u64, proved: u64) -> Done {
+    /// The stream has stored the message in flight, at this sequence number.
+    pub(crate) fn acked(&mut self, sequence: u64) -> Done {
         self.state = self.next_state();
-        self.attempts.clear();
         let mut done = Done::default();
         let Some(batch) = self.queue.front_mut() else {
             return done;
         };
         let is_all = self.sent == batch.count();
-        self.place = Some(batch.head(self.sent).end());
+        let sent = batch.head(self.sent);
+        self.place = Some(sent.end());
+        if let Some((session, from, to)) = sent.numbers() {
+            self.stored.note(session, from, to);
+        }
+        if let Some(tail) = &mut self.tail {
+            tail.acked(sequence);
+        }
         self.last = Some(Newest {
             sequence,
             nonce: self.nonce,
         });
         (self.proof, self.said) = (self.last, self.last);
-        self.note_sent(sequence, proved);
         match is_all {
             true => self.finish_front(&mut done),
             false => self.skip_front(self.sent, &mut done),
@@ -420,6 +389,15 @@ impl Lane {
             done.remove(len - batch.len(), items - batch.items());
             done.messages += count;
             done.add_numbers(&self.stored, &batch.channel, since, batch.first);
+        }
+    }
+
+    /// The first batch is a part, and is in the stream up to a place.
+    fn trim_front(&mut self, place: Place, done: &mut Done) {
+        if let Some(batch) = self.queue.front_mut() {
+            let len = batch.len();
+            batch.trim(place);
+            done.remove(len - batch.len(), 0);
         }
     }
 

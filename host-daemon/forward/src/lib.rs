@@ -25,7 +25,6 @@ pub mod place;
 mod progress;
 mod raw;
 pub mod reader;
-mod recent;
 pub mod stored;
 pub mod stream;
 pub mod subject;

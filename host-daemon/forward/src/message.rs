@@ -223,6 +223,26 @@ impl Head {
         (self.place.bytes == 0).then_some((session, self.first, self.first + self.count))
     }
 
+    /// The place in the recording before it.
+    pub(crate) fn begin(&self) -> Place {
+        let Place {
+            messages, bytes, ..
+        } = self.place;
+        let (messages, bytes) = match self.part {
+            Some((offset, _)) => (messages.saturating_sub(u64::from(bytes == 0)), offset),
+            None => {
+                let gaps = self.gaps.iter().map(|(_, count)| count);
+                let taken = gaps.fold(self.count, |sum, count| sum.saturating_add(*count));
+                (messages.saturating_sub(taken), 0)
+            }
+        };
+        Place {
+            messages,
+            bytes,
+            ..self.place
+        }
+    }
+
     /// The first header that contradicts another one.
     fn contradiction(&self) -> Option<&'static str> {
         let is_part = self.part.is_some();

@@ -1,5 +1,6 @@
 //! A JetStream stream: [`Nats`].
 
+mod acked;
 mod ended;
 mod patience;
 mod reading;
@@ -13,13 +14,13 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, Info, RawMessage, Stream as StreamHandle};
-use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, HeaderMap};
 use serde_json::{Value, json};
 
+use self::acked::{is_wrong_last, stored};
 use self::patience::Patience;
 use self::version::is_before;
 use self::writers::listed;
@@ -396,6 +397,19 @@ impl Stream for Nats {
         Ok(Some(last))
     }
 
+    async fn next(&self, subject: &str, mut from: u64) -> Result<Option<Last>, StreamError> {
+        loop {
+            let request = json!({ "seq": from, "next_by_subj": subject });
+            let Some(message) = self.message(&request).await? else {
+                return Ok(None);
+            };
+            from = message.sequence.saturating_add(1);
+            if let Ok(next) = raw::last(message) {
+                return Ok(Some(next));
+            }
+        }
+    }
+
     async fn message_at(&self, sequence: u64) -> Result<Option<Last>, StreamError> {
         let found = self.message(&json!({ "seq": sequence })).await?;
         Ok(found.and_then(|message| raw::last(message).ok()))
@@ -451,42 +465,5 @@ impl Stream for Nats {
 
     fn disruptions(&self) -> u64 {
         self.state.disruptions()
-    }
-}
-
-/// Whether a server says that the last message is another one, without its number.
-fn is_wrong_last(error: &(dyn std::error::Error + 'static)) -> bool {
-    let found = error
-        .source()
-        .and_then(|it| it.downcast_ref::<jetstream::Error>());
-    found.is_some_and(|it| it.error_code() == ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT)
-}
-
-/// The sequence number at which a message was stored. Only the stream itself can say whether it has a duplicate.
-fn stored(ack: &PublishAck, stream: &str) -> Result<u64, PublishError> {
-    match ack.duplicate {
-        _ if ack.stream != stream => Err(StreamError::NoStream.into()),
-        true => Err(PublishError::Duplicate),
-        false => Ok(ack.sequence),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_stored_by_this_call_is_believed() {
-        let ack = |duplicate| PublishAck {
-            stream: "blocksd".to_owned(),
-            sequence: 7,
-            domain: String::new(),
-            duplicate,
-            value: None,
-        };
-        assert!(matches!(stored(&ack(false), "blocksd"), Ok(7)));
-        let refused = stored(&ack(true), "blocksd");
-        assert!(matches!(refused, Err(PublishError::Duplicate)));
-        assert!(stored(&ack(false), "other").is_err());
     }
 }

@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::RawMessage;
 use serde_json::Value;
 
-use crate::message::{Head, Malformed};
+use crate::message::{Head, Malformed, name};
 use crate::stream::Last;
 
 /// The message in an answer to a request for one. `None` if the stream has none there.
@@ -29,17 +30,28 @@ pub(crate) fn last(message: RawMessage) -> Result<Last, Malformed> {
     let sequence = message.sequence;
     let headers = message.headers.as_ref().map_or(0, String::len);
     let answer_len = message.payload.len() + headers;
+    let headers = parsed(message)?;
+    let expected = headers.get(name::EXPECTED);
     Ok(Last {
         sequence,
-        head: head(message)?,
+        head: parse(&headers)?,
+        expected: expected.and_then(|it| it.as_str().parse().ok()),
         answer_len,
     })
 }
 
 /// The headers of a message. Another program can publish any bytes as headers.
 pub(crate) fn head(message: RawMessage) -> Result<Head, Malformed> {
+    parse(&parsed(message)?)
+}
+
+fn parsed(message: RawMessage) -> Result<HeaderMap, Malformed> {
     let parsed = StreamMessage::try_from(message).map_err(|_| Malformed::Unparsable)?;
-    Head::parse(|name| Some(parsed.headers.get(name)?.as_str()))
+    Ok(parsed.headers)
+}
+
+fn parse(headers: &HeaderMap) -> Result<Head, Malformed> {
+    Head::parse(|name| Some(headers.get(name)?.as_str()))
 }
 
 #[cfg(test)]
@@ -47,7 +59,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::message::name;
 
     #[test]
     fn an_answer_that_has_no_message_is_an_error() {

@@ -91,24 +91,6 @@ impl Stored {
         }
     }
 
-    /// Removes numbers of a session: the stream has lost them.
-    pub(crate) fn remove(&mut self, session: &str, from: u64, to: u64) {
-        let is_touched = |it: &mut Run| it.session == session && it.from < to && from < it.to;
-        let touched: Vec<_> = self.runs.extract_if(.., is_touched).collect();
-        for run in touched {
-            for (from, to) in [(run.from, from), (to, run.to)] {
-                if from < to {
-                    self.note(session, from, to);
-                }
-            }
-        }
-    }
-
-    /// All runs: the session, the first number, and the one after the last.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, u64, u64)> {
-        self.runs.iter().map(|it| (&*it.session, it.from, it.to))
-    }
-
     /// The first number after `number` that is missing, if `number` is not.
     #[must_use]
     pub fn end_of(&self, session: &str, number: u64) -> Option<u64> {

@@ -44,6 +44,16 @@ pub trait Stream: Send + Sync + 'static {
     /// [`StreamError`], but not [`StreamError::Foreign`].
     fn at(&self, sequence: u64) -> impl Future<Output = Result<At, StreamError>> + Send;
 
+    /// Finds the first message of a daemon in a subject that has this sequence number or a higher one.
+    ///
+    /// # Errors
+    /// [`StreamError`], but not [`StreamError::Foreign`].
+    fn next(
+        &self,
+        subject: &str,
+        from: u64,
+    ) -> impl Future<Output = Result<Option<Last>, StreamError>> + Send;
+
     /// Finds the message at a sequence number, if the stream has one of a daemon there.
     ///
     /// # Errors
@@ -76,6 +86,8 @@ pub struct Last {
     pub sequence: u64,
     /// Its headers.
     pub head: Head,
+    /// The sequence number of the message before it in its subject; 0 if there was none, `None` if unknown.
+    pub expected: Option<u64>,
     /// Length of the answer that shows it, in bytes.
     pub answer_len: usize,
 }

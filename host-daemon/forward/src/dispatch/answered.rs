@@ -56,18 +56,14 @@ impl<S: Stream> Dispatcher<S> {
             self.progress.answered();
         }
         if let Outcome::Found(Ok(found)) = &answer.outcome {
-            let shown = found.seen.last.as_ref().map(Newest::of);
+            let shown = found.last().map(Newest::of);
             if !found.is_intact || shown.is_some_and(|it| !self.checks.shown(it)) {
                 return Err(End::Lost);
             }
             if let Some(last) = shown {
                 self.checks.measure(last.sequence, found.answer_len());
             }
-            let place = found
-                .seen
-                .last
-                .as_ref()
-                .and_then(|it| it.own(self.instance));
+            let place = found.last().and_then(|it| it.own(self.instance));
             if place.is_some_and(|it| !self.is_ours(&it)) {
                 return Err(End::Copied(self.known()));
             }
@@ -113,8 +109,7 @@ impl<S: Stream> Dispatcher<S> {
             Outcome::Published(Ok(_)) if self.writers.are_only(self.instance) => of.lane.before(),
             _ => None,
         };
-        let known = (self.successes, self.checks.proved_to());
-        let taken = of.take(answer.outcome, self.instance, known);
+        let taken = of.take(answer.outcome, self.instance, self.successes);
         self.must_read_again |= of.lane.must_be_read_again();
         match (was_failing, of.is_failing()) {
             (false, true) => self.failing += 1,

@@ -11,13 +11,12 @@ use super::checks::Listed;
 use super::input::Asked;
 use super::window::{Flight, REQUESTS_MAX, Window};
 use crate::cursor::Newest;
-use crate::lane::LastSeen;
+use crate::lane::{Base, LastSeen, TailRead};
 use crate::place::{Instance, Place};
-use crate::recent::{Lost, Recent};
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError};
 
-/// How many messages are read back at a time after a loss.
-const LOST_MAX: usize = 4;
+/// How many messages of a subject a call reads.
+const READ_MAX: usize = 64;
 
 /// A call of the stream.
 pub(super) struct Call<S> {
@@ -32,8 +31,8 @@ pub(super) struct Call<S> {
     /// The highest sequence number that the stream had acknowledged when it began, and when that was.
     pub(super) begun: (u64, Instant),
     pub(super) checks: Listed,
-    /// The stream has lost messages since the daemon started.
-    pub(super) has_gone_back: bool,
+    /// [`Start::since`](super::Start::since).
+    pub(super) since: Option<u64>,
 }
 
 /// The end of a call.
@@ -63,9 +62,17 @@ pub(super) enum Outcome {
     Probed(Result<bool, StreamError>),
 }
 
-/// The last message of a subject.
+/// What a subject has.
+pub(super) enum Looked {
+    /// Its last message.
+    Last(Box<LastSeen>),
+    /// What it has after a sequence number.
+    Read(TailRead, u64),
+}
+
+/// The answer to a look.
 pub(super) struct Found {
-    pub(super) seen: LastSeen,
+    pub(super) seen: Looked,
     /// False if the stream has lost what it had acknowledged.
     pub(super) is_intact: bool,
     /// This is certain. Otherwise a check must say so.
@@ -79,8 +86,8 @@ pub(super) struct Known {
     pub(super) reached: Option<(Place, Newest)>,
     /// The message that says the rest.
     pub(super) said: Option<Newest>,
-    /// What the stream may have lost: nothing unless it has lost something.
-    pub(super) recent: Recent,
+    /// Up to where the subject was read.
+    pub(super) read_to: Option<u64>,
 }
 
 impl Outcome {
@@ -91,9 +98,17 @@ impl Outcome {
 }
 
 impl Found {
+    /// The last message that it shows.
+    pub(super) fn last(&self) -> Option<&Last> {
+        match &self.seen {
+            Looked::Last(seen) => seen.last.as_ref(),
+            Looked::Read(read, _) => read.messages.last(),
+        }
+    }
+
     /// Length of the answer that shows it, in bytes.
     pub(super) fn answer_len(&self) -> usize {
-        self.seen.last.as_ref().map_or(0, |it| it.answer_len)
+        self.last().map_or(0, |it| it.answer_len)
     }
 }
 
@@ -109,7 +124,7 @@ impl<S: Stream> Dispatcher<S> {
             disruptions: self.disruptions,
             begun: (self.checks.last(), Instant::now()),
             checks,
-            has_gone_back: self.has_gone_back,
+            since: self.repair.since(),
         }
     }
 
@@ -155,16 +170,28 @@ impl<S: Stream> Dispatcher<S> {
 }
 
 impl<S: Stream> Call<S> {
-    /// Finds the last message of the subject. With a message in doubt, it looks again after the leader has settled.
+    /// Finds the last message of the subject, or reads it if the stream has gone back. With a message in doubt, it looks again after the leader
+    /// has settled.
     pub(super) async fn look(self, known: Known, is_in_doubt: bool) -> Answer {
         let subject = self.subject.as_deref().unwrap_or_default();
         let last = self.stream.last(subject).await;
         let took = self.took();
-        let found = match last {
-            Ok(last) => self.find(last, known, is_in_doubt).await,
-            Err(error) => Err(error),
+        let found = match (last, self.since) {
+            (Ok(_), Some(since)) => self.read(since, &known, is_in_doubt).await,
+            (Ok(last), None) => self.find(last, known, is_in_doubt).await,
+            (Err(error), _) => Err(error),
         };
         self.answer(took, Outcome::Found(found))
+    }
+
+    /// Waits until the leader has settled, if a message is in doubt.
+    async fn settled(&self, is_in_doubt: bool) -> bool {
+        let settling = self.stream.settling();
+        let waits = is_in_doubt && !settling.is_zero();
+        if waits {
+            tokio::time::sleep(settling).await;
+        }
+        waits
     }
 
     async fn find(
@@ -173,9 +200,7 @@ impl<S: Stream> Call<S> {
         known: Known,
         is_in_doubt: bool,
     ) -> Result<Found, StreamError> {
-        let settling = self.stream.settling();
-        if is_in_doubt && !settling.is_zero() {
-            tokio::time::sleep(settling).await;
+        if self.settled(is_in_doubt).await {
             let subject = self.subject.as_deref().unwrap_or_default();
             last = self.stream.last(subject).await?;
         }
@@ -189,63 +214,81 @@ impl<S: Stream> Call<S> {
             Some(said) if sequence < said.sequence => self.is_intact(said).await?,
             _ => false,
         };
-        let lost = match found {
-            Some(place) if known.recent.is_doubtful(place) => {
-                self.lost(&known.recent, place).await?
-            }
-            _ => None,
-        };
         Ok(Found {
-            seen: LastSeen {
-                last,
-                was_removed,
-                lost,
-                has_gone_back: self.has_gone_back,
-            },
+            seen: Looked::Last(Box::new(LastSeen { last, was_removed })),
             is_intact,
             is_proved: known.reached.is_some(),
         })
     }
 
-    /// Which of these messages the stream has lost, where the subject has got to a place.
-    async fn lost(&self, recent: &Recent, place: Place) -> Result<Option<Box<Lost>>, StreamError> {
-        let extent = self.stream.extent().await?;
-        let all: Vec<_> = recent.all().map(|it| it.message).collect();
-        let mut lost = Vec::new();
-        // Few at a time: they may be long.
-        for some in all.chunks(LOST_MAX) {
-            let asked = some.iter().map(|it| it.is_intact(&*self.stream, &extent));
-            let are_intact = match try_join_all(asked).await {
-                Ok(are_intact) => are_intact,
-                Err(_) => self.each_is_intact(some, &extent).await?,
-            };
-            let all = some.iter().zip(are_intact);
-            lost.extend(all.filter(|(_, is_intact)| !is_intact).map(|(it, _)| *it));
-        }
-        if !recent.is_overtaken(&lost, place) {
-            return Ok(None);
-        }
-        let before = match recent.replaced(&lost, place) {
-            Some(replaced) => self.stream.message_at(replaced.sequence).await?,
-            None => None,
+    /// Reads the next messages of the subject, after those that are certain or were read.
+    async fn read(
+        &self,
+        since: u64,
+        known: &Known,
+        is_in_doubt: bool,
+    ) -> Result<Found, StreamError> {
+        self.settled(is_in_doubt).await;
+        let subject = self.subject.as_deref().unwrap_or_default();
+        let mut from = known.read_to.unwrap_or(since).saturating_add(1);
+        let mut messages = Vec::new();
+        let last = loop {
+            while messages.len() < READ_MAX
+                && let Some(next) = self.stream.next(subject, from).await?
+            {
+                from = next.sequence.saturating_add(1);
+                messages.push(next);
+            }
+            if READ_MAX <= messages.len() {
+                break None;
+            }
+            let last = self.stream.last(subject).await?;
+            if last.as_ref().is_none_or(|it| it.sequence < from) {
+                break Some(last);
+            }
         };
-        Ok(Some(Box::new(Lost {
-            messages: lost,
-            before,
-        })))
+        let newest = last.as_ref().map(|last| last.as_ref().map(Newest::of));
+        // What was known, or read just now, may be lost meanwhile, and others may have the numbers.
+        let read = messages.last().map(Newest::of);
+        let mut is_intact = true;
+        for before in [known.said, read].into_iter().flatten() {
+            is_intact &= newest == Some(Some(before)) || self.is_intact(before).await?;
+        }
+        let base = match known.read_to {
+            Some(_) => None,
+            None => Some(self.base(since, messages.first(), last.flatten()).await?),
+        };
+        let read = TailRead {
+            base,
+            messages,
+            last: newest,
+        };
+        Ok(Found {
+            seen: Looked::Read(read, since),
+            is_intact,
+            is_proved: known.reached.is_some() || newest.is_none(),
+        })
     }
 
-    /// Whether the stream still has messages, one after the other: over a slow way, all together may take too long.
-    async fn each_is_intact(
+    /// What is certain of the subject: before its first message after a sequence number, or its last one.
+    async fn base(
         &self,
-        messages: &[Newest],
-        extent: &Extent,
-    ) -> Result<Vec<bool>, StreamError> {
-        let mut all = Vec::with_capacity(messages.len());
-        for message in messages {
-            all.push(message.is_intact(&*self.stream, extent).await?);
-        }
-        Ok(all)
+        since: u64,
+        first: Option<&Last>,
+        last: Option<Last>,
+    ) -> Result<Base, StreamError> {
+        let Some(first) = first else {
+            return Ok(last.map_or(Base::Empty, |it| Base::After(Box::new(it))));
+        };
+        let before = match first.expected {
+            Some(0) => return Ok(Base::Empty),
+            Some(before) if before <= since => self.stream.message_at(before).await?,
+            _ => None,
+        };
+        Ok(match before {
+            Some(before) => Base::After(Box::new(before)),
+            None => Base::Before(Box::new(first.clone())),
+        })
     }
 
     /// Whether the stream still has a message, or has removed it on purpose.

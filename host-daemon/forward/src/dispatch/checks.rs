@@ -50,8 +50,6 @@ pub(super) struct Checks {
     succeeded: Vec<Pin>,
     /// How often messages were pinned.
     pins: u64,
-    /// The number of the newest message of the last check that has proved everything.
-    proved_to: u64,
     /// The check in progress.
     round: Option<Round>,
     /// How long the parts of the last one took that has passed.
@@ -126,7 +124,6 @@ impl Checks {
             pinned: pinned.collect(),
             succeeded: Vec::new(),
             pins: 0,
-            proved_to: 0,
             round: None,
             spent: Duration::ZERO,
             part: PART,
@@ -165,11 +162,6 @@ impl Checks {
     /// Its sequence number, or 0 before the first one. A message that is stored later has a higher one.
     pub(super) fn last(&self) -> u64 {
         self.newest.map_or(0, |it| it.sequence)
-    }
-
-    /// The stream has everything of this recording that was stored up to this sequence number.
-    pub(super) const fn proved_to(&self) -> u64 {
-        self.proved_to
     }
 
     /// Whether these messages are all that is to be checked.
@@ -375,9 +367,6 @@ impl Checks {
             false => self.pinned.append(&mut self.succeeded),
         }
         let is_proved = self.pinned.iter().all(|it| listed.pins < it.number);
-        if let Some(newest) = listed.newest().filter(|_| is_proved) {
-            self.proved_to = newest.sequence;
-        }
         let spent = self.round.take().map_or(Duration::ZERO, |it| it.spent);
         let before = std::mem::replace(&mut self.spent, spent);
         // A single long one may have waited for the cluster. Over a slow way, each one is long.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::confirm::Unsettled;
@@ -10,7 +10,6 @@ use crate::cursor::Newest;
 use crate::files::KnownFiles;
 use crate::place::{Instance, Place};
 use crate::progress::Unread;
-use crate::recent::AllRecent;
 use crate::stream::Extent;
 
 /// What was read of the recording.
@@ -92,10 +91,9 @@ pub(crate) struct Start {
     pub newest: Option<Newest>,
     /// What an earlier dispatcher knew.
     pub reached: Reached,
-    /// What the stream has acknowledged to it. This one leaves its own there.
-    pub recent: Arc<Mutex<AllRecent>>,
-    /// The stream has lost messages since the daemon started: others that were on their way meanwhile say what was there before.
-    pub has_gone_back: bool,
+    /// The stream has gone back to an older state, and has everything up to this sequence number. What comes after it is read: messages that
+    /// were on their way meanwhile say what was there before.
+    pub since: Option<u64>,
 }
 
 impl fmt::Display for Again {

@@ -1,6 +1,6 @@
 //! A subject: its lane, and how its calls have ended: [`Subject`].
 
-use super::call::Outcome;
+use super::call::{Looked, Outcome};
 use crate::lane::{Done, Lane, Step};
 use crate::place::Instance;
 use crate::stream::{PublishError, StreamError};
@@ -111,13 +111,8 @@ impl Subject {
         was_failing
     }
 
-    /// Takes the answer to a call. So many calls have not failed, and messages are proved up to a sequence number.
-    pub(super) fn take(
-        &mut self,
-        outcome: Outcome,
-        instance: Instance,
-        (successes, proved): (u64, u64),
-    ) -> Taken {
+    /// Takes the answer to a call. So many calls have not failed.
+    pub(super) fn take(&mut self, outcome: Outcome, instance: Instance, successes: u64) -> Taken {
         let mut taken = Taken {
             done: Done::default(),
             reply: Reply::Other,
@@ -126,11 +121,14 @@ impl Subject {
         };
         match outcome {
             Outcome::Found(Ok(found)) => {
-                taken.done = self.lane.found(found.seen, instance);
+                taken.done = match found.seen {
+                    Looked::Last(seen) => self.lane.found(*seen, instance),
+                    Looked::Read(read, since) => self.lane.read(read, since, instance),
+                };
                 self.failed_looks = 0;
             }
             Outcome::Published(Ok(sequence)) => {
-                taken.done = self.lane.acked(sequence, proved);
+                taken.done = self.lane.acked(sequence);
                 taken.reply = Reply::Stored;
                 self.recover();
                 self.duplicates = 0;
@@ -197,7 +195,7 @@ mod tests {
     #[test]
     fn refusals_without_a_reason_become_a_failure_with_pauses() {
         let (mut subject, instance) = (Subject::default(), Instance::random());
-        let mut take = |outcome| subject.take(Outcome::Published(outcome), instance, (0, 0));
+        let mut take = |outcome| subject.take(Outcome::Published(outcome), instance, 0);
         for refusals in 0..=REFUSALS + PAUSED_REFUSALS {
             let taken = take(Err(PublishError::WrongLast));
             assert!(matches!(taken.reply, Reply::Moved));
@@ -218,7 +216,7 @@ mod tests {
         let taken = subject.take(
             Outcome::Published(Err(PublishError::WrongLast)),
             instance,
-            (0, 0),
+            0,
         );
         assert!(matches!(taken.reply, Reply::Moved));
     }

@@ -7,6 +7,7 @@ mod gone_back;
 mod holes;
 mod moved;
 mod recorded;
+mod spliced;
 mod stopped;
 mod unnoticed;
 
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 
 use self::chance::Chance;
 use self::fake::{FakeStream, Faults};
+use self::recorded::Recorded;
 use super::*;
 use crate::batch::{Channel, Kind, ReadMessage};
 use crate::confirm::{NumberGap, Unsettled};
@@ -30,21 +32,6 @@ const BODY_MAX: usize = 200;
 /// Devices of a recording.
 const DEVICES: u64 = 3;
 
-/// A message of a recording: its file, its device, its connection and number there, and its payload.
-#[derive(Clone, Debug)]
-struct Recorded {
-    file: (u64, FileNonce),
-    before: u64,
-    subject: Arc<str>,
-    channel: Arc<Channel>,
-    connection: u64,
-    seq: u64,
-    /// The first of the numbers right before its own that have no message.
-    since: u64,
-    time: u64,
-    data: Vec<u8>,
-}
-
 /// A recording of random messages.
 struct Recording {
     instance: Instance,
@@ -52,86 +39,6 @@ struct Recording {
 }
 
 impl Recording {
-    fn new(name: u64, len: usize, chance: &mut Chance) -> Self {
-        let channel = channel("device", None);
-        let mut next: HashMap<(u64, u64), u64> = HashMap::new();
-        let (mut number, mut before, mut time) = (1, 0, 1_000_000_000);
-        let mut file = (number, FileNonce::new());
-        let messages = (0..len).map(|index| {
-            if chance.is(20) {
-                number += 1;
-                before = 0;
-                file = (number, FileNonce::new());
-            }
-            time += chance.below(3) * 1000;
-            let device = chance.below(DEVICES);
-            let connection = 1 + chance.below(2);
-            let seq = next.entry((device, connection)).or_default();
-            *seq += 1;
-            let len = match chance.is(10) {
-                true => BODY_MAX + chance.below(500) as usize,
-                false => chance.below(60) as usize,
-            };
-            let mut data = format!("{name} {index} ").into_bytes();
-            data.resize(data.len() + len, b'.');
-            before += 1;
-            Recorded {
-                file,
-                before: before - 1,
-                subject: format!("device.{device}").into(),
-                channel: Arc::clone(&channel),
-                connection,
-                seq: *seq - 1,
-                since: *seq - 1,
-                time,
-                data,
-            }
-        });
-        let messages = messages.collect();
-        Self {
-            instance: Instance::random(),
-            messages,
-        }
-    }
-
-    /// Batches of the messages after a place, cut at random.
-    fn batches(&self, from: Option<Place>, chance: &mut Chance) -> Vec<Batch> {
-        let mut batches: Vec<Batch> = Vec::new();
-        let mut order = 0;
-        for it in &self.messages {
-            let (number, nonce) = it.file;
-            let at = Place {
-                number,
-                nonce,
-                messages: it.before,
-                bytes: 0,
-            };
-            if from.is_some_and(|from| at < Place { bytes: 0, ..from }) {
-                continue;
-            }
-            let message = it.read(order);
-            order += 1;
-            let last = batches
-                .iter_mut()
-                .rfind(|batch| batch.subject == it.subject);
-            if let Some(last) = last
-                && !chance.is(3)
-                && last.push(&message, BODY_MAX)
-            {
-                continue;
-            }
-            if BODY_MAX < 4 + it.data.len() {
-                let parts = Batch::parts(&message, BODY_MAX);
-                order += parts.len() as u64;
-                batches.extend(parts.into_iter().map(|part| part.with_gap(it.since)));
-            } else {
-                batches.push(Batch::new(&message).with_gap(it.since));
-            }
-        }
-        batches.sort_by_key(|batch| batch.order);
-        batches
-    }
-
     /// The place after the last message.
     fn end(&self) -> Place {
         let last = self.messages.last().expect("a message");
@@ -152,8 +59,7 @@ impl Recording {
             extent,
             newest,
             reached: Reached::default(),
-            recent: Arc::default(),
-            has_gone_back: false,
+            since: None,
         }
     }
 
@@ -182,16 +88,22 @@ impl Recording {
         mut known: Reached,
     ) -> End {
         let progress = Arc::<Progress>::default();
-        let recent = Arc::<Mutex<AllRecent>>::default();
+        // Saved before the cursor.
+        let mut older = Vec::<Cursor>::new();
         let mut has_gone_back = false;
         loop {
             let Ok(extent) = stream.extent().await else {
                 continue;
             };
             if let Some(saved) = &*cursor {
+                let is_same = saved.created == extent.created;
                 match saved.newest.is_intact(&**stream, &extent).await {
-                    Ok(true) if saved.created == extent.created => {}
-                    Ok(_) => *cursor = None,
+                    Ok(true) if is_same => {}
+                    Ok(_) => {
+                        has_gone_back |= is_same;
+                        *cursor = older.pop();
+                        continue;
+                    }
                     Err(_) => continue,
                 }
             }
@@ -201,11 +113,14 @@ impl Recording {
             let (to, input) = mpsc::channel(4);
             let end = self.end();
             let delays = chance.is(2);
+            let mut pauses = stream.goes_back().then(|| chance.clone());
             let unsettled = unsettled(confirm.as_deref(), true);
             let feed = tokio::spawn(async move {
                 for batch in batches {
                     if delays {
                         tokio::time::sleep(Duration::from_millis(700)).await;
+                    } else if let Some(pauses) = &mut pauses {
+                        tokio::time::sleep(Duration::from_millis(pauses.below(200))).await;
                     }
                     if to.send(Input::Batches(vec![batch], None)).await.is_err() {
                         return;
@@ -218,8 +133,7 @@ impl Recording {
             });
             let start = Start {
                 reached: std::mem::take(&mut known),
-                recent: Arc::clone(&recent),
-                has_gone_back,
+                since: has_gone_back.then(|| newest.map_or(0, |it| it.sequence)),
                 ..self.start(extent, newest)
             };
             let dispatcher = Dispatcher::new(Arc::clone(stream), Arc::clone(&progress), start)
@@ -228,20 +142,24 @@ impl Recording {
                 true => Duration::from_millis(chance.below(40_000)),
                 false => Duration::from_secs(100_000),
             };
-            let save = |saved: &Cursor| *cursor = Some(saved.clone());
+            let save = |saved: &Cursor| {
+                has_gone_back = false;
+                older.extend(cursor.replace(saved.clone()));
+            };
             let ended = tokio::time::timeout(limit, dispatcher.run(input, save)).await;
             feed.abort();
             match ended {
                 // The stream has not answered.
                 Ok(End::Finished) if !self::unsettled(confirm.as_deref(), false).is_empty() => {}
                 Ok(ended @ (End::Finished | End::Copied(_))) => return ended,
-                Ok(End::Lost) => (*cursor, has_gone_back) = (None, true),
+                Ok(End::Lost) => has_gone_back = true,
                 Ok(End::Again(reached, _)) => known = reached,
                 // A crash. The file may have been deleted, unless the stream does not say any more what it had.
                 Err(_) => {
-                    let may_be_deleted = !stream.is_purged() && chance.is(2);
-                    *cursor = cursor.take().filter(|_| !may_be_deleted);
-                    has_gone_back = false;
+                    let may_be_deleted = !has_gone_back && !stream.is_purged() && chance.is(2);
+                    if may_be_deleted {
+                        (*cursor, older) = (None, Vec::new());
+                    }
                 }
             }
         }

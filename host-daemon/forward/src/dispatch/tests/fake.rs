@@ -1,34 +1,21 @@
 //! A stream in memory that fails in every way.
 
+mod faults;
+mod held;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use self::faults::Faults;
 use super::BODY_MAX;
 use super::chance::Chance;
 use crate::check::CheckError;
 use crate::message::Malformed;
 use crate::place::Instance;
 use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamError, Writers};
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Faults {
-    /// Requests and answers are lost or late.
-    pub(super) is_faulty: bool,
-    /// The newest messages of the stream are lost now and then, as in a power failure of all servers.
-    pub(super) loses: bool,
-    /// The first subject has a message of another program.
-    pub(super) is_foreign: bool,
-    /// The stream is deleted and made again now and then, which interrupts nothing.
-    pub(super) is_remade: bool,
-    /// Somebody deletes messages now and then: the newest one of a subject, or all of a subject.
-    pub(super) is_purged: bool,
-    /// A new leader answers before it has stored what the one before it had accepted.
-    pub(super) is_behind: bool,
-}
 
 /// How long such a leader may do so.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -336,6 +323,10 @@ impl FakeStream {
 
     /// A request that changes nothing, and may get no answer.
     async fn pass(&self) -> Result<(), StreamError> {
+        if self.faults.goes_back {
+            self.wait_until_back().await;
+            return Ok(());
+        }
         self.leader().await?;
         let fate = self.with(|state| state.chance.below(6));
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -354,6 +345,9 @@ async fn silence() -> StreamError {
 
 impl Stream for FakeStream {
     async fn publish(&self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
+        if self.faults.goes_back {
+            return self.publish_held(subject, message).await;
+        }
         let [fate, delay, late] = self.with(|it| [12, 50, 8000].map(|end| it.chance.below(end)));
         let losses = self.with(|state| state.losses);
         tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -443,6 +437,15 @@ impl Stream for FakeStream {
         })
     }
 
+    async fn next(&self, subject: &str, from: u64) -> Result<Option<Last>, StreamError> {
+        self.pass().await?;
+        self.with(|state| {
+            let mut messages = state.messages.iter();
+            let found = messages.find(|(it, of, _)| from <= *it && of == subject);
+            Ok(found.map(|(sequence, _, message)| of(*sequence, message)))
+        })
+    }
+
     async fn message_at(&self, sequence: u64) -> Result<Option<Last>, StreamError> {
         self.pass().await?;
         self.with(|state| {
@@ -490,6 +493,7 @@ fn of(sequence: u64, message: &Outgoing) -> Last {
     Last {
         sequence,
         head,
+        expected: Some(message.expected),
         answer_len: 0,
     }
 }

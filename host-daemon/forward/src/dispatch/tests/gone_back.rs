@@ -1,10 +1,9 @@
-//! One subject of a stream that has gone back to an older state, and what its messages then say.
+//! One subject of a stream that has gone back to an older state: what its messages hold counts, and not what they say of others.
 
 use super::*;
-use crate::lane::LastSeen;
+use crate::lane::{Base, TailRead};
 use crate::message::Head;
 use crate::place::Seen;
-use crate::recent::{Acked, Lost};
 use crate::stored::Stored;
 use crate::stream::{Last, Outgoing};
 
@@ -45,246 +44,250 @@ impl Source {
         }
         batch
     }
+}
 
-    /// A message of the stream, as one that was acknowledged.
-    fn acked(&self, sequence: u64, first: u64) -> Acked {
-        let batch = self.batch(first, 1);
-        let numbers = batch.numbers();
-        Acked {
-            message: Newest {
-                sequence,
-                nonce: sequence,
-            },
-            begin: batch.begin(),
-            end: batch.end(),
-            numbers: numbers.map(|(session, from, to)| (session.into(), from, to)),
+/// A subject of which a lane reads the messages.
+struct ReadSubject {
+    own: Instance,
+    source: Source,
+    lane: Lane,
+    /// The last number of the stream.
+    last: u64,
+    /// What no look has shown.
+    unread: Vec<Last>,
+}
+
+impl ReadSubject {
+    /// A lane of messages 0 to 7, of a subject that has this.
+    fn new(session: Option<&str>, base: impl FnOnce(&Source, Instance) -> Base) -> Self {
+        let (own, source) = (Instance::random(), Source::new(session));
+        let mut lane = Lane::default();
+        lane.push(source.batch(0, 8));
+        let base = base(&source, own);
+        let mut read = Self {
+            own,
+            source,
+            lane,
+            last: 10,
+            unread: Vec::new(),
+        };
+        read.look_with(Some(base));
+        read
+    }
+
+    /// The stream stores a message of the recording with these numbers. It says that all before 7 are there.
+    fn store(&mut self, instance: Instance, first: u64, count: u64) {
+        let (mut seen, mut stored) = (Seen::default(), Stored::default());
+        seen.note(self.own, self.source.batch(0, 7).end());
+        if let Some(session) = &self.source.session {
+            stored.note(session, 0, 7);
         }
+        let batch = self.source.batch(first, count);
+        self.last += 1;
+        let head = Head::of(&batch, instance, seen, stored);
+        self.unread.push(message(self.last, head));
+    }
+
+    fn look(&mut self) {
+        self.look_with(None);
+    }
+
+    fn look_with(&mut self, base: Option<Base>) {
+        let (step, _) = self.lane.step(self.own, 1, 0);
+        assert!(matches!(step, Step::Look { .. }), "{step:?}");
+        let read = TailRead {
+            base,
+            messages: std::mem::take(&mut self.unread),
+            last: Some(Some(Newest {
+                sequence: self.last,
+                nonce: 0,
+            })),
+        };
+        self.lane.read(read, 10, self.own);
+    }
+
+    /// Sends the next message alone.
+    fn send(&mut self) -> Outgoing {
+        match self.lane.step(self.own, 1, 0) {
+            (Step::Send(outgoing), _) => *outgoing,
+            (step, _) => panic!("{step:?}"),
+        }
+    }
+
+    fn acked(&mut self) {
+        self.last += 1;
+        self.lane.acked(self.last);
+    }
+
+    /// Sends the rest. Returns the numbers.
+    fn send_rest(&mut self) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while !self.lane.is_empty() {
+            match self.lane.step(self.own, 1, 0).0 {
+                Step::Send(outgoing) => {
+                    assert_eq!(outgoing.head.count, 1);
+                    sent.push(outgoing.head.first);
+                    self.acked();
+                }
+                Step::Wait => {}
+                step @ Step::Look { .. } => panic!("{step:?}"),
+            }
+        }
+        sent
     }
 }
 
-fn last(sequence: u64, head: Head) -> Last {
+fn message(sequence: u64, head: Head) -> Last {
     Last {
         sequence,
         head,
+        expected: None,
         answer_len: 0,
     }
 }
 
-/// A look that has found a message.
-fn shown(last: Last) -> LastSeen {
-    LastSeen {
-        last: Some(last),
-        has_gone_back: true,
-        ..LastSeen::default()
+/// The subject has the first messages.
+fn after(count: u64) -> impl FnOnce(&Source, Instance) -> Base {
+    move |source, own| {
+        let head = Head::of(
+            &source.batch(0, count),
+            own,
+            Seen::default(),
+            Stored::default(),
+        );
+        Base::After(Box::new(message(9, head)))
     }
 }
 
-fn look(lane: &mut Lane, instance: Instance) {
-    let (step, _) = lane.step(instance, 1, 0);
-    assert!(matches!(step, Step::Look { .. }), "{step:?}");
-}
-
-/// Sends the next message alone.
-fn send(lane: &mut Lane, instance: Instance) -> Outgoing {
-    send_within(lane, instance, 1)
-}
-
-fn send_within(lane: &mut Lane, instance: Instance, body_max: usize) -> Outgoing {
-    match lane.step(instance, body_max, 0) {
-        (Step::Send(outgoing), _) => *outgoing,
-        (step, _) => panic!("{step:?}"),
+fn both(test: impl Fn(Option<&str>)) {
+    for session in [None, Some(SESSION)] {
+        test(session);
     }
 }
 
-/// A lane of a stream that has gone back to nothing: it has the first message again, and refuses one with all others, so that the last
-/// message is to be found.
-fn refused(source: &Source, own: Instance) -> Lane {
-    let mut lane = Lane::default();
-    lane.push(source.batch(0, 8));
-    look(&mut lane, own);
-    let nothing = LastSeen {
-        has_gone_back: true,
-        ..LastSeen::default()
-    };
-    lane.found(nothing, own);
-    assert_eq!(send(&mut lane, own).head.first, 0);
-    lane.acked(3, 0);
-    assert_eq!(send_within(&mut lane, own, BODY_MAX).head.first, 1);
-    lane.refused();
-    look(&mut lane, own);
-    lane
+#[test]
+fn what_is_certain_is_not_sent_again() {
+    both(|session| {
+        assert_eq!(
+            ReadSubject::new(session, |_, _| Base::Empty).send_rest(),
+            [0, 1, 2, 3, 4, 5, 6, 7]
+        );
+        assert_eq!(
+            ReadSubject::new(session, after(3)).send_rest(),
+            [3, 4, 5, 6, 7]
+        );
+    });
 }
 
-/// Sends messages with these numbers, each alone and after the one before it, and nothing more.
-fn send_rest(lane: &mut Lane, own: Instance, numbers: impl IntoIterator<Item = u64>, first: u64) {
-    for (number, sequence) in numbers.into_iter().zip(first..) {
-        let sent = send(lane, own);
-        assert_eq!((sent.head.first, sent.head.count), (number, 1));
-        assert_eq!(sent.expected, sequence - 1);
-        lane.acked(sequence, 0);
-    }
-    assert!(lane.is_empty());
-}
-
-/// The message of another daemon was on its way when the stream went back. It is accepted, since the last message of the subject has the
-/// number again that it expects, and says where this recording was before.
+/// The message of another daemon, or of this one, was on its way when the stream went back.
 #[test]
 fn a_message_that_was_on_its_way_says_nothing_of_what_is_sent_again() {
-    for session in [None, Some(SESSION)] {
-        let source = Source::new(session);
-        let [own, other] = [(); 2].map(|()| Instance::random());
-        let mut lane = refused(&source, own);
-        let (mut seen, mut stored) = (Seen::default(), Stored::default());
-        seen.note(own, source.batch(0, 6).end());
-        if let Some(session) = session {
-            stored.note(session, 0, 6);
+    both(|session| {
+        for is_own in [true, false] {
+            let mut read = ReadSubject::new(session, after(2));
+            assert_eq!(read.send().head.first, 2);
+            let instance = if is_own { read.own } else { Instance::random() };
+            read.store(instance, 5, 1);
+            read.lane.refused();
+            read.look();
+            let is_there = is_own || session.is_some();
+            let wanted = (2..8).filter(|it| *it != 5 || !is_there);
+            assert_eq!(read.send_rest(), wanted.collect::<Vec<_>>());
         }
-        // It has the number 6 of the session.
-        let head = Head::of(&source.batch(6, 1), other, seen, stored);
-        lane.found(shown(last(4, head)), own);
-        let rest = (1..8).filter(|number| session.is_none() || *number != 6);
-        send_rest(&mut lane, own, rest, 5);
-    }
-}
-
-/// What comes after the place of the subject is sent again in any case, and others may have stored it again.
-#[test]
-fn a_loss_without_later_messages_is_no_hole() {
-    let source = Source::new(Some(SESSION));
-    let mut recent = Recent::default();
-    for number in 0..4 {
-        recent.note(source.acked(1 + number, number), 0);
-    }
-    let lost: Vec<_> = recent.all().skip(2).map(|it| it.message).collect();
-    let place = source.batch(0, 2).end();
-    assert!(recent.is_doubtful(place), "a look must find out");
-    assert!(!recent.is_overtaken(&lost, place));
-    assert!(recent.is_overtaken(&lost, source.batch(0, 3).end()));
-    assert!(!recent.is_overtaken(&[], source.batch(0, 4).end()));
-}
-
-/// A lane that has lost 1 and 2 of 0 to 3, and the message that shows 3, whose answer may be lost.
-fn repairing(source: &Source, own: Instance, is_answered: bool) -> (Lane, Last) {
-    let mut lane = Lane::default();
-    let mut recent = Recent::default();
-    for number in 0..3 + u64::from(is_answered) {
-        recent.note(source.acked(1 + number, number), 0);
-    }
-    let messages = recent.all().skip(1).take(2).map(|it| it.message).collect();
-    lane.remember(recent);
-    lane.push(source.batch(0, 6));
-    look(&mut lane, own);
-    let mut stored = Stored::default();
-    stored.note(SESSION, 0, 3);
-    let head = Head::of(&source.batch(3, 1), own, Seen::default(), stored);
-    let head = Head { nonce: 4, ..head };
-    let lost = Lost {
-        messages,
-        before: None,
-    };
-    let last = last(4, head);
-    let shown = LastSeen {
-        lost: Some(Box::new(lost)),
-        ..shown(last.clone())
-    };
-    lane.found(shown, own);
-    assert!(lane.has_hole());
-    (lane, last)
+    });
 }
 
 #[test]
-fn a_message_without_an_answer_that_is_found_is_not_sent_again_in_a_hole() {
-    let cases = [None, Some(SESSION)].map(|session| [(session, false), (session, true)]);
-    for (session, is_late) in cases.into_iter().flatten() {
-        let source = Source::new(session);
-        let own = Instance::random();
-        let (mut lane, before) = repairing(&source, own, true);
-        let sent = send(&mut lane, own);
-        assert_eq!(sent.head.first, 1);
-        lane.failed();
-        look(&mut lane, own);
-        if is_late {
-            lane.found(shown(before), own);
-            assert_eq!(send(&mut lane, own).head.first, 1);
-            lane.refused();
-            look(&mut lane, own);
+fn a_message_whose_answer_was_lost_is_not_sent_again() {
+    both(|session| {
+        let mut read = ReadSubject::new(session, after(2));
+        for (number, is_stored) in [(2, true), (3, false), (3, true)] {
+            assert_eq!(read.send().head.first, number);
+            read.lane.failed();
+            if is_stored {
+                let own = read.own;
+                read.store(own, number, 1);
+            }
+            read.look();
         }
-        lane.found(shown(last(5, sent.head)), own);
-        send_rest(&mut lane, own, [2, 4, 5], 6);
-    }
+        assert_eq!(read.send_rest(), [4, 5, 6, 7]);
+    });
 }
 
-/// The second repair begins before what the first one had stored.
+/// The stream has lost 1 and 4, and has 2, 3 and 5 after them.
 #[test]
-fn a_repair_that_is_interrupted_goes_on() {
-    let cases = [None, Some(SESSION)].map(|session| [(session, false), (session, true)]);
-    for (session, is_answered) in cases.into_iter().flatten() {
-        let source = Source::new(session);
-        let own = Instance::random();
-        let (mut lane, _) = repairing(&source, own, is_answered);
-        let sent = send(&mut lane, own);
-        lane.acked(5, 0);
-        let last_sent = last(
-            5,
-            Head {
-                nonce: 5,
-                ..sent.head
-            },
+fn only_what_is_missing_is_sent() {
+    both(|session| {
+        let mut read = ReadSubject::new(session, after(1));
+        assert_eq!(read.send().head.first, 1);
+        let own = read.own;
+        read.store(own, 2, 2);
+        read.store(own, 5, 1);
+        read.lane.refused();
+        read.look();
+        assert_eq!(read.send().head.first, 1);
+        read.acked();
+        // One that is found later was late.
+        assert_eq!(read.send().head.first, 4);
+        read.store(own, 7, 1);
+        read.lane.refused();
+        read.look();
+        assert_eq!(read.send_rest(), [4, 6]);
+    });
+}
+
+/// The last message of the subject was deleted before the first one that is left. What that says of those before it is believed.
+#[test]
+fn the_next_message_speaks_for_one_that_was_deleted() {
+    both(|session| {
+        let base = |source: &Source, own: Instance| {
+            let mut stored = Stored::default();
+            if let Some(session) = session {
+                stored.note(session, 0, 4);
+            }
+            let head = Head::of(&source.batch(4, 1), own, Seen::default(), stored);
+            Base::Before(Box::new(message(11, head)))
+        };
+        let mut read = ReadSubject::new(session, base);
+        assert_eq!(
+            read.send().head.first,
+            if session.is_some() { 5 } else { 4 }
         );
-        let recent = lane.into_recent();
-        let place = last_sent.own(own).expect("its own");
-        let lost: Vec<_> = recent.all().skip(1).take(2).map(|it| it.message).collect();
-        // The repair may have begun far back.
-        assert!(recent.is_doubtful(Place {
-            messages: 0,
-            ..place
-        }));
-        assert!(recent.is_overtaken(&lost, place));
-        let mut lane = Lane::default();
-        lane.remember(recent);
-        lane.push(source.batch(0, 6));
-        look(&mut lane, own);
-        let lost = Lost {
-            messages: lost,
-            before: None,
-        };
-        let shown = LastSeen {
-            lost: Some(Box::new(lost)),
-            ..shown(last_sent)
-        };
-        lane.found(shown, own);
-        send_rest(&mut lane, own, [2, 4, 5], 6);
-    }
+    });
 }
 
-/// It was in flight when the loss was noticed, and is stored before the first of those that are sent again.
+/// The end of a long message is there, and its beginning is lost.
 #[test]
-fn a_late_message_of_the_dispatcher_before_hides_no_hole() {
-    let source = Source::new(None);
-    let own = Instance::random();
-    let (mut lane, _) = repairing(&source, own, true);
-    assert_eq!(send(&mut lane, own).head.first, 1);
-    lane.refused();
-    look(&mut lane, own);
-    let late = Head::of(&source.batch(4, 1), own, Seen::default(), Stored::default());
-    lane.found(shown(last(5, late)), own);
-    send_rest(&mut lane, own, [1, 2, 5], 6);
-}
-
-/// It comes from a connection that was given up, when the last message has the number again that it expects.
-#[test]
-fn a_message_from_before_the_loss_says_nothing_of_those_before_it() {
-    for session in [None, Some(SESSION)] {
-        let source = Source::new(session);
-        let own = Instance::random();
-        let mut lane = refused(&source, own);
-        let mut stored = Stored::default();
-        if let Some(session) = session {
-            stored.note(session, 0, 6);
+fn a_long_message_that_lacks_a_part_is_sent_again() {
+    for (is_whole, wanted) in [(true, 3), (false, 2)] {
+        let mut read = ReadSubject::new(Some(SESSION), after(2));
+        let other = Instance::random();
+        let parts: &[(u64, u64)] = match is_whole {
+            true => &[(0, 2), (2, 4)],
+            false => &[(2, 4)],
+        };
+        for (offset, end) in parts {
+            read.store(other, 2, 1);
+            let head = &mut read.unread.last_mut().expect("a message").head;
+            (head.kind, head.part) = (Kind::Part, Some((*offset, 4)));
+            if *end < 4 {
+                (head.place.messages, head.place.bytes) = (2, *end);
+            }
         }
-        let late = Head::of(&source.batch(6, 1), own, Seen::default(), stored);
-        lane.found(shown(last(4, late)), own);
-        let rest = (1..8).filter(|number| session.is_none() || *number != 6);
-        send_rest(&mut lane, own, rest, 5);
+        assert_eq!(read.send().head.first, 2);
+        read.lane.refused();
+        read.look();
+        assert_eq!(read.send().head.first, wanted);
     }
+}
+
+/// Somebody has deleted the last messages of the subject.
+#[test]
+fn the_next_message_comes_after_the_one_that_is_left() {
+    let mut read = ReadSubject::new(None, after(2));
+    assert_eq!(read.send().expected, 10);
+    read.lane.refused();
+    read.last = 4;
+    read.look();
+    assert_eq!(read.send().expected, 4);
 }

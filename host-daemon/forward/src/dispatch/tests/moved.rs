@@ -333,6 +333,7 @@ fn what_a_removed_message_has_said_of_sessions_is_still_true() {
         let last = Last {
             sequence: 9,
             head,
+            expected: None,
             answer_len: 0,
         };
         assert!(matches!(lane.step(own, BODY_MAX, 0).0, Step::Look { .. }));

@@ -400,7 +400,7 @@ fn a_lane_that_must_be_read_again_is_not_forgotten() {
     ));
     lane.found(LastSeen::default(), instance);
     while matches!(lane.step(instance, BODY_MAX, 0).0, Step::Send(_)) {
-        lane.acked(1, 0);
+        lane.acked(1);
     }
     assert!(lane.must_be_read_again() && !lane.is_empty());
 }

@@ -171,13 +171,14 @@ fn requests_take_what_their_answers_had() {
         let last = Last {
             sequence: 1,
             head: head.unwrap(),
+            expected: None,
             answer_len,
         };
         Outcome::Found(Ok(crate::dispatch::call::Found {
-            seen: crate::lane::LastSeen {
+            seen: crate::dispatch::call::Looked::Last(Box::new(crate::lane::LastSeen {
                 last: Some(last),
                 ..Default::default()
-            },
+            })),
             is_intact: true,
             is_proved: true,
         }))

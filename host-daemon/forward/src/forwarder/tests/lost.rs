@@ -51,6 +51,7 @@ impl Stream for SimpleStream {
             Some(Last {
                 sequence,
                 head,
+                expected: None,
                 answer_len: 0,
             })
         }))
@@ -62,6 +63,10 @@ impl Stream for SimpleStream {
             let found = it.messages.get(sequence as usize - 1);
             found.map_or(At::Nothing, |(_, it)| At::Message(it.head.nonce))
         }))
+    }
+
+    async fn next(&self, _: &str, _: u64) -> Result<Option<Last>, StreamError> {
+        Ok(None)
     }
 
     async fn message_at(&self, _: u64) -> Result<Option<Last>, StreamError> {
