@@ -92,7 +92,7 @@ pub(crate) struct Dated {
     pub at_s: u64,
 }
 
-/// What is saved.
+/// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Saved {
     /// The cursors, from the last place to the first. A stream that has gone back to an older state may have the newest messages of the
@@ -135,7 +135,7 @@ pub(crate) struct CursorFile {
     folder: PathBuf,
     /// The subjects that are forwarded to: a wildcard.
     subjects: String,
-    /// What it has.
+    /// The cursors to save with the next one.
     saved: Saved,
     /// It could not be written when that was tried last.
     is_failing: bool,

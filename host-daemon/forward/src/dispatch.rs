@@ -248,6 +248,7 @@ impl<S: Stream> Dispatcher<S> {
                     });
                     if let (Some(place), Some(newest)) = (before, checks.newest()) {
                         let created = self.created;
+                        self.repair = Repair::None;
                         save(&Cursor {
                             created,
                             place,

@@ -183,7 +183,7 @@ impl<S: Stream> Forwarder<S> {
                     (self.on_place)(None);
                     self.progress.begins(None);
                     self.progress.note(
-                        "the stream has lost messages that it had acknowledged, or is another one; beginning again: what is missing is sent",
+                        "the stream has lost messages that it had acknowledged, or is another one; beginning again, to send the missing ones",
                     );
                     has_gone_back = true;
                 }

@@ -62,12 +62,19 @@ pub(super) enum Outcome {
     Probed(Result<bool, StreamError>),
 }
 
-/// What a subject has.
+/// What a look shows of a subject.
 pub(super) enum Looked {
     /// Its last message.
     Last(Box<LastSeen>),
-    /// What it has after a sequence number.
+    /// Its messages after a sequence number.
     Read(TailRead, u64),
+}
+
+/// A message of a subject that is read.
+enum Next {
+    Message(Box<Last>),
+    /// There is no other one. This is the last one.
+    End(Option<Box<Last>>),
 }
 
 /// The answer to a look.
@@ -176,7 +183,7 @@ impl<S: Stream> Call<S> {
         let subject = self.subject.as_deref().unwrap_or_default();
         let last = self.stream.last(subject).await;
         let took = self.took();
-        let found = match (last, self.since) {
+        let found = match (last, known.read_to.or(self.since)) {
             (Ok(_), Some(since)) => self.read(since, &known, is_in_doubt).await,
             (Ok(last), None) => self.find(last, known, is_in_doubt).await,
             (Err(error), _) => Err(error),
@@ -221,7 +228,7 @@ impl<S: Stream> Call<S> {
         })
     }
 
-    /// Reads the next messages of the subject, after those that are certain or were read.
+    /// Reads the next messages of the subject, after this sequence number. What was read before a failure is kept.
     async fn read(
         &self,
         since: u64,
@@ -230,29 +237,26 @@ impl<S: Stream> Call<S> {
     ) -> Result<Found, StreamError> {
         self.settled(is_in_doubt).await;
         let subject = self.subject.as_deref().unwrap_or_default();
-        let mut from = known.read_to.unwrap_or(since).saturating_add(1);
         let mut messages = Vec::new();
         let last = loop {
-            while messages.len() < READ_MAX
-                && let Some(next) = self.stream.next(subject, from).await?
-            {
-                from = next.sequence.saturating_add(1);
-                messages.push(next);
+            match self.next(subject, since, &messages).await {
+                Ok(Next::Message(next)) => messages.push(*next),
+                Ok(Next::End(last)) => break Some(last.map(|it| *it)),
+                Err(error) if messages.is_empty() => return Err(error),
+                Err(_) => break None,
             }
             if READ_MAX <= messages.len() {
                 break None;
             }
-            let last = self.stream.last(subject).await?;
-            if last.as_ref().is_none_or(|it| it.sequence < from) {
-                break Some(last);
-            }
         };
         let newest = last.as_ref().map(|last| last.as_ref().map(Newest::of));
-        // What was known, or read just now, may be lost meanwhile, and others may have the numbers.
-        let read = messages.last().map(Newest::of);
         let mut is_intact = true;
-        for before in [known.said, read].into_iter().flatten() {
-            is_intact &= newest == Some(Some(before)) || self.is_intact(before).await?;
+        if let Some(newest) = newest {
+            // What was known, or read just now, may be lost meanwhile, and others may have the numbers.
+            let read = messages.last().map(Newest::of);
+            for before in [known.said, read].into_iter().flatten() {
+                is_intact &= newest == Some(before) || self.is_intact(before).await?;
+            }
         }
         let base = match known.read_to {
             Some(_) => None,
@@ -268,6 +272,21 @@ impl<S: Stream> Call<S> {
             is_intact,
             is_proved: known.reached.is_some() || newest.is_none(),
         })
+    }
+
+    /// The next message of the subject after these, or its last one if that is before it.
+    async fn next(&self, subject: &str, since: u64, read: &[Last]) -> Result<Next, StreamError> {
+        let from = read.last().map_or(since, |it| it.sequence);
+        let from = from.saturating_add(1);
+        loop {
+            if let Some(next) = self.stream.next(subject, from).await? {
+                return Ok(Next::Message(Box::new(next)));
+            }
+            let last = self.stream.last(subject).await?;
+            if last.as_ref().is_none_or(|it| it.sequence < from) {
+                return Ok(Next::End(last.map(Box::new)));
+            }
+        }
     }
 
     /// What is certain of the subject: before its first message after a sequence number, or its last one.

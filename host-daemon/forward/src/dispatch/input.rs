@@ -91,8 +91,8 @@ pub(crate) struct Start {
     pub newest: Option<Newest>,
     /// What an earlier dispatcher knew.
     pub reached: Reached,
-    /// The stream has gone back to an older state, and has everything up to this sequence number. What comes after it is read: messages that
-    /// were on their way meanwhile say what was there before.
+    /// The stream has gone back to an older state, and has everything up to this sequence number. Later messages are read: the headers of
+    /// those that were on their way meanwhile name lost ones.
     pub since: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What a stream that has gone back to an older state still has, and whether the rest is stored again: [`Repair`].
+//! The state of a stream that may have gone back to an older one, and whether the lost messages are stored again: [`Repair`].
 
 use crate::place::Place;
 
@@ -7,9 +7,9 @@ use crate::place::Place;
 pub(super) enum Repair {
     /// It has not gone back.
     None,
-    /// It has everything up to a sequence number. Not all is read that was recorded before.
+    /// It has everything up to a sequence number. The recording is being read to where it ended then.
     Reading(u64),
-    /// The same. What was recorded before ends at a place.
+    /// The same. The recording ended at a place then.
     Until(u64, Option<Place>),
 }
 
@@ -28,14 +28,14 @@ impl Repair {
         }
     }
 
-    /// What was recorded before is read, up to a place.
+    /// The recording was read, up to a place.
     pub(super) const fn caught_up(&mut self, place: Option<Place>) {
         if let Self::Reading(since) = *self {
             *self = Self::Until(since, place);
         }
     }
 
-    /// Whether a place can be saved, before which everything is stored: the messages of the subjects then say what is true again.
+    /// Whether everything that was recorded before is stored, if everything before a place is: then that place can be saved.
     pub(super) fn has_repaired(self, place: Place) -> bool {
         match self {
             Self::None => true,

@@ -1,7 +1,7 @@
-//! What a subject has after the messages that are certain, as they were read one by one: [`Tail`].
+//! The messages of a subject after those that are certain, as they were read one by one: [`Tail`].
 //!
-//! After a stream has gone back to an older state, a message can say what its subject had before: it was on its way meanwhile, or
-//! follows one that was. So what a message says of others does not count. What it holds does.
+//! After a stream has gone back to an older state, a message can name lost ones: it was on its way meanwhile, or follows one that was. So
+//! only the content of a message counts, and not its headers about others.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::cursor::Newest;
 use crate::place::{Instance, Place};
 use crate::stream::Last;
 
-/// What was read of a subject.
+/// Messages of a subject that were read.
 #[derive(Debug)]
 pub(crate) struct TailRead {
-    /// What comes before the first message that was ever read: for a lane that knew nothing.
+    /// The state before the first message that was ever read: for a lane that knew nothing.
     pub base: Option<Base>,
     /// The next messages, in their order.
     pub messages: Vec<Last>,
@@ -22,23 +22,23 @@ pub(crate) struct TailRead {
     pub last: Option<Option<Newest>>,
 }
 
-/// What is certain of a subject.
+/// The state of a subject that is certain.
 #[derive(Debug)]
 pub(crate) enum Base {
     /// It had no messages.
     Empty,
-    /// It had this one, and nothing after it. What that says of those before it is true.
+    /// This was its last message. The headers about those before it are true.
     After(Box<Last>),
-    /// Its last message then was deleted. What this one, the next of them, says of those before it is believed.
+    /// Its last message was deleted. The headers of this one, the next of them, are believed.
     Before(Box<Last>),
 }
 
-/// What a lane knows of its subject by reading it.
+/// The knowledge of a lane that has read its subject.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
-    /// What has this number, or a lower one, was read.
+    /// Messages up to this number were read.
     read_to: u64,
-    /// The begins and the ends of what this recording has there, after its place. The last one may end within a long message.
+    /// The begins and the ends of the messages of this recording, after its place. The last one may end within a long message.
     known: Vec<(Place, Place)>,
     /// The ends of long messages, as far as their parts follow each other, by their recording.
     parts: HashMap<Instance, Place>,
@@ -72,7 +72,7 @@ impl Lane {
         self.tail.as_ref().map(|it| it.read_to)
     }
 
-    /// Takes what was read of the subject.
+    /// Takes messages of the subject that were read.
     pub(crate) fn read(&mut self, read: TailRead, since: u64, instance: Instance) -> Done {
         let mut tail = self.tail.take().map_or_else(Tail::default, |it| *it);
         tail.read_to = tail.read_to.max(since);
@@ -87,7 +87,8 @@ impl Lane {
         }
         self.tail = Some(Box::new(tail));
         let Some(last) = read.last else {
-            self.state = LaneState::Unknown;
+            // The next look finds out whether it is still there.
+            (self.said, self.state) = (self.last, LaneState::Unknown);
             return Done::default();
         };
         (self.last, self.said) = (last, last);
@@ -96,7 +97,7 @@ impl Lane {
         self.trim()
     }
 
-    /// Takes what is certain.
+    /// Takes the state that is certain.
     fn begin(&mut self, base: Base, instance: Instance) {
         (self.place, self.proof, self.last) = (None, None, None);
         (self.seen, self.stored) = Default::default();
@@ -123,7 +124,7 @@ impl Lane {
         self.proof = self.last;
     }
 
-    /// Takes what a message holds.
+    /// Takes the content of a message.
     fn add(&mut self, message: &Last, tail: &mut Tail, instance: Instance) {
         let head = &message.head;
         let (begin, end) = (head.begin(), head.place);

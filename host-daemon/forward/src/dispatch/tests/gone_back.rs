@@ -1,4 +1,4 @@
-//! One subject of a stream that has gone back to an older state: what its messages hold counts, and not what they say of others.
+//! One subject of a stream that has gone back to an older state: the content of its messages counts, and not their headers about others.
 
 use super::*;
 use crate::lane::{Base, TailRead};
