@@ -24,7 +24,7 @@ const EARLIER_MAX: usize = 64;
 const CURSORS_MAX: usize = 64;
 /// The word after which a recording has lost something.
 const LOST: &str = "lost";
-/// The last word of a file, before the CRC-32 of what comes before it: 8 hexadecimal digits.
+/// The last word of a file, before the CRC-32 of the text before it: 8 hexadecimal digits.
 const CHECKSUM: &str = " crc32:";
 
 /// Everything before a place was stored when a message was the newest one.
@@ -335,7 +335,7 @@ fn sealed(lines: &str) -> String {
     format!("{lines}{CHECKSUM}{checksum:08x}\n")
 }
 
-/// The lines whose checksum follows them. `None` if it is another one, or there is none.
+/// The lines before a checksum. `None` if the checksum is wrong or missing.
 fn unsealed(text: &str) -> Option<&str> {
     let (lines, _) = text.rsplit_once(CHECKSUM)?;
     (sealed(lines) == text).then_some(lines)

@@ -9,7 +9,7 @@ use crate::place::Instance;
 /// Name of the file, in the folder of the recording.
 const INSTANCE_FILE: &str = "blocksd.instance";
 
-/// The identity of the recording in a folder: that of its file, which is made if there is none.
+/// The identity of the recording in a folder, as its file says. A missing file is made.
 ///
 /// # Errors
 /// If the file cannot be read, made, or understood.

@@ -45,7 +45,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// The stream has stored a message of this lane. Parts that it does not follow are sent again with the rest of theirs.
+    /// The stream has stored a message of this lane. A long message that it interrupts is sent again from its first part.
     pub(super) fn acked(&mut self, sequence: u64) {
         self.read_to = self.read_to.max(sequence);
         self.known.retain(|(_, to)| to.bytes == 0);

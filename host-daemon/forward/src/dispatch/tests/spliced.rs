@@ -60,7 +60,7 @@ async fn forward(seed: u64, course: Course) {
     };
     for (round, len) in (1..).zip(rounds) {
         if round == rounds.len() {
-            // What is lost after a daemon has ended is sent at its next start.
+            // A daemon that has ended sends messages that are lost later at its next start.
             stream.keep();
         }
         let [cursor, other_cursor] = &mut cursors;
