@@ -58,7 +58,7 @@ pub enum Reason {
     Syntax(String),
     /// A key that does not exist; the one that may have been meant.
     Unknown(Option<String>),
-    /// A key in a table of one listener or device that applies to all of them.
+    /// A key in a table that applies to the whole daemon, or to all listeners or devices.
     Global {
         /// Its name, if it is misspelled as well.
         near: Option<String>,
@@ -89,6 +89,8 @@ pub enum Table {
     Listener,
     /// `[device."ID"]`
     Device,
+    /// `[[forward]]`
+    Forward,
 }
 
 impl ConfigError {
@@ -194,6 +196,7 @@ impl fmt::Display for Table {
         f.write_str(match self {
             Self::Listener => "[[listener]]",
             Self::Device => "[device.\"ID\"]",
+            Self::Forward => "[[forward]]",
         })
     }
 }
@@ -213,12 +216,13 @@ impl fmt::Display for Reason {
                     None => f.write_str("applies")?,
                 }
                 let all = match table {
-                    Table::Listener => "listeners",
-                    Table::Device => "devices",
+                    Table::Listener => "all listeners",
+                    Table::Device => "all devices",
+                    Table::Forward => "the whole daemon",
                 };
                 write!(
                     f,
-                    " to all {all}; put it at the top of the file, before the first {table}"
+                    " to {all}; put it at the top of the file, before the first {table}"
                 )
             }
             Self::Address => write!(

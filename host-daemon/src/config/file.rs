@@ -139,7 +139,13 @@ impl ConfigReader {
                 }
                 listener_tls::TABLE => self.tls(key, value, &mut tls),
                 PROXY_FROM => proxies = Some((key, value)),
-                name => self.own_option(name, key, value, Table::Listener, &mut own),
+                name => self.own_option(
+                    name,
+                    key,
+                    value,
+                    (Table::Listener, Scope::Listener),
+                    &mut own,
+                ),
             }
         }
         let Some(address) = address else {
@@ -248,7 +254,13 @@ impl ConfigReader {
                     let reason = "an ID with dots needs quotes, as in [device.\"10.0.0.7\"]";
                     self.refuse(key, Reason::Refused(reason.to_owned()));
                 }
-                name => self.own_option(name, key, value, Table::Device, &mut device.own),
+                name => self.own_option(
+                    name,
+                    key,
+                    value,
+                    (Table::Device, Scope::Device),
+                    &mut device.own,
+                ),
             }
         }
         // Without `match`, the ID may be any identity, which is more than a name may be.
@@ -302,13 +314,9 @@ impl ConfigReader {
         name: &str,
         key: &TomlKey<'_>,
         value: &TomlValue<'_>,
-        table: Table,
+        (table, scope): (Table, Scope),
         own: &mut Partial,
     ) {
-        let scope = match table {
-            Table::Listener => Scope::Listener,
-            Table::Device => Scope::Device,
-        };
         match find(name, scope) {
             Some(spec) => self.option(spec, key, value, own),
             None => self.refuse(key, not_in(table, scope, name)),

@@ -3,10 +3,10 @@
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigReader, TomlKey, TomlValue, in_order, kind, text};
-use crate::config::error::{Mistake, Reason};
+use crate::config::error::{Mistake, Reason, Table};
 use crate::config::forward::{ForwardConfig, KEYS, TABLE, TO};
-use crate::config::partial::Partial;
-use crate::config::spec::Kind;
+use crate::config::partial::{Partial, find};
+use crate::config::spec::{Kind, Scope};
 
 impl ConfigReader {
     /// All tables.
@@ -51,20 +51,26 @@ impl ConfigReader {
         let options = keys.iter().filter(|(key, _)| &**key.get_ref() != TO);
         let mut refused = Vec::new();
         for (key, value) in options.clone() {
+            let name = &**key.get_ref();
+            if !KEYS.contains(&name) && find(name, Scope::Daemon).is_some() {
+                let (near, table) = (None, Table::Forward);
+                self.refuse(key, Reason::Global { near, table });
+                continue;
+            }
             let text = match value.get_ref() {
                 DeValue::Boolean(value) => Some(value.to_string()),
                 number @ (DeValue::Integer(_) | DeValue::Float(_)) => text(number, Kind::Number),
                 // Its name is refused.
-                _ if !KEYS.contains(&&**key.get_ref()) => Some(String::new()),
+                _ if !KEYS.contains(&name) => Some(String::new()),
                 _ => self.text_of(key, value, "a text"),
             };
             let set = text.and_then(|text| {
                 let origin = self.origin(value.span().start);
-                let set = forward.set(key.get_ref(), &text, origin);
+                let set = forward.set(name, &text, origin);
                 self.or_refuse(key, set)
             });
             if set.is_none() {
-                refused.push(&**key.get_ref());
+                refused.push(name);
             }
         }
         for (name, reason) in forward.contradictions(&refused) {

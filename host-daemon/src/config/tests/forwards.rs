@@ -247,9 +247,14 @@ fn mistakes_on_the_command_line_name_the_option() {
 
 #[test]
 fn the_keys_of_a_table_are_named_with_that_of_the_servers() {
-    let mistakes = mistakes_of("to = 'nats://n1'\nrecord-max-bytes = '1GB'");
-    let wanted = "4: record-max-bytes: unknown key; the keys of a cluster are to, stream, site,";
+    let mistakes =
+        mistakes_of("to = 'nats://n1'\nreplicas = 3\nrecord-max-bytes = '1GB'\nlisten = []");
+    let wanted = "4: replicas: unknown key; the keys of a cluster are to, stream, site,";
     assert!(mistakes[0].starts_with(wanted), "{mistakes:?}");
+    let place =
+        "applies to the whole daemon; put it at the top of the file, before the first [[forward]]";
+    assert_eq!(mistakes[1], format!("5: record-max-bytes: {place}"));
+    assert_eq!(mistakes[2], format!("6: listen: {place}"));
     let of = |text: &str| ForwardConfig::parse(text, ValueOrigin::CommandLine);
     let refused = of("nats://n1,record-max-bytes=1").unwrap_err();
     let wanted = "record-max-bytes: unknown key; the keys of a cluster are stream, site,";
