@@ -161,21 +161,15 @@ impl CursorFile {
         Some(self.read(&self.path)?.0)
     }
 
-    /// What to log if there is a file that is damaged, or not understood by this version.
-    pub(crate) fn damage(&self) -> Option<String> {
-        let path = &self.path;
-        (self.load().is_none() && path.exists()).then(|| {
-            format!(
-                "{}: the saved place is damaged, or of another version: reading the recording from its beginning, or from another saved \
-                 place of the stream",
-                path.display()
-            )
-        })
-    }
-
-    /// What is saved for the stream that was created then: the servers may have had other names, which are those of other files.
-    pub(crate) fn load_all(&self, created: i128) -> Saved {
-        let mut all = self.load().unwrap_or_default();
+    /// What is saved for the stream that was created then, and what to log of it. The servers may have had other names, which are those of
+    /// other files.
+    pub(crate) fn load_all(&self, created: i128) -> (Saved, Option<String>) {
+        let own = self.load();
+        let is_damaged = own.is_none() && self.path.exists();
+        let has_own = own.is_some();
+        let mut all = own.unwrap_or_default();
+        // What a damaged file knew of that is gone with it.
+        all.has_lost |= is_damaged;
         for (_, other) in self.others() {
             all.cursors.extend(other.cursors);
             all.has_lost |= other.has_lost;
@@ -183,7 +177,19 @@ impl CursorFile {
         all.cursors.retain(|it| it.cursor.created == created);
         let order = |it: &Dated| Reverse((it.cursor.place, it.cursor.newest.sequence));
         all.cursors.sort_by_key(order);
-        all
+        let note = if is_damaged {
+            let path = self.path.display();
+            Some(format!(
+                "{path}: the saved place is damaged, or of another version: reading the recording from its beginning, or from another \
+                 saved place of the stream"
+            ))
+        } else {
+            let is_foreign = has_own && all.cursors.is_empty();
+            is_foreign.then(|| {
+                "the saved place is that of another stream: beginning again with what the recording has".to_owned()
+            })
+        };
+        (all, note)
     }
 
     /// Saves these with the next one.

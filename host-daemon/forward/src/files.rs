@@ -41,7 +41,7 @@ impl KnownFiles {
     /// The file of the place is, or was, in the recording. Where no file has its number, because it was deleted, later ones have higher
     /// numbers.
     pub(crate) fn have(&mut self, place: &Place) -> bool {
-        if self.is_known(place) {
+        if self.is_known(place) || self.is_deleted(place) {
             return true;
         }
         for (number, nonce) in (self.list)().unwrap_or_default() {
@@ -50,12 +50,7 @@ impl KnownFiles {
                 nonces.push(nonce);
             }
         }
-        if self.is_known(place) {
-            return true;
-        }
-        let newest = self.nonces.last_key_value();
-        let is_older = newest.is_some_and(|(newest, _)| place.number < *newest);
-        is_older && !self.nonces.contains_key(&place.number)
+        self.is_known(place) || self.is_deleted(place)
     }
 
     /// The files that the recording has now. `None` if they cannot be listed.
@@ -66,6 +61,13 @@ impl KnownFiles {
     fn is_known(&self, place: &Place) -> bool {
         let nonces = self.nonces.get(&place.number);
         nonces.is_some_and(|it| it.contains(&place.nonce))
+    }
+
+    /// Whether there are later files than that of a place, and none of its number.
+    fn is_deleted(&self, place: &Place) -> bool {
+        let newest = self.nonces.last_key_value();
+        let is_older = newest.is_some_and(|(newest, _)| place.number < *newest);
+        is_older && !self.nonces.contains_key(&place.number)
     }
 }
 
@@ -124,13 +126,19 @@ mod tests {
     fn a_place_is_of_the_recording_if_its_file_is_or_was() {
         let [old, new, other] = [(); 3].map(|()| FileNonce::new());
         let listed = Arc::new(Mutex::new(vec![(3, old), (5, new)]));
-        let shown = Arc::clone(&listed);
-        let mut files = KnownFiles::new(move || Some(shown.lock().unwrap().clone()));
+        let lists = Arc::new(Mutex::new(0));
+        let (shown, counted) = (Arc::clone(&listed), Arc::clone(&lists));
+        let mut files = KnownFiles::new(move || {
+            *counted.lock().unwrap() += 1;
+            Some(shown.lock().unwrap().clone())
+        });
         assert!(files.have(&place(5, new)));
         assert!(!files.have(&place(5, other)));
         // Deleted files.
         assert!(files.have(&place(2, other)));
         assert!(files.have(&place(4, other)));
+        // Listed for the first place, and for that of another recording.
+        assert_eq!(*lists.lock().unwrap(), 2);
         // Files that this recording has not made yet.
         assert!(!files.have(&place(6, other)));
         listed.lock().unwrap().push((6, other));

@@ -237,17 +237,9 @@ impl<S: Stream> Forwarder<S> {
         file: &mut CursorFile,
     ) -> Result<(Extent, Option<Cursor>, bool), StreamError> {
         let extent = self.stream.extent().await?;
-        let own = file.load();
-        let mut all = file.load_all(extent.created);
-        if own.is_some() && all.cursors.is_empty() {
-            self.progress.note(
-                "the saved place is that of another stream: beginning again with what the recording has",
-            );
-        }
-        if let Some(damage) = file.damage() {
-            self.progress.note(&damage);
-            // What it knew of that is gone with it.
-            all.has_lost = true;
+        let (mut all, note) = file.load_all(extent.created);
+        if let Some(note) = note {
+            self.progress.note(note);
         }
         self.has_lost.fetch_or(all.has_lost, Ordering::Relaxed);
         let count = all.cursors.len();
@@ -269,7 +261,7 @@ impl<S: Stream> Forwarder<S> {
     /// [`StreamError`].
     pub async fn has_saved_place(&self) -> Result<bool, StreamError> {
         let created = self.stream.extent().await?.created;
-        let saved = self.forwarding.file().load_all(created);
+        let (saved, _) = self.forwarding.file().load_all(created);
         Ok(!saved.cursors.is_empty())
     }
 }

@@ -117,7 +117,7 @@ fn a_place_is_found_whatever_the_servers_were_called() {
     save("site", "other", 7, 40);
     save("stream", "main", 8, 50);
     let places = |name, created| -> Vec<u64> {
-        let all = file(name, "main").load_all(created);
+        let (all, _) = file(name, "main").load_all(created);
         let cursors = all.cursors.iter();
         cursors.map(|it| it.cursor.place.messages).collect()
     };
@@ -180,13 +180,18 @@ fn a_damaged_file_is_no_cursor() {
             std::fs::write(&path, &damaged).expect("the file");
             let text = String::from_utf8_lossy(&damaged);
             assert_eq!(file.load(), None, "{text}");
-            assert!(file.damage().is_some(), "{text}");
+            let (all, note) = file.load_all(1);
+            assert!(all.cursors.is_empty() && all.has_lost, "{text}");
+            assert!(note.is_some_and(|it| it.contains("damaged")), "{text}");
         }
     }
     std::fs::write(&path, &intact).expect("the file");
-    assert_eq!((file.load(), file.damage()), (Some(saved), None));
+    assert_eq!(file.load_all(1), (saved, None));
+    let (of_another, note) = file.load_all(2);
+    assert!(of_another.cursors.is_empty());
+    assert!(note.is_some_and(|it| it.contains("another stream")));
     std::fs::remove_file(&path).expect("it is removed");
-    assert_eq!((file.load(), file.damage()), (None, None));
+    assert_eq!(file.load_all(1), (Saved::default(), None));
 }
 
 #[test]
