@@ -22,8 +22,10 @@ pub const CURSOR_FILES: &str = "blocksd.forward-";
 const EARLIER_MAX: usize = 64;
 /// Largest number of cursors that are saved: one for each doubling of the age, in seconds.
 const CURSORS_MAX: usize = 64;
-/// The word after which a recording has lost something.
+/// The word that says that the recording has lost something.
 const LOST: &str = "lost";
+/// The word that says that the stream has gone back to an older state, and that the repair has not ended.
+const GONE_BACK: &str = "gone-back";
 /// The last word of a file, before the CRC-32 of the text before it: 8 hexadecimal digits.
 const CHECKSUM: &str = " crc32:";
 
@@ -100,6 +102,8 @@ pub(crate) struct Saved {
     pub cursors: Vec<Dated>,
     /// A part of the recording could not be read, at any time before.
     pub has_lost: bool,
+    /// The stream has gone back to an older state, and may lack some of what it had.
+    pub has_gone_back: bool,
 }
 
 impl Saved {
@@ -166,13 +170,14 @@ impl CursorFile {
     pub(crate) fn load_all(&self, created: i128) -> (Saved, Option<String>) {
         let own = self.load();
         let is_damaged = own.is_none() && self.path.exists();
-        let has_own = own.is_some();
+        let has_own = own.as_ref().is_some_and(|it| !it.cursors.is_empty());
         let mut all = own.unwrap_or_default();
         // What a damaged file knew of that is gone with it.
         all.has_lost |= is_damaged;
         for (_, other) in self.others() {
             all.cursors.extend(other.cursors);
             all.has_lost |= other.has_lost;
+            all.has_gone_back |= other.has_gone_back;
         }
         all.cursors.retain(|it| it.cursor.created == created);
         let order = |it: &Dated| Reverse((it.cursor.place, it.cursor.newest.sequence));
@@ -216,23 +221,21 @@ impl CursorFile {
     fn read(&self, path: &Path) -> Option<(Saved, Option<String>)> {
         let text = std::fs::read_to_string(path).ok()?;
         let mut lines = unsealed(&text)?.lines();
-        let (newest, rest) = dated(lines.next()?)?;
-        let mut words = rest.split_whitespace().peekable();
+        let mut words = lines.next()?.split_whitespace().peekable();
         let subjects = words.next_if(|it| it.ends_with('>')).map(str::to_owned);
         let has_lost = words.next_if_eq(&LOST).is_some();
+        let has_gone_back = words.next_if_eq(&GONE_BACK).is_some();
         let earlier: Vec<_> = words.map(file_of).collect::<Option<_>>()?;
-        let mut cursors = vec![newest];
-        for line in lines {
-            let (older, rest) = dated(line)?;
-            cursors.push(older);
-            if !rest.is_empty() {
-                return None;
-            }
-        }
+        let mut cursors: Vec<_> = lines.map(dated).collect::<Option<_>>()?;
         for Dated { cursor, .. } in &mut cursors {
             cursor.place = self.place_here(cursor.place, &earlier);
         }
-        Some((Saved { cursors, has_lost }, subjects))
+        let saved = Saved {
+            cursors,
+            has_lost,
+            has_gone_back,
+        };
+        Some((saved, subjects))
     }
 
     /// A place, or that after the newest of the earlier files that are here, if the recording is one without the file of the place.
@@ -254,9 +257,26 @@ impl CursorFile {
         }
     }
 
-    /// Saves a cursor. Returns what to log if that fails, unless it has failed the time before, too.
-    pub(crate) fn save_or_say(&mut self, cursor: &Cursor, has_lost: bool) -> Option<String> {
-        let failure = self.save(cursor, has_lost).err();
+    /// Saves a cursor, and some of those before it. Everything that was recorded before its place is stored: a stream that had gone back is
+    /// repaired.
+    ///
+    /// Returns what to log if that fails, unless it has failed the time before, too.
+    pub(crate) fn save(&mut self, cursor: &Cursor, has_lost: bool) -> Option<String> {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.saved
+            .add(cursor.clone(), since_1970.unwrap_or_default().as_secs());
+        (self.saved.has_lost, self.saved.has_gone_back) = (has_lost, false);
+        self.write_or_say()
+    }
+
+    /// Saves that the stream has gone back, so that the repair goes on after a crash. Returns what to log, as [`save`](Self::save).
+    pub(crate) fn save_gone_back(&mut self, has_lost: bool) -> Option<String> {
+        (self.saved.has_lost, self.saved.has_gone_back) = (has_lost, true);
+        self.write_or_say()
+    }
+
+    fn write_or_say(&mut self) -> Option<String> {
+        let failure = self.write().err();
         let was_failing = std::mem::replace(&mut self.is_failing, failure.is_some());
         let failure = failure.filter(|_| !was_failing)?;
         // It names the file that would have replaced this one.
@@ -268,36 +288,31 @@ impl CursorFile {
         ))
     }
 
-    /// Saves a cursor, and some of those before it.
-    ///
-    /// # Errors
-    /// If the file cannot be replaced.
-    pub(crate) fn save(&mut self, cursor: &Cursor, has_lost: bool) -> io::Result<()> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-        self.saved
-            .add(cursor.clone(), since_1970.unwrap_or_default().as_secs());
-        self.saved.has_lost = has_lost;
-        let mut text = String::new();
-        for (index, Dated { cursor, at_s }) in self.saved.cursors.iter().enumerate() {
+    fn write(&mut self) -> io::Result<()> {
+        let mut text = self.subjects.clone();
+        let Saved {
+            cursors,
+            has_lost,
+            has_gone_back,
+        } = &self.saved;
+        for (is_so, word) in [(has_lost, LOST), (has_gone_back, GONE_BACK)] {
+            if *is_so {
+                text.push(' ');
+                text.push_str(word);
+            }
+        }
+        let number = self.saved.place().map_or(0, |it| it.number);
+        // Writing to a text does not fail.
+        for (number, nonce) in earlier_than(&mut self.earlier, &self.folder, number) {
+            let _ = write!(text, " {number}.{nonce}");
+        }
+        for Dated { cursor, at_s } in cursors {
             let Cursor {
                 created,
                 place,
                 newest: Newest { sequence, nonce },
             } = cursor;
-            let separator = if index == 0 { "" } else { "\n" };
-            // Writing to a text does not fail.
-            let _ = write!(
-                text,
-                "{separator}{created} {place} {sequence} {nonce:016x} {at_s}"
-            );
-            if index == 0 {
-                let _ = write!(text, " {}", self.subjects);
-                text.push_str(if has_lost { " " } else { "" });
-                text.push_str(if has_lost { LOST } else { "" });
-                for (number, nonce) in earlier_than(&mut self.earlier, &self.folder, place.number) {
-                    let _ = write!(text, " {number}.{nonce}");
-                }
-            }
+            let _ = write!(text, "\n{created} {place} {sequence} {nonce:016x} {at_s}");
         }
         files::replace(&self.path, sealed(&text).as_bytes())
     }
@@ -319,9 +334,9 @@ fn earlier_than<'a>(
     &known.1
 }
 
-/// The cursor at the beginning of a line, and the rest of the line.
-fn dated(line: &str) -> Option<(Dated, &str)> {
-    let mut words = line.splitn(6, ' ');
+/// The cursor of a line.
+fn dated(line: &str) -> Option<Dated> {
+    let mut words = line.split(' ');
     let mut word = || words.next();
     let cursor = Cursor {
         created: word()?.parse().ok()?,
@@ -332,7 +347,7 @@ fn dated(line: &str) -> Option<(Dated, &str)> {
         },
     };
     let at_s = word()?.parse().ok()?;
-    Some((Dated { cursor, at_s }, words.next().unwrap_or_default()))
+    word().is_none().then_some(Dated { cursor, at_s })
 }
 
 /// Lines with their checksum.

@@ -47,10 +47,11 @@ pub struct Forwarding {
 }
 
 impl Forwarding {
-    /// The place before which everything was stored when it was saved last.
+    /// The place before which everything was stored when it was saved last. None if the stream has lost messages since.
     #[must_use]
     pub fn saved(&self) -> Option<Place> {
-        self.file().load()?.place()
+        let saved = self.file().load()?;
+        saved.place().filter(|_| !saved.has_gone_back)
     }
 
     fn file(&self) -> CursorFile {
@@ -171,7 +172,7 @@ impl<S: Stream> Forwarder<S> {
             let save = |cursor: &Cursor| {
                 // Files are deleted only after that is saved: after a crash, they would be missed. A full disk needs the room.
                 let has_lost = self.has_lost.load(Ordering::Relaxed);
-                if let Some(failure) = file.save_or_say(cursor, has_lost) {
+                if let Some(failure) = file.save(cursor, has_lost) {
                     self.progress.note(failure);
                 }
                 has_gone_back = false;
@@ -182,10 +183,8 @@ impl<S: Stream> Forwarder<S> {
                 End::Lost => {
                     (self.on_place)(None);
                     self.progress.begins(None);
-                    self.progress.note(
-                        "the stream has lost messages that it had acknowledged, or is another one; beginning again, to send the missing ones",
-                    );
                     has_gone_back = true;
+                    self.gone_back(&mut file);
                 }
                 End::Copied(known) => {
                     reached = known;
@@ -230,8 +229,8 @@ impl<S: Stream> Forwarder<S> {
         }
     }
 
-    /// Where to begin: the extent of the stream, the newest cursor that is still true, and whether the stream has gone back to an older state
-    /// than that of the last one.
+    /// Where to begin: the extent of the stream, the newest cursor that is still true, and whether the stream has gone back to an older state,
+    /// and is not repaired.
     async fn begin(
         &self,
         file: &mut CursorFile,
@@ -242,7 +241,7 @@ impl<S: Stream> Forwarder<S> {
             self.progress.note(note);
         }
         self.has_lost.fetch_or(all.has_lost, Ordering::Relaxed);
-        let count = all.cursors.len();
+        let (count, is_repaired) = (all.cursors.len(), !all.has_gone_back);
         while let Some(Dated { cursor, .. }) = all.cursors.first() {
             if cursor.newest.is_intact(&*self.stream, &extent).await? {
                 break;
@@ -252,7 +251,21 @@ impl<S: Stream> Forwarder<S> {
         let is_older = all.cursors.len() < count;
         let cursor = all.cursors.first().map(|it| it.cursor.clone());
         file.keep(all);
-        Ok((extent, cursor, is_older))
+        if is_older && is_repaired {
+            self.gone_back(file);
+        }
+        Ok((extent, cursor, is_older || !is_repaired))
+    }
+
+    /// The stream has lost messages. That is saved: after a crash in the repair, the stream may say that it has what is still missing.
+    fn gone_back(&self, file: &mut CursorFile) {
+        self.progress.note(
+            "the stream has lost messages that it had acknowledged, or is another one; beginning again, to send the missing ones",
+        );
+        let has_lost = self.has_lost.load(Ordering::Relaxed);
+        if let Some(failure) = file.save_gone_back(has_lost) {
+            self.progress.note(failure);
+        }
     }
 
     /// Whether a place is saved for the stream, if the cluster answers.

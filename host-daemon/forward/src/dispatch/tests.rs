@@ -154,7 +154,8 @@ impl Recording {
                 Ok(ended @ (End::Finished | End::Copied(_))) => return ended,
                 Ok(End::Lost) => has_gone_back = true,
                 Ok(End::Again(reached, _)) => known = reached,
-                // A crash. The file may have been deleted, unless the stream does not say any more what it had.
+                // A crash. The file may have been deleted, unless it says that the stream has gone back, or the stream does not say any
+                // more what it had.
                 Err(_) => {
                     let may_be_deleted = !has_gone_back && !stream.is_purged() && chance.is(2);
                     if may_be_deleted {

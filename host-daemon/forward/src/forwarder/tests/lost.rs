@@ -17,6 +17,8 @@ struct SimpleState {
     is_away: bool,
     /// It is away after the next answer to a question for its extent.
     leaves: bool,
+    /// How often a subject was read.
+    reads: u64,
 }
 
 impl SimpleStream {
@@ -65,8 +67,10 @@ impl Stream for SimpleStream {
         }))
     }
 
-    async fn next(&self, _: &str, _: u64) -> Result<Option<Last>, StreamError> {
-        Ok(None)
+    async fn next(&self, subject: &str, from: u64) -> Result<Option<Last>, StreamError> {
+        self.with(|it| it.reads += 1);
+        let last = self.last(subject).await?;
+        Ok(last.filter(|it| from <= it.sequence))
     }
 
     async fn message_at(&self, _: u64) -> Result<Option<Last>, StreamError> {
@@ -101,17 +105,20 @@ impl Stream for SimpleStream {
 /// Numbers of the files from which the recording is kept.
 type Kept = Arc<Mutex<Vec<u64>>>;
 
-/// Forwards a recording, while something else is done.
-async fn forward(folder: &Path, stream: &Arc<SimpleStream>, kept: &Kept, work: impl AsyncFnOnce()) {
-    let forwarding = Forwarding {
+fn forwarding(folder: &Path) -> Forwarding {
+    Forwarding {
         folder: folder.to_owned(),
         durability: None,
         subjects: Subjects::new("main"),
         cursor: "cursor".to_owned(),
         linger: Duration::ZERO,
-    };
+    }
+}
+
+/// Forwards a recording, while something else is done.
+async fn forward(folder: &Path, stream: &Arc<SimpleStream>, kept: &Kept, work: impl AsyncFnOnce()) {
     let kept = Arc::clone(kept);
-    let forwarder = Forwarder::new(Arc::clone(stream), forwarding, Arc::default());
+    let forwarder = Forwarder::new(Arc::clone(stream), forwarding(folder), Arc::default());
     let forwarder = forwarder.on_place(move |place| {
         let number = place.map_or(0, |it| it.number);
         kept.lock().unwrap().push(number);
@@ -133,19 +140,29 @@ async fn until(kept: &Kept, number: u64) {
     }
 }
 
+/// Records a message in a file of its own.
+fn record(folder: &Path) {
+    let mut log = Log::open(folder, LogOptions::default()).unwrap();
+    let spec = || ChannelSpec {
+        topic: "/device/imu/blocks".to_owned(),
+        ..ChannelSpec::default()
+    };
+    let channel = log.channel(&mut Channel::default(), spec).unwrap();
+    log.append(channel, 1, 0, b"message").unwrap();
+    log.finish().unwrap();
+}
+
+/// Whether the file with the place says that the stream has gone back.
+fn has_gone_back(folder: &Path) -> bool {
+    let saved = std::fs::read_to_string(folder.join("cursor"));
+    saved.unwrap_or_default().contains(" gone-back")
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_files_are_kept_from_the_moment_when_a_loss_is_known() {
     let folder = tempfile::tempdir().unwrap();
-    for file in 1..=2 {
-        let mut log = Log::open(folder.path(), LogOptions::default()).unwrap();
-        let spec = || ChannelSpec {
-            topic: "/device/imu/blocks".to_owned(),
-            ..ChannelSpec::default()
-        };
-        let channel = log.channel(&mut Channel::default(), spec).unwrap();
-        log.append(channel, file, 0, b"message").unwrap();
-        log.finish().unwrap();
-    }
+    record(folder.path());
+    record(folder.path());
     let stream = Arc::<SimpleStream>::default();
     let kept = Kept::default();
     forward(folder.path(), &stream, &kept, async || {
@@ -158,6 +175,7 @@ async fn all_files_are_kept_from_the_moment_when_a_loss_is_known() {
         // It is known, and the stream has nothing.
         until(&kept, 0).await;
         assert!(stream.with(|it| it.is_away && it.messages.is_empty()));
+        assert!(has_gone_back(folder.path()));
         stream.with(|it| it.is_away = false);
         until(&kept, 2).await;
     })
@@ -176,4 +194,32 @@ async fn all_files_are_kept_from_the_moment_when_a_loss_is_known() {
     })
     .await;
     assert_eq!(kept.lock().unwrap().first(), Some(&0));
+}
+
+/// Its last message may name lost ones.
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_a_crash_has_ended_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path());
+    let (stream, kept) = (Arc::<SimpleStream>::default(), Kept::default());
+    let run = async |number| {
+        forward(folder.path(), &stream, &kept, async || {
+            until(&kept, number).await;
+        })
+        .await;
+        stream.with(|it| std::mem::take(&mut it.reads))
+    };
+    assert_eq!(run(1).await, 0);
+    record(folder.path());
+    assert_eq!(run(2).await, 0);
+    // The loss was noticed, and the daemon was killed. What it had saved is still true.
+    let mut file = CursorFile::new(folder.path(), "cursor", &Subjects::new("main"));
+    file.keep(file.load().unwrap());
+    assert_eq!(file.save_gone_back(false), None);
+    assert_eq!(forwarding(folder.path()).saved(), None);
+    record(folder.path());
+    assert_ne!(run(3).await, 0);
+    assert!(!has_gone_back(folder.path()));
+    record(folder.path());
+    assert_eq!(run(4).await, 0);
 }
