@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  unknown ──look──► looking ──found──► idle ──send──► sending ──acked──► idle
-//!     ▲                                                  │ │
-//!     └───────────── wrong last sequence ────────────────┘ └─ no answer: send the same again
+//!     ▲                                                  │
+//!     └─────────── wrong last sequence, no answer ───────┘
 //! ```
 //!
 //! Each message names the sequence number of the one before it in its subject, so the stream stores it at its place or not at
@@ -68,7 +68,7 @@ pub(crate) struct Lane {
     sent: u64,
     /// The nonce of the message that holds them.
     nonce: u64,
-    /// What was read of the subject since the stream has gone back to an older state.
+    /// What was read of the subject after the stream had gone back to an older state, until that is repaired.
     tail: Option<Box<Tail>>,
     /// Only the first batch is kept. What comes after it is read again once it is stored.
     is_parked: bool,
@@ -220,6 +220,7 @@ impl Lane {
                     return (Step::Wait, done);
                 };
                 self.sent = batch.count_within(body_max).min(count);
+                debug_assert_ne!(self.sent, 0, "a message has content");
                 let batch = batch.head(self.sent);
                 self.state = LaneState::Sending;
                 let head = Head::of(&batch, instance, self.seen.clone(), self.stored.clone());

@@ -17,6 +17,8 @@ use crate::stream::{At, Extent, Last, Outgoing, PublishError, Stream, StreamErro
 
 /// How many messages of a subject a call reads.
 const READ_MAX: usize = 64;
+/// Why a subject must be read again.
+const INTERRUPTED: &str = "the connection was interrupted while a subject was read";
 
 /// A call of the stream.
 pub(super) struct Call<S> {
@@ -70,13 +72,6 @@ pub(super) enum Looked {
     Read(TailRead, u64),
 }
 
-/// A message of a subject that is read.
-enum Next {
-    Message(Box<Last>),
-    /// There is no other one. This is the last one.
-    End(Option<Box<Last>>),
-}
-
 /// The answer to a look.
 pub(super) struct Found {
     pub(super) seen: Looked,
@@ -105,7 +100,21 @@ impl Outcome {
 }
 
 impl Found {
-    /// The last message that it shows.
+    /// The stream has lost what it had shown.
+    const fn lost(since: u64) -> Self {
+        let nothing = TailRead {
+            base: None,
+            messages: Vec::new(),
+            last: None,
+        };
+        Self {
+            seen: Looked::Read(nothing, since),
+            is_intact: false,
+            is_proved: true,
+        }
+    }
+
+    /// The last message that it shows: the last one of the subject, or of those that were read.
     pub(super) fn last(&self) -> Option<&Last> {
         match &self.seen {
             Looked::Last(seen) => seen.last.as_ref(),
@@ -177,15 +186,21 @@ impl<S: Stream> Dispatcher<S> {
 }
 
 impl<S: Stream> Call<S> {
-    /// Finds the last message of the subject, or reads it if the stream has gone back. With a message in doubt, it looks again after the leader
-    /// has settled.
+    /// Finds the last message of the subject, and reads those before it if the stream has gone back. With a message in doubt, it looks again after
+    /// the leader has settled.
     pub(super) async fn look(self, known: Known, is_in_doubt: bool) -> Answer {
         let subject = self.subject.as_deref().unwrap_or_default();
-        let last = self.stream.last(subject).await;
+        let mut last = self.stream.last(subject).await;
         let took = self.took();
-        let found = match (last, known.read_to.or(self.since)) {
-            (Ok(_), Some(since)) => self.read(since, &known, is_in_doubt).await,
-            (Ok(last), None) => self.find(last, known, is_in_doubt).await,
+        if last.is_ok() && self.settled(is_in_doubt).await {
+            last = self.stream.last(subject).await;
+        }
+        let found = match (last, self.since) {
+            (Ok(last), Some(since)) => {
+                let since = known.read_to.unwrap_or(since);
+                self.read(last, since, &known).await
+            }
+            (Ok(last), None) => self.find(last, known).await,
             (Err(error), _) => Err(error),
         };
         self.answer(took, Outcome::Found(found))
@@ -201,16 +216,7 @@ impl<S: Stream> Call<S> {
         waits
     }
 
-    async fn find(
-        &self,
-        mut last: Option<Last>,
-        known: Known,
-        is_in_doubt: bool,
-    ) -> Result<Found, StreamError> {
-        if self.settled(is_in_doubt).await {
-            let subject = self.subject.as_deref().unwrap_or_default();
-            last = self.stream.last(subject).await?;
-        }
+    async fn find(&self, last: Option<Last>, known: Known) -> Result<Found, StreamError> {
         let found = last.as_ref().and_then(|last| last.own(self.instance));
         let is_intact = match known.reached {
             Some((place, proof)) if found < Some(place) => self.is_intact(proof).await?,
@@ -228,34 +234,56 @@ impl<S: Stream> Call<S> {
         })
     }
 
-    /// Reads the next messages of the subject, after this sequence number. What was read before a failure is kept.
+    /// Reads the next messages of the subject, after this sequence number, up to the last one. What was read before a failure is kept.
     async fn read(
         &self,
+        mut last: Option<Last>,
         since: u64,
         known: &Known,
-        is_in_doubt: bool,
     ) -> Result<Found, StreamError> {
-        self.settled(is_in_doubt).await;
-        let subject = self.subject.as_deref().unwrap_or_default();
-        let mut messages = Vec::new();
+        let mut messages: Vec<Last> = Vec::new();
+        let newest = last.as_ref().map(Newest::of);
+        if let Some(said) = known.said.filter(|it| newest != Some(*it))
+            && !self.is_intact(said).await?
+        {
+            return Ok(Found::lost(since));
+        }
         let last = loop {
-            match self.next(subject, since, &messages).await {
-                Ok(Next::Message(next)) => messages.push(*next),
-                Ok(Next::End(last)) => break Some(last.map(|it| *it)),
-                Err(error) if messages.is_empty() => return Err(error),
-                Err(_) => break None,
-            }
+            let from = messages.last().map_or(since, |it| it.sequence);
+            let Some(newest) = last.take_if(|it| from < it.sequence) else {
+                break Some(last);
+            };
             if READ_MAX <= messages.len() {
                 break None;
             }
+            // It was shown just now.
+            if messages.is_empty() && newest.expected == Some(from) {
+                messages.push(newest.clone());
+                last = Some(newest);
+                continue;
+            }
+            match self.next(from, newest).await {
+                // The stream may have lost what was known or read before.
+                Ok(_) if self.is_interrupted() => match messages.is_empty() {
+                    true => return Err(StreamError::Other(INTERRUPTED.to_owned())),
+                    false => break None,
+                },
+                Ok((next, newest)) => {
+                    messages.extend(next);
+                    last = newest;
+                }
+                Err(error) if messages.is_empty() => return Err(error),
+                Err(_) => break None,
+            }
         };
         let newest = last.as_ref().map(|last| last.as_ref().map(Newest::of));
-        let mut is_intact = true;
         if let Some(newest) = newest {
             // What was known, or read just now, may be lost meanwhile, and others may have the numbers.
             let read = messages.last().map(Newest::of);
             for before in [known.said, read].into_iter().flatten() {
-                is_intact &= newest == Some(before) || self.is_intact(before).await?;
+                if newest != Some(before) && !self.is_intact(before).await? {
+                    return Ok(Found::lost(since));
+                }
             }
         }
         let base = match known.read_to {
@@ -269,24 +297,27 @@ impl<S: Stream> Call<S> {
         };
         Ok(Found {
             seen: Looked::Read(read, since),
-            is_intact,
+            is_intact: true,
             is_proved: known.reached.is_some() || newest.is_none(),
         })
     }
 
-    /// The next message of the subject after these, or its last one if that is before it.
-    async fn next(&self, subject: &str, since: u64, read: &[Last]) -> Result<Next, StreamError> {
-        let from = read.last().map_or(since, |it| it.sequence);
-        let from = from.saturating_add(1);
-        loop {
-            if let Some(next) = self.stream.next(subject, from).await? {
-                return Ok(Next::Message(Box::new(next)));
-            }
-            let last = self.stream.last(subject).await?;
-            if last.as_ref().is_none_or(|it| it.sequence < from) {
-                return Ok(Next::End(last.map(Box::new)));
-            }
-        }
+    /// The next message of the subject after a sequence number, if it has one by now, and its last one: this one, or that which it has by now.
+    async fn next(
+        &self,
+        from: u64,
+        last: Last,
+    ) -> Result<(Option<Last>, Option<Last>), StreamError> {
+        let subject = self.subject.as_deref().unwrap_or_default();
+        let next = self.stream.next(subject, from.saturating_add(1)).await?;
+        let is_old = next.as_ref().is_none_or(|next| {
+            last.sequence <= next.sequence && Newest::of(next) != Newest::of(&last)
+        });
+        let last = match is_old {
+            true => self.stream.last(subject).await?,
+            false => Some(last),
+        };
+        Ok((next, last))
     }
 
     /// What is certain of the subject: before its first message after a sequence number, or its last one.
@@ -319,10 +350,10 @@ impl<S: Stream> Call<S> {
 
     pub(super) async fn send(self, outgoing: Outgoing) -> Answer {
         let subject = self.subject.as_deref().unwrap_or_default();
-        let published = match self.disruptions == self.stream.disruptions() {
-            true => self.stream.publish(subject, &outgoing).await,
+        let published = match self.is_interrupted() {
+            false => self.stream.publish(subject, &outgoing).await,
             // Another message may have the expected number now.
-            false => Err(PublishError::WrongLast),
+            true => Err(PublishError::WrongLast),
         };
         let took = self.took();
         let answer_len = Window::of_body(outgoing.body.len()) / 3 * 4;
@@ -403,6 +434,11 @@ impl<S: Stream> Call<S> {
             runs.chain(asked.gap).collect()
         });
         self.answer(took, Outcome::Settled(asked, runs))
+    }
+
+    /// Whether the servers may have restarted since it began.
+    fn is_interrupted(&self) -> bool {
+        self.disruptions != self.stream.disruptions()
     }
 
     /// The time since it began.

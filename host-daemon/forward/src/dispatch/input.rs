@@ -57,7 +57,7 @@ pub(crate) struct Reached {
 pub(crate) enum End {
     /// The input has ended, and everything is stored.
     Finished,
-    /// The stream has lost messages that it had acknowledged: begin again at the beginning.
+    /// The stream has lost messages that it had acknowledged: begin again at the newest cursor that it still has.
     Lost,
     /// Another recording has the same identity: begin again at the last cursor, with a new one.
     Copied(Reached),
@@ -87,7 +87,7 @@ pub(crate) struct Start {
     pub files: KnownFiles,
     /// The stream.
     pub extent: Extent,
-    /// The newest message that the stream has acknowledged.
+    /// The newest message of the cursor at which the reading begins.
     pub newest: Option<Newest>,
     /// What an earlier dispatcher knew.
     pub reached: Reached,

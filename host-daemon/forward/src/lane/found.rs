@@ -21,6 +21,7 @@ impl Lane {
         let LastSeen { last, was_removed } = shown;
         let found = last.as_ref().and_then(|last| last.own(instance));
         self.last = last.as_ref().map(Newest::of);
+        self.tail = None;
         if self.place < found {
             (self.place, self.proof) = (found, self.last);
         }

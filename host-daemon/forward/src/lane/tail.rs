@@ -3,7 +3,8 @@
 //! After a stream has gone back to an older state, a message can name lost ones: it was on its way meanwhile, or follows one that was. So
 //! only the content of a message counts, and not its headers about others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use super::{Done, Lane, LaneState};
 use crate::batch::Batch;
@@ -38,8 +39,10 @@ pub(crate) enum Base {
 pub(super) struct Tail {
     /// Messages up to this number were read.
     read_to: u64,
-    /// The begins and the ends of the messages of this recording, after its place. The last one may end within a long message.
-    known: Vec<(Place, Place)>,
+    /// Whole messages of this recording after its place, by where they begin: where they end. None touches another.
+    known: BTreeMap<Place, Place>,
+    /// Where a long message of this recording begins whose first parts are the last ones of it in the subject, and where these end.
+    begun: Option<(Place, Place)>,
     /// The ends of long messages, as far as their parts follow each other, by their recording.
     parts: HashMap<Instance, Place>,
 }
@@ -48,7 +51,50 @@ impl Tail {
     /// The stream has stored a message of this lane. A long message that it interrupts is sent again from its first part.
     pub(super) fn acked(&mut self, sequence: u64) {
         self.read_to = self.read_to.max(sequence);
-        self.known.retain(|(_, to)| to.bytes == 0);
+        self.begun = None;
+    }
+
+    /// The stream has whole messages.
+    fn note(&mut self, mut from: Place, mut to: Place) {
+        if let Some((begin, end)) = self.known.range(..=from).next_back()
+            && from <= *end
+        {
+            (from, to) = (*begin, to.max(*end));
+        }
+        while let Some((begin, end)) = self.known.range(from..=to).next() {
+            let begin = *begin;
+            to = to.max(*end);
+            self.known.remove(&begin);
+        }
+        self.known.insert(from, to);
+    }
+
+    /// Forgets what is before a place.
+    fn reached(&mut self, place: Place) {
+        while let Some(first) = self.known.first_entry()
+            && *first.get() <= place
+        {
+            first.remove();
+        }
+    }
+
+    /// Where messages end that the stream has, and that the first message of a batch is one of.
+    fn end_of(&self, batch: &Batch) -> Option<Place> {
+        let begin = batch.begin();
+        let whole = self.known.range(..=begin).next_back();
+        let whole = whole.map(|(_, to)| *to).filter(|to| begin < *to);
+        // A message that is not sent in parts now is sent as a whole.
+        let begun = self.begun.filter(|_| batch.part().is_some());
+        let begun = begun.filter(|(from, to)| *from <= begin && begin < *to);
+        whole.or_else(|| begun.map(|(_, to)| to))
+    }
+
+    /// Where the next messages begin that the stream has, after a place.
+    fn next_after(&self, place: Place) -> Option<Place> {
+        let after = (Bound::Excluded(place), Bound::Unbounded);
+        let whole = self.known.range(after).next().map(|(from, _)| *from);
+        let begun = self.begun.map(|(from, _)| from).filter(|it| place < *it);
+        whole.into_iter().chain(begun).min()
     }
 
     /// Whether a message ends here of which nothing is missing. Notes its parts. Its recording had got to a place.
@@ -83,7 +129,7 @@ impl Lane {
             self.add(message, &mut tail, instance);
         }
         if let Some(place) = self.place {
-            tail.known.retain(|(_, end)| place < *end);
+            tail.reached(place);
         }
         self.tail = Some(Box::new(tail));
         let Some(last) = read.last else {
@@ -148,17 +194,21 @@ impl Lane {
 
     /// Takes a message of this recording. Parts that do not follow each other are sent again.
     fn add_own(&mut self, begin: Place, end: Place, tail: &mut Tail) {
-        let known = &mut tail.known;
-        known.retain(|(_, to)| to.bytes == 0 || *to == begin);
+        let begun = tail.begun.take().filter(|(_, to)| *to == begin);
         if let Some(place) = self.place.as_mut().filter(|it| **it != begin) {
             place.bytes = 0;
         }
         if self.place == Some(begin) {
             self.place = Some(end);
-        } else if begin.bytes == 0 {
-            known.push((begin, end));
-        } else if let Some((_, to)) = known.last_mut().filter(|(_, to)| *to == begin) {
-            *to = end;
+            return;
+        }
+        let is_first = begin.bytes == 0;
+        let from = begun.map(|(from, _)| from);
+        let from = from.or_else(|| is_first.then_some(begin));
+        match from {
+            Some(from) if end.bytes == 0 => tail.note(from, end),
+            Some(from) => tail.begun = Some((from, end)),
+            None => {}
         }
     }
 
@@ -177,24 +227,58 @@ impl Lane {
     /// Removes messages that the stream has after others that it has lost. Returns how many messages of the first batch come before
     /// the next of them.
     fn skip_known(&mut self, done: &mut Done) -> u64 {
-        let (Some(tail), Some(batch)) = (&self.tail, self.queue.front()) else {
+        let (Some(tail), Some(batch)) = (&mut self.tail, self.queue.front()) else {
             return u64::MAX;
         };
-        let begin = batch.begin();
-        let mut known = tail.known.iter();
-        if let Some((_, end)) = known.find(|(from, to)| *from <= begin && begin < *to) {
-            let (end, known) = (*end, batch.count_before(*end));
-            self.place = Some(end);
-            self.proof = self.last;
-            match batch.end() <= end {
-                true => self.finish_front(done),
-                false if batch.part().is_some() => self.trim_front(end, done),
-                false => self.skip_front(known, done),
-            }
-            return 0;
+        let Some(end) = tail.end_of(batch) else {
+            let next = tail.next_after(batch.begin());
+            return next.map_or(u64::MAX, |next| batch.count_before(next).max(1));
+        };
+        let end = end.min(batch.end());
+        tail.reached(end);
+        let known = batch.count_before(end);
+        self.place = Some(end);
+        self.proof = self.last;
+        match batch.end() == end {
+            true => self.finish_front(done),
+            false if batch.part().is_some() => self.trim_front(end, done),
+            false => self.skip_front(known, done),
         }
-        let after = tail.known.iter().filter(|(from, _)| begin < *from);
-        let after = after.map(|(from, _)| batch.count_before(*from).max(1));
-        after.min().unwrap_or(u64::MAX)
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blocksd_recording::FileNonce;
+
+    use super::*;
+
+    #[test]
+    fn messages_that_overlap_or_touch_are_one_run() {
+        let nonce = FileNonce::new();
+        let place = |messages| Place {
+            number: 1,
+            nonce,
+            messages,
+            bytes: 0,
+        };
+        let mut tail = Tail::default();
+        let mut note = |from, to| {
+            tail.note(place(from), place(to));
+            let known = tail.known.iter();
+            let runs: Vec<_> = known
+                .map(|(from, to)| (from.messages, to.messages))
+                .collect();
+            runs
+        };
+        assert_eq!(note(4, 6), [(4, 6)]);
+        assert_eq!(note(1, 2), [(1, 2), (4, 6)]);
+        assert_eq!(note(8, 9), [(1, 2), (4, 6), (8, 9)]);
+        assert_eq!(note(5, 6), [(1, 2), (4, 6), (8, 9)]);
+        assert_eq!(note(2, 3), [(1, 3), (4, 6), (8, 9)]);
+        assert_eq!(note(4, 7), [(1, 3), (4, 7), (8, 9)]);
+        assert_eq!(note(2, 8), [(1, 9)]);
+        assert_eq!(note(0, 10), [(0, 10)]);
     }
 }

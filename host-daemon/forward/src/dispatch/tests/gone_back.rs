@@ -1,6 +1,7 @@
 //! One subject of a stream that has gone back to an older state: the content of its messages counts, and not their headers about others.
 
 use super::*;
+use crate::dispatch::call::{Found, Known, Looked};
 use crate::lane::{Base, TailRead};
 use crate::message::Head;
 use crate::place::Seen;
@@ -290,4 +291,101 @@ fn the_next_message_comes_after_the_one_that_is_left() {
     read.last = 4;
     read.look();
     assert_eq!(read.send().expected, 4);
+}
+
+/// How long the fake stream takes for a request.
+const REQUEST: Duration = Duration::from_millis(5);
+
+/// A stream with five messages of a subject, and a look that reads them after the first one, by a lane that knows this.
+async fn reading(own: Instance, known: Known) -> (Arc<FakeStream>, Call<FakeStream>, Known) {
+    let (source, stream) = (Source::new(None), FakeStream::new(1, Faults::default()));
+    for first in 0..5 {
+        let batch = source.batch(first, 1);
+        let outgoing = Outgoing {
+            head: Head::of(&batch, own, Seen::default(), Stored::default()),
+            expected: first,
+            body: bytes::Bytes::new(),
+            identity: 0,
+        };
+        let stored = stream.publish("device", &outgoing).await;
+        stored.expect("it is stored");
+    }
+    let stream = Arc::new(stream);
+    let call = Call {
+        stream: Arc::clone(&stream),
+        instance: own,
+        subject: Some("device".into()),
+        is_retry: false,
+        created: 1,
+        disruptions: 0,
+        begun: (0, Instant::now()),
+        checks: Listed::default(),
+        since: Some(1),
+    };
+    (stream, call, known)
+}
+
+const UNKNOWN: Known = Known {
+    reached: None,
+    said: None,
+    read_to: None,
+};
+
+async fn found(look: impl Future<Output = Answer>) -> Found {
+    match look.await.outcome {
+        Outcome::Found(Ok(found)) => found,
+        _ => panic!("no answer"),
+    }
+}
+
+/// The stream goes back between two messages that are read, and their numbers belong to others when the daemon is connected again.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_an_interruption_is_not_joined_with_what_came_after_it() {
+    let (own, other) = (Instance::random(), Instance::random());
+    let (stream, call, known) = reading(own, UNKNOWN).await;
+    let look = tokio::spawn(async { found(call.look(known, false)).await });
+    // The last message and two others were shown.
+    tokio::time::sleep(3 * REQUEST + REQUEST / 2).await;
+    stream.lose_to(other, 4);
+    stream.lose_newest(0);
+    let Looked::Read(read, _) = look.await.expect("no panic").seen else {
+        panic!("the subject is read");
+    };
+    let owners: Vec<_> = read.messages.iter().map(|it| it.head.instance).collect();
+    assert_eq!(owners, [own, own]);
+    assert!(read.last.is_none(), "{read:?}");
+}
+
+/// A look was interrupted, and what it had read was lost, before another one that is interrupted, too.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_and_is_lost_is_noticed_before_more_is_read() {
+    let known = Known {
+        said: Some(Newest {
+            sequence: 3,
+            nonce: 1,
+        }),
+        read_to: Some(3),
+        ..UNKNOWN
+    };
+    let (stream, call, known) = reading(Instance::random(), known).await;
+    let look = tokio::spawn(async { found(call.look(known, false)).await });
+    tokio::time::sleep(2 * REQUEST + REQUEST / 2).await;
+    stream.lose_newest(0);
+    assert!(!look.await.expect("no panic").is_intact);
+}
+
+/// It was sent in parts, and is now not longer than a message of the stream may be. The message before it in the recording is of another
+/// subject.
+#[test]
+fn a_message_of_which_the_stream_has_a_part_is_sent_as_a_whole() {
+    let mut read = ReadSubject::new(None, after(8));
+    read.lane.push(read.source.batch(9, 2));
+    assert_eq!(read.send().head.first, 9);
+    read.lane.refused();
+    read.store(read.own, 9, 1);
+    let head = &mut read.unread.last_mut().expect("a message").head;
+    (head.kind, head.part) = (Kind::Part, Some((0, 4)));
+    (head.place.messages, head.place.bytes) = (9, 2);
+    read.look();
+    assert_eq!(read.send_rest(), [9, 10]);
 }
