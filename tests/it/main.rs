@@ -98,6 +98,7 @@ mod forward {
     mod failing_fleet;
     mod fleet;
     mod gaps;
+    mod gone_back;
     mod lag;
     mod log;
     mod login;

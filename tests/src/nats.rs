@@ -138,6 +138,28 @@ impl NatsServer {
         self.run();
     }
 
+    /// Kills it, copies what it has stored, and starts it again.
+    pub fn restart_and_copy(&mut self, copy: &Path) {
+        self.signal("KILL");
+        self.process = None;
+        copy_folder(&self.data(), copy);
+        self.run();
+    }
+
+    /// Kills it, puts back what it had stored then, and starts it again: it has lost what came later.
+    pub fn go_back(&mut self, copy: &Path) {
+        self.signal("KILL");
+        self.process = None;
+        fs::remove_dir_all(self.data()).expect("a folder");
+        copy_folder(copy, &self.data());
+        self.run();
+    }
+
+    /// The folder with what it stores.
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Lets it read other further lines of its configuration, without a restart.
     pub fn reload(&mut self, config: &str) {
         config.clone_into(&mut self.config);
@@ -157,7 +179,7 @@ impl NatsServer {
             "listen: \"127.0.0.1:{}\"\nports_file_dir: \"{}\"\njetstream {{ store_dir: \"{}\"{} }}\n{}\n",
             self.listen,
             path("ports").display(),
-            path("data").display(),
+            self.data().display(),
             self.version.durable(),
             self.config
         );
@@ -189,6 +211,12 @@ impl NatsServer {
             port.is_some()
         });
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    let copied = command.arg("-a").arg(from).arg(to).status();
+    assert!(copied.expect("cp runs").success());
 }
 
 /// Reads a stream with nats-py: an object for each message.

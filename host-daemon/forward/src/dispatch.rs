@@ -248,7 +248,10 @@ impl<S: Stream> Dispatcher<S> {
                     });
                     if let (Some(place), Some(newest)) = (before, checks.newest()) {
                         let created = self.created;
-                        self.repair = Repair::None;
+                        if self.repair.since().is_some() {
+                            self.repair = Repair::None;
+                            self.progress.repaired();
+                        }
                         save(&Cursor {
                             created,
                             place,

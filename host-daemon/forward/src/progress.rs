@@ -158,6 +158,11 @@ impl Progress {
         }
     }
 
+    /// The stream has everything again that it had lost. Logs that.
+    pub(crate) fn repaired(&self) {
+        tracing::info!("forward to {}: the stream has all messages again", self.to);
+    }
+
     /// Something keeps the forwarder from its work. Logs the first reason, and each other one that says what to do, until it works
     /// again.
     pub(crate) fn failed(&self, error: &StreamError) {
