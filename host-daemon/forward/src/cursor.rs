@@ -107,6 +107,11 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
+    /// Whether it has a cursor of the stream that was created then.
+    fn is_of(&self, created: i128) -> bool {
+        self.cursors.iter().any(|it| it.cursor.created == created)
+    }
+
     /// The last place.
     pub(crate) fn place(&self) -> Option<Place> {
         self.cursors.first().map(|it| it.cursor.place)
@@ -170,14 +175,17 @@ impl CursorFile {
     pub(crate) fn load_all(&self, created: i128) -> (Saved, Option<String>) {
         let own = self.load();
         let is_damaged = own.is_none() && self.path.exists();
-        let has_own = own.as_ref().is_some_and(|it| !it.cursors.is_empty());
+        let is_first = own.is_none();
         let mut all = own.unwrap_or_default();
+        let has_own = !all.cursors.is_empty();
+        all.has_gone_back &= !has_own || all.is_of(created);
         // What a damaged file knew of that is gone with it.
         all.has_lost |= is_damaged;
         for (_, other) in self.others() {
-            all.cursors.extend(other.cursors);
             all.has_lost |= other.has_lost;
-            all.has_gone_back |= other.has_gone_back;
+            // Later, this file says so itself.
+            all.has_gone_back |= is_first && other.has_gone_back && other.is_of(created);
+            all.cursors.extend(other.cursors);
         }
         all.cursors.retain(|it| it.cursor.created == created);
         let order = |it: &Dated| Reverse((it.cursor.place, it.cursor.newest.sequence));
@@ -273,6 +281,13 @@ impl CursorFile {
     pub(crate) fn save_gone_back(&mut self, has_lost: bool) -> Option<String> {
         (self.saved.has_lost, self.saved.has_gone_back) = (has_lost, true);
         self.write_or_say()
+    }
+
+    /// Writes again what could not be written.
+    pub(crate) fn write_again(&mut self) {
+        if self.is_failing {
+            self.is_failing = self.write().is_err();
+        }
     }
 
     fn write_or_say(&mut self) -> Option<String> {

@@ -1,20 +1,22 @@
 //! Follows a recording, and forwards it: a [`Forwarder`].
 
+mod begin;
 mod follower;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use blocksd_recording::{Durability, Error, LostRange, Message, Missed, TailPosition, Visitor};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use self::begin::{locked, write_again};
 use self::follower::Follower;
 use crate::confirm::{Confirm, Unsettled};
-use crate::cursor::{Cursor, CursorFile, Dated};
+use crate::cursor::{Cursor, CursorFile};
 use crate::dispatch::{Asked, Dispatcher, End, Input, Reached, Start};
 use crate::files::{self, KnownFiles};
 use crate::gather::Gatherer;
@@ -22,7 +24,7 @@ use crate::identity::{instance_of, renew_instance};
 use crate::linger::Linger;
 use crate::place::{Instance, Place};
 use crate::progress::{Progress, Unread};
-use crate::stream::{Extent, Stream, StreamError};
+use crate::stream::{Stream, StreamError};
 use crate::subject::Subjects;
 
 /// Inputs between the thread that reads and the task that publishes.
@@ -125,20 +127,21 @@ impl<S: Stream> Forwarder<S> {
     /// [`Error`], if the recording or its identity ([`instance_of`]) cannot be read.
     pub async fn run(&self) -> Result<(), Error> {
         let folder = &self.forwarding.folder;
-        let mut file = self.forwarding.file();
+        let file = Mutex::new(self.forwarding.file());
         let mut reached = Reached::default();
         let mut has_gone_back = false;
         loop {
             let instance = instance_of(folder).map_err(|error| failed(folder, error))?;
-            let (extent, cursor) = match self.begin(&mut file).await {
-                Ok((extent, cursor, is_older)) => {
+            let (extent, cursor) = match self.begin(&file, has_gone_back).await {
+                Ok((extent, cursor, is_in_repair)) => {
                     self.progress.works();
-                    has_gone_back |= is_older;
+                    has_gone_back = is_in_repair;
                     (extent, cursor)
                 }
                 Err(error) => {
                     self.progress.failed(&error);
                     tokio::time::sleep(PAUSE).await;
+                    locked(&file).write_again();
                     continue;
                 }
             };
@@ -172,19 +175,23 @@ impl<S: Stream> Forwarder<S> {
             let save = |cursor: &Cursor| {
                 // Files are deleted only after that is saved: after a crash, they would be missed. A full disk needs the room.
                 let has_lost = self.has_lost.load(Ordering::Relaxed);
-                if let Some(failure) = file.save(cursor, has_lost) {
+                if let Some(failure) = locked(&file).save(cursor, has_lost) {
                     self.progress.note(failure);
                 }
                 has_gone_back = false;
                 (self.on_place)(Some(cursor.place));
             };
-            match dispatcher.run(input, save).await {
+            let end = tokio::select! {
+                end = dispatcher.run(input, save) => end,
+                end = write_again(&file) => end,
+            };
+            match end {
                 End::Finished => return follower.end(),
                 End::Lost => {
                     (self.on_place)(None);
                     self.progress.begins(None);
                     has_gone_back = true;
-                    self.gone_back(&mut file);
+                    self.gone_back(&file, true);
                 }
                 End::Copied(known) => {
                     reached = known;
@@ -226,45 +233,6 @@ impl<S: Stream> Forwarder<S> {
             to,
             stop: Arc::default(),
             finish: Arc::clone(&self.finish),
-        }
-    }
-
-    /// Where to begin: the extent of the stream, the newest cursor that is still true, and whether the stream has gone back to an older state,
-    /// and is not repaired.
-    async fn begin(
-        &self,
-        file: &mut CursorFile,
-    ) -> Result<(Extent, Option<Cursor>, bool), StreamError> {
-        let extent = self.stream.extent().await?;
-        let (mut all, note) = file.load_all(extent.created);
-        if let Some(note) = note {
-            self.progress.note(note);
-        }
-        self.has_lost.fetch_or(all.has_lost, Ordering::Relaxed);
-        let (count, is_repaired) = (all.cursors.len(), !all.has_gone_back);
-        while let Some(Dated { cursor, .. }) = all.cursors.first() {
-            if cursor.newest.is_intact(&*self.stream, &extent).await? {
-                break;
-            }
-            all.cursors.remove(0);
-        }
-        let is_older = all.cursors.len() < count;
-        let cursor = all.cursors.first().map(|it| it.cursor.clone());
-        file.keep(all);
-        if is_older && is_repaired {
-            self.gone_back(file);
-        }
-        Ok((extent, cursor, is_older || !is_repaired))
-    }
-
-    /// The stream has lost messages. That is saved: after a crash in the repair, the stream may say that it has what is still missing.
-    fn gone_back(&self, file: &mut CursorFile) {
-        self.progress.note(
-            "the stream has lost messages that it had acknowledged, or is another one; beginning again, to send the missing ones",
-        );
-        let has_lost = self.has_lost.load(Ordering::Relaxed);
-        if let Some(failure) = file.save_gone_back(has_lost) {
-            self.progress.note(failure);
         }
     }
 

@@ -131,6 +131,32 @@ fn a_place_is_found_whatever_the_servers_were_called() {
 }
 
 #[test]
+fn a_repair_is_that_of_the_file_and_of_its_stream() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let write = |name: &str, text: &str| {
+        let path = folder.join(format!("{CURSOR_FILES}{name}"));
+        std::fs::write(path, sealed(&format!("a.main.> {text}"))).expect("a file");
+    };
+    let subjects = Subjects::new("main");
+    let file = CursorFile::new(folder, &format!("{CURSOR_FILES}own"), &subjects);
+    let has_gone_back = |created| file.load_all(created).0.has_gone_back;
+    let saved = "1 1.0000000000000001.5 9 0a 100";
+    // Before the first place is saved under this name, the repair of another name goes on.
+    let wildcard = subjects.all();
+    let of_other = format!("{GONE_BACK}\n{saved}");
+    let path = folder.join(format!("{CURSOR_FILES}other"));
+    std::fs::write(path, sealed(&format!("{wildcard} {of_other}"))).expect("a file");
+    assert_eq!([1, 2].map(has_gone_back), [true, false]);
+    write("own", "");
+    assert_eq!([1, 2].map(has_gone_back), [false, false]);
+    write("own", &of_other);
+    assert_eq!([1, 2].map(has_gone_back), [true, false]);
+    write("own", GONE_BACK);
+    assert_eq!([1, 2].map(has_gone_back), [true, true]);
+}
+
+#[test]
 fn a_file_of_another_version_is_no_cursor() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = CursorFile::new(folder.path(), "cursor", &Subjects::new("main"));

@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::stream::{At, Last, Outgoing, PublishError, Writers};
+use crate::cursor::{Dated, Newest};
+use crate::stream::{At, Extent, Last, Outgoing, PublishError, Writers};
 
 /// A stream in memory.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ struct SimpleState {
     is_away: bool,
     /// It is away after the next answer to a question for its extent.
     leaves: bool,
+    /// It takes no message.
+    is_closed: bool,
     /// How often a subject was read.
     reads: u64,
 }
@@ -37,6 +40,9 @@ impl SimpleStream {
 impl Stream for SimpleStream {
     async fn publish(&self, subject: &str, message: &Outgoing) -> Result<u64, PublishError> {
         self.here()?;
+        if self.with(|it| it.is_closed) {
+            return Err(StreamError::NoStream.into());
+        }
         let message = (subject.to_owned(), message.clone());
         Ok(self.with(|it| {
             it.messages.push(message);
@@ -131,9 +137,13 @@ async fn forward(folder: &Path, stream: &Arc<SimpleStream>, kept: &Kept, work: i
 
 /// Waits until files are kept from a number on.
 async fn until(kept: &Kept, number: u64) {
+    until_so(|| kept.lock().unwrap().last() == Some(&number)).await;
+}
+
+async fn until_so(is_so: impl Fn() -> bool) {
     let begin = Instant::now();
-    while kept.lock().unwrap().last() != Some(&number) {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{kept:?}");
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(30));
         // The recording is read in another thread.
         thread::sleep(Duration::from_millis(1));
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -222,4 +232,61 @@ async fn a_repair_that_a_crash_has_ended_goes_on() {
     assert!(!has_gone_back(folder.path()));
     record(folder.path());
     assert_eq!(run(4).await, 0);
+}
+
+/// A full disk, or one without the right to write, for an instant.
+#[tokio::test(start_paused = true)]
+async fn a_loss_that_could_not_be_saved_is_saved_later() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path());
+    let (stream, kept) = (Arc::<SimpleStream>::default(), Kept::default());
+    let file = folder.path().join("cursor");
+    forward(folder.path(), &stream, &kept, async || {
+        until(&kept, 1).await;
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir_all(file.join("in the way")).unwrap();
+        stream.with(|it| {
+            it.messages.clear();
+            it.disruptions += 1;
+            it.is_closed = true;
+        });
+        until(&kept, 0).await;
+        std::fs::remove_dir_all(&file).unwrap();
+        until_so(|| has_gone_back(folder.path())).await;
+    })
+    .await;
+}
+
+/// Somebody may remove the message that shows that it is lost.
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_lost_is_not_saved_again() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path());
+    let (stream, kept) = (Arc::<SimpleStream>::default(), Kept::default());
+    forward(folder.path(), &stream, &kept, async || {
+        until(&kept, 1).await;
+    })
+    .await;
+    let mut file = CursorFile::new(folder.path(), "cursor", &Subjects::new("main"));
+    let mut saved = file.load().unwrap();
+    let mut cursor = saved.cursors[0].cursor.clone();
+    let Newest { sequence, nonce } = cursor.newest;
+    cursor.newest.nonce = !nonce;
+    saved.cursors.insert(0, Dated { cursor, at_s: 1 });
+    file.keep(saved);
+    assert_eq!(file.save_gone_back(false), None);
+    stream.with(|it| it.is_closed = true);
+    record(folder.path());
+    let sequences = || -> Vec<_> {
+        let saved = file.load().unwrap();
+        let all = saved.cursors.iter();
+        all.map(|it| (it.cursor.newest.sequence, it.cursor.newest.nonce))
+            .collect()
+    };
+    assert_eq!(sequences(), [(sequence, !nonce), (sequence, nonce)]);
+    forward(folder.path(), &stream, &kept, async || {
+        until_so(|| sequences() == [(sequence, nonce)]).await;
+        assert!(has_gone_back(folder.path()));
+    })
+    .await;
 }
