@@ -72,7 +72,21 @@ impl Newest {
         Ok(self.is_intact_with(&stream.at(self.sequence).await?, extent))
     }
 
-    /// The same, with what the stream has at its number.
+    /// Whether the stream still has the message, or has removed all up to it. In a stream that has gone back, a message that was removed
+    /// later may have had the number.
+    pub(crate) async fn is_shown<S: Stream>(
+        &self,
+        stream: &S,
+        extent: &Extent,
+    ) -> Result<bool, StreamError> {
+        if self.sequence < extent.first || extent.last < self.sequence {
+            return Ok(self.sequence < extent.first);
+        }
+        let at = stream.at(self.sequence).await?;
+        Ok(matches!(at, At::Message(nonce) if nonce == self.nonce))
+    }
+
+    /// The same as [`is_intact`](Self::is_intact), with what the stream has at its number.
     pub(crate) fn is_intact_with(&self, at: &At, extent: &Extent) -> bool {
         if self.sequence < extent.first {
             return true;

@@ -25,7 +25,12 @@ impl<S: Stream> Forwarder<S> {
         all.has_gone_back |= has_gone_back;
         let (count, is_repaired) = (all.cursors.len(), !all.has_gone_back);
         while let Some(Dated { cursor, .. }) = all.cursors.first() {
-            if cursor.newest.is_intact(&*self.stream, &extent).await? {
+            let (newest, stream) = (&cursor.newest, &*self.stream);
+            let is_true = match is_repaired {
+                true => newest.is_intact(stream, &extent).await?,
+                false => newest.is_shown(stream, &extent).await?,
+            };
+            if is_true {
                 break;
             }
             all.cursors.remove(0);

@@ -18,6 +18,8 @@ struct SimpleState {
     is_away: bool,
     /// It is away after the next answer to a question for its extent.
     leaves: bool,
+    /// The number of a message that somebody has removed.
+    removed: Option<u64>,
     /// It takes no message.
     is_closed: bool,
     /// How often a subject was read.
@@ -69,6 +71,7 @@ impl Stream for SimpleStream {
         self.here()?;
         Ok(self.with(|it| {
             let found = it.messages.get(sequence as usize - 1);
+            let found = found.filter(|_| it.removed != Some(sequence));
             found.map_or(At::Nothing, |(_, it)| At::Message(it.head.nonce))
         }))
     }
@@ -260,6 +263,12 @@ async fn a_loss_that_could_not_be_saved_is_saved_later() {
 /// Somebody may remove the message that shows that it is lost.
 #[tokio::test(start_paused = true)]
 async fn a_place_that_is_lost_is_not_saved_again() {
+    for is_removed in [false, true] {
+        assert_not_saved_again(is_removed).await;
+    }
+}
+
+async fn assert_not_saved_again(is_removed: bool) {
     let folder = tempfile::tempdir().unwrap();
     record(folder.path());
     let (stream, kept) = (Arc::<SimpleStream>::default(), Kept::default());
@@ -270,22 +279,30 @@ async fn a_place_that_is_lost_is_not_saved_again() {
     let mut file = CursorFile::new(folder.path(), "cursor", &Subjects::new("main"));
     let mut saved = file.load().unwrap();
     let mut cursor = saved.cursors[0].cursor.clone();
-    let Newest { sequence, nonce } = cursor.newest;
-    cursor.newest.nonce = !nonce;
+    let newest = cursor.newest;
+    // Another message has its number, which may be removed.
+    let lost = Newest {
+        sequence: 2,
+        nonce: 1,
+    };
+    cursor.newest = lost;
     saved.cursors.insert(0, Dated { cursor, at_s: 1 });
+    stream.with(|it| {
+        it.removed = is_removed.then_some(lost.sequence);
+        let other = it.messages[0].clone();
+        it.messages.push(other);
+    });
     file.keep(saved);
     assert_eq!(file.save_gone_back(false), None);
     stream.with(|it| it.is_closed = true);
     record(folder.path());
-    let sequences = || -> Vec<_> {
+    let saved = || -> Vec<_> {
         let saved = file.load().unwrap();
-        let all = saved.cursors.iter();
-        all.map(|it| (it.cursor.newest.sequence, it.cursor.newest.nonce))
-            .collect()
+        saved.cursors.iter().map(|it| it.cursor.newest).collect()
     };
-    assert_eq!(sequences(), [(sequence, !nonce), (sequence, nonce)]);
+    assert_eq!(saved(), [lost, newest]);
     forward(folder.path(), &stream, &kept, async || {
-        until_so(|| sequences() == [(sequence, nonce)]).await;
+        until_so(|| saved() == [newest]).await;
         assert!(has_gone_back(folder.path()));
     })
     .await;
