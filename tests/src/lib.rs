@@ -15,6 +15,7 @@ pub mod ended;
 pub mod exported;
 pub mod fake_daemon;
 pub mod firmware_ca;
+pub mod folder;
 pub mod foreign;
 pub mod framings;
 pub mod golden;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::folder::copy_folder;
 use crate::process::{Ended, Process, finish, python, wait_at_most, wait_until};
 use crate::programs::Program;
 
@@ -211,12 +212,6 @@ impl NatsServer {
             port.is_some()
         });
     }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    let mut command = Command::new("cp");
-    let copied = command.arg("-a").arg(from).arg(to).status();
-    assert!(copied.expect("cp runs").success());
 }
 
 /// Reads a stream with nats-py: an object for each message.

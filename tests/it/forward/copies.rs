@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use blocksd_tests::folder::copy_folder;
 use blocksd_tests::nats::{make_stream, read_stream};
 use blocksd_tests::process::{Server, wait_until};
 
@@ -44,14 +45,6 @@ fn instance(record: &Path) -> String {
     fs::read_to_string(record.join("blocksd.instance")).expect("an identity")
 }
 
-/// Copies the files of a folder.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("a folder");
-    for file in from.read_dir().expect("a folder").flatten() {
-        fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
-    }
-}
-
 #[test]
 fn a_copy_of_a_recording_and_the_original_are_forwarded_completely() {
     let name = "a_copy_of_a_recording_and_the_original_are_forwarded_completely";
@@ -64,7 +57,7 @@ fn a_copy_of_a_recording_and_the_original_are_forwarded_completely() {
     send(&server, "both");
     assert_lines(&url, &["both"]);
     server.stop();
-    copy(&original, &copied);
+    copy_folder(&original, &copied);
     // Both go on with the same number of the next file.
     let server = serve(&original, &forward, &[]);
     send(&server, "original");
@@ -110,7 +103,7 @@ fn a_backup_without_the_newest_file_goes_on_after_the_others() {
         assert_lines(&url, names);
         server.stop();
     }
-    copy(&original, &restored);
+    copy_folder(&original, &restored);
     let files = restored.read_dir().expect("a folder").flatten();
     let names = files.map(|it| it.path());
     let newest = names
