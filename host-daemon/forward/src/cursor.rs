@@ -66,10 +66,7 @@ impl Newest {
         stream: &S,
         extent: &Extent,
     ) -> Result<bool, StreamError> {
-        if self.sequence < extent.first || extent.last < self.sequence {
-            return Ok(self.is_intact_with(&At::Nothing, extent));
-        }
-        Ok(self.is_intact_with(&stream.at(self.sequence).await?, extent))
+        Ok(self.is_intact_with(&self.found(stream, extent).await?, extent))
     }
 
     /// Whether the stream still has the message, or has removed all up to it. In a stream that has gone back, a message that was removed
@@ -79,11 +76,17 @@ impl Newest {
         stream: &S,
         extent: &Extent,
     ) -> Result<bool, StreamError> {
+        let found = self.found(stream, extent).await?;
+        let is_there = matches!(found, At::Message(nonce) if nonce == self.nonce);
+        Ok(is_there || self.sequence < extent.first)
+    }
+
+    /// What the stream has at its number.
+    async fn found<S: Stream>(&self, stream: &S, extent: &Extent) -> Result<At, StreamError> {
         if self.sequence < extent.first || extent.last < self.sequence {
-            return Ok(self.sequence < extent.first);
+            return Ok(At::Nothing);
         }
-        let at = stream.at(self.sequence).await?;
-        Ok(matches!(at, At::Message(nonce) if nonce == self.nonce))
+        stream.at(self.sequence).await
     }
 
     /// The same as [`is_intact`](Self::is_intact), with what the stream has at its number.

@@ -35,7 +35,7 @@ impl Lane {
     }
 
     /// Takes what the last message of the subject says of others, and of sessions.
-    fn learn(&mut self, last: Option<Last>, instance: Instance) {
+    pub(super) fn learn(&mut self, last: Option<Last>, instance: Instance) {
         let Some(Last { head, .. }) = last else {
             (self.seen, self.stored) = Default::default();
             return;

@@ -152,11 +152,7 @@ impl Lane {
             Base::After(last) => {
                 self.place = last.own(instance);
                 self.last = Some(Newest::of(&last));
-                let head = last.head;
-                (self.seen, self.stored) = (head.seen, head.stored);
-                if head.instance != instance {
-                    self.seen.note(head.instance, head.place);
-                }
+                self.learn(Some(*last), instance);
             }
             Base::Before(next) => {
                 let head = next.head;

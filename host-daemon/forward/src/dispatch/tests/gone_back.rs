@@ -296,8 +296,8 @@ fn the_next_message_comes_after_the_one_that_is_left() {
 /// How long the fake stream takes for a request.
 const REQUEST: Duration = Duration::from_millis(5);
 
-/// A stream with five messages of a subject, and a look that reads them after the first one, by a lane that knows this.
-async fn reading(own: Instance, known: Known) -> (Arc<FakeStream>, Call<FakeStream>, Known) {
+/// A stream with five messages of a subject, and a call that reads them after the first one.
+async fn reading(own: Instance) -> (Arc<FakeStream>, Call<FakeStream>) {
     let (source, stream) = (Source::new(None), FakeStream::new(1, Faults::default()));
     for first in 0..5 {
         let batch = source.batch(first, 1);
@@ -322,7 +322,7 @@ async fn reading(own: Instance, known: Known) -> (Arc<FakeStream>, Call<FakeStre
         checks: Listed::default(),
         since: Some(1),
     };
-    (stream, call, known)
+    (stream, call)
 }
 
 const UNKNOWN: Known = Known {
@@ -342,8 +342,8 @@ async fn found(look: impl Future<Output = Answer>) -> Found {
 #[tokio::test(start_paused = true)]
 async fn what_was_read_before_an_interruption_is_not_joined_with_what_came_after_it() {
     let (own, other) = (Instance::random(), Instance::random());
-    let (stream, call, known) = reading(own, UNKNOWN).await;
-    let look = tokio::spawn(async { found(call.look(known, false)).await });
+    let (stream, call) = reading(own).await;
+    let look = tokio::spawn(async { found(call.look(UNKNOWN, false)).await });
     // The last message and two others were shown.
     tokio::time::sleep(3 * REQUEST + REQUEST / 2).await;
     stream.lose_to(other, 4);
@@ -367,7 +367,7 @@ async fn what_was_read_and_is_lost_is_noticed_before_more_is_read() {
         read_to: Some(3),
         ..UNKNOWN
     };
-    let (stream, call, known) = reading(Instance::random(), known).await;
+    let (stream, call) = reading(Instance::random()).await;
     let look = tokio::spawn(async { found(call.look(known, false)).await });
     tokio::time::sleep(2 * REQUEST + REQUEST / 2).await;
     stream.lose_newest(0);
