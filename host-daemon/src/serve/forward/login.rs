@@ -86,10 +86,8 @@ fn nothing() -> NatsOptions {
 fn credentials(config: &ForwardConfig) -> Result<Credentials, ForwardError> {
     Ok(match config.login() {
         ForwardLogin::None => Credentials::None,
-        ForwardLogin::User(user, password) => {
-            Credentials::User(user, secret("password", &password)?)
-        }
-        ForwardLogin::Token(token) => Credentials::Token(secret("token", &token)?),
+        ForwardLogin::User(user, password) => Credentials::User(user, line("password", &password)?),
+        ForwardLogin::Token(token) => Credentials::Token(line("token", &token)?),
         ForwardLogin::Nkey(seed) => Credentials::Nkey(secret("nkey", &seed)?),
         ForwardLogin::Credentials(file) => Credentials::Jwt(secret("credentials", &file)?),
     })
@@ -114,6 +112,21 @@ fn secret(key: &'static str, path: &Path) -> Result<String, ForwardError> {
     }
 }
 
+/// The only line of the file of an option: a server compares every byte of it.
+fn line(key: &'static str, path: &Path) -> Result<String, ForwardError> {
+    let text = secret(key, path)?;
+    match text.lines().count() {
+        1 => Ok(text),
+        count => {
+            let many = format!(
+                "{key}: {}: the file has {count} lines, and must have one, the {key}",
+                path.display()
+            );
+            Err(ForwardError::Client(ConnectError::Options(many)))
+        }
+    }
+}
+
 /// Whether a value that names no file is meant as the path of one. Otherwise it may be the secret, which no message shows.
 fn may_be_a_path(value: &Path) -> bool {
     value.is_absolute() || value.exists() || value.parent().is_some_and(Path::is_dir)
@@ -134,5 +147,18 @@ mod tests {
         }
         let missing = secret("nkey", Path::new("/nowhere/seed")).unwrap_err();
         assert!(missing.to_string().contains("/nowhere/seed"), "{missing}");
+    }
+
+    #[test]
+    fn a_password_is_one_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |text: &str| {
+            fs::write(file.path(), text).unwrap();
+            line("password", file.path()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("s3cret\r\n"), Ok("s3cret".to_owned()));
+        let refused = read("s3cret\n# of the plant\n").unwrap_err();
+        assert!(refused.contains("has 2 lines"), "{refused}");
+        assert!(!refused.contains("s3cret"), "{refused}");
     }
 }
