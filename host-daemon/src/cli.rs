@@ -180,7 +180,10 @@ pub fn one_line(error: &clap::Error) -> String {
     match (suggestion(error), error.get(ContextKind::InvalidArg)) {
         (Some(word), _) => format!("{line}; did you mean `{word}`?"),
         (None, Some(ContextValue::String(option))) if takes_after_dashes(error) => {
-            format!("{line}; to pass it on, use `-- {option}`")
+            match option == "--config" && is_of_check_config(error) {
+                true => format!("{line}; the file needs no option: `check-config FILE`"),
+                false => format!("{line}; to pass it on, use `-- {option}`"),
+            }
         }
         (None, _) => match confusion(error) {
             Some(hint) => format!("{line}; {hint}"),
@@ -215,6 +218,12 @@ fn takes_after_dashes(error: &clap::Error) -> bool {
         _ => &[],
     };
     tips.iter().any(|tip| tip.to_string().contains("'-- "))
+}
+
+/// Whether the error is of the command `check-config`.
+fn is_of_check_config(error: &clap::Error) -> bool {
+    let usage = error.get(ContextKind::Usage);
+    usage.is_some_and(|usage| usage.to_string().contains("check-config"))
 }
 
 /// The option, command or value that may have been meant.
