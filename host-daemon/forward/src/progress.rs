@@ -3,8 +3,10 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use blocksd_recording::Missed;
+use tokio::time::Instant;
 
 use crate::place::Place;
 use crate::stream::StreamError;
@@ -21,6 +23,10 @@ pub const REASONS: [&str; 6] = [
 
 /// Largest number of reasons that are logged until it works again.
 const LOGGED_MAX: usize = 16;
+
+/// A failure that passes is not logged so shortly after it has worked again: after the loss of a leader, some subjects are taken
+/// before others.
+const UNSETTLED: Duration = Duration::from_secs(5);
 
 /// Counters and state of a forwarder. Each figure is exact, but they are not read at one moment.
 #[derive(Debug, Default)]
@@ -44,6 +50,8 @@ struct Shown {
     problem: Option<String>,
     /// The reasons that were logged since it has worked last.
     logged: Vec<String>,
+    /// When the log has said last that it works again.
+    works_since: Option<Instant>,
     unread: Option<Unread>,
     /// Where that begins which was read and cannot be handed over yet.
     held: Option<Unread>,
@@ -147,13 +155,18 @@ impl Progress {
         self.published.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Nothing keeps the forwarder from its work. Logs that once.
+    /// Nothing keeps the forwarder from its work. Logs that if the log has a reason why it did not work.
     pub(crate) fn works(&self) {
-        let problem = self.shown(|it| {
-            it.logged.clear();
-            it.problem.take()
+        let is_news = self.shown(|it| {
+            it.problem = None;
+            let is_news = !it.logged.is_empty();
+            if is_news {
+                it.logged.clear();
+                it.works_since = Some(Instant::now());
+            }
+            is_news
         });
-        if problem.is_some() {
+        if is_news {
             tracing::info!("forward to {}: it works again", self.to);
         }
     }
@@ -164,7 +177,7 @@ impl Progress {
     }
 
     /// Something keeps the forwarder from its work. Logs the first reason, and each other one that says what to do, until it works
-    /// again.
+    /// again. Shortly after that, only a reason that says what to do.
     pub(crate) fn failed(&self, error: &StreamError) {
         self.count(error.reason());
         let text = error.to_string();
@@ -174,7 +187,11 @@ impl Progress {
         );
         let is_new = self.shown(|it| {
             let count = it.logged.len();
-            let is_wanted = count == 0 || (count < LOGGED_MAX && !is_vague);
+            let is_unsettled = it.works_since.is_some_and(|at| at.elapsed() < UNSETTLED);
+            let is_wanted = match is_vague {
+                true => count == 0 && !is_unsettled,
+                false => count < LOGGED_MAX,
+            };
             let is_new = is_wanted && !it.logged.contains(&text);
             if is_new {
                 it.logged.push(text.clone());
@@ -416,6 +433,28 @@ mod tests {
             .collect();
         assert_eq!(logged(&many), LOGGED_MAX);
         progress.works();
-        assert_eq!(logged(&[slow()]), 1);
+        assert_eq!(logged(&[denied("a")]), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_that_passes_is_not_logged_again_at_once() {
+        let progress = Progress::default();
+        let logged = || {
+            progress.failed(&StreamError::NoStream);
+            progress.shown(|it| it.logged.len())
+        };
+        assert_eq!(logged(), 1);
+        for _ in 0..5 {
+            progress.works();
+            assert_eq!(logged(), 0);
+            assert_ne!(progress.read().problem, None);
+        }
+        // It lasts.
+        tokio::time::sleep(UNSETTLED).await;
+        assert_eq!(logged(), 1);
+        // It works for a while, and fails again.
+        progress.works();
+        tokio::time::sleep(UNSETTLED).await;
+        assert_eq!(logged(), 1);
     }
 }
