@@ -10,7 +10,7 @@ pub use self::body::{Forwarded, Messages};
 use crate::batch::{Batch, HEADER_LEN, Kind, STEPS_MAX};
 use crate::list;
 use crate::place::{Instance, Place, Seen, random};
-use crate::stored::Stored;
+use crate::stored::{Stored, is_session};
 
 /// Largest number of messages in the longest body that a server can be configured to take, which has 64 MiB.
 const COUNT_MAX: u64 = (64 << 20) / HEADER_LEN as u64;
@@ -205,7 +205,10 @@ impl Head {
             gaps: of(name::GAPS, gaps(&text(name::GAPS)))?,
             connection: number(name::CONNECTION, Some(0))?,
             session: match header(name::SESSION) {
-                Some(text) => Some(of(name::SESSION, session(text))?),
+                Some(text) => Some(of(
+                    name::SESSION,
+                    is_session(text).then(|| text.to_owned()),
+                )?),
                 None => None,
             },
             framing: text(name::FRAMING),
@@ -372,12 +375,6 @@ fn part(text: &str) -> Option<(u64, u64)> {
     let (offset, len) = text.split_once('/')?;
     let (offset, len) = (offset.parse().ok()?, len.parse().ok()?);
     (offset < len).then_some((offset, len))
-}
-
-fn session(text: &str) -> Option<String> {
-    let is_digit = |it: u8| matches!(it, b'0'..=b'9' | b'a'..=b'f');
-    let is_number = text.len() == 16 && text.bytes().all(is_digit);
-    is_number.then(|| text.to_owned())
 }
 
 #[cfg(test)]
