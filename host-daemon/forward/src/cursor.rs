@@ -124,9 +124,32 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
-    /// Whether it has a cursor of the stream that was created then.
-    fn is_of(&self, created: i128) -> bool {
-        self.cursors.iter().any(|it| it.cursor.created == created)
+    /// Keeps what is of the stream that was created then.
+    pub(crate) fn retain_of(&mut self, created: i128) {
+        let was_empty = self.cursors.is_empty();
+        self.cursors.retain(|it| it.cursor.created == created);
+        self.has_gone_back &= was_empty || !self.cursors.is_empty();
+    }
+
+    /// Removes the last places, as far as the stream, of this extent, has lost their messages. Returns whether it has lost any.
+    pub(crate) async fn remove_lost<S: Stream>(
+        &mut self,
+        stream: &S,
+        extent: &Extent,
+    ) -> Result<bool, StreamError> {
+        let mut lost = 0;
+        for Dated { cursor, .. } in &self.cursors {
+            let is_true = match self.has_gone_back {
+                true => cursor.newest.is_shown(stream, extent).await?,
+                false => cursor.newest.is_intact(stream, extent).await?,
+            };
+            if is_true {
+                break;
+            }
+            lost += 1;
+        }
+        self.cursors.drain(..lost);
+        Ok(lost != 0)
     }
 
     /// The last place.
@@ -135,9 +158,8 @@ impl Saved {
     }
 
     /// Adds a cursor. Of the older ones, some of each age are left.
-    fn add(&mut self, cursor: Cursor, now_s: u64) {
-        self.cursors
-            .retain(|it| it.cursor.created == cursor.created);
+    pub(crate) fn add(&mut self, cursor: Cursor, now_s: u64) {
+        self.retain_of(cursor.created);
         // The oldest one of those of which none is more than twice as old as another.
         let class = |it: &mut Dated| now_s.saturating_sub(it.at_s).checked_ilog2();
         self.cursors.reverse();
@@ -195,16 +217,16 @@ impl CursorFile {
         let is_first = own.is_none();
         let mut all = own.unwrap_or_default();
         let has_own = !all.cursors.is_empty();
-        all.has_gone_back &= !has_own || all.is_of(created);
+        all.retain_of(created);
         // What a damaged file knew of that is gone with it.
         all.has_lost |= is_damaged;
-        for (_, other) in self.others() {
+        for (_, mut other) in self.others() {
             all.has_lost |= other.has_lost;
+            other.retain_of(created);
             // Later, this file says so itself.
-            all.has_gone_back |= is_first && other.has_gone_back && other.is_of(created);
+            all.has_gone_back |= is_first && other.has_gone_back && !other.cursors.is_empty();
             all.cursors.extend(other.cursors);
         }
-        all.cursors.retain(|it| it.cursor.created == created);
         let order = |it: &Dated| Reverse((it.cursor.place, it.cursor.newest.sequence));
         all.cursors.sort_by_key(order);
         let note = if is_damaged {

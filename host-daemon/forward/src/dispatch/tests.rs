@@ -24,6 +24,7 @@ use self::recorded::Recorded;
 use super::*;
 use crate::batch::{Channel, Kind, ReadMessage};
 use crate::confirm::{NumberGap, Unsettled};
+use crate::cursor::Saved;
 use crate::message::Messages;
 use crate::stream::Extent;
 
@@ -63,18 +64,16 @@ impl Recording {
         }
     }
 
-    /// Forwards everything, with crashes. Every start reads from the beginning, or from the last cursor.
+    /// Forwards everything, with crashes. Every start reads from the beginning, or from the last place in the file, which is this.
     async fn forward(
         &self,
         stream: &Arc<FakeStream>,
         chance: Chance,
-        cursor: &mut Option<Cursor>,
+        file: &mut Saved,
         confirm: Option<Arc<dyn Confirm>>,
     ) {
         let known = Reached::default();
-        let ended = self
-            .forward_as(stream, chance, cursor, confirm, known)
-            .await;
+        let ended = self.forward_as(stream, chance, file, confirm, known).await;
         assert_eq!(ended, End::Finished, "there is no copy");
     }
 
@@ -83,32 +82,28 @@ impl Recording {
         &self,
         stream: &Arc<FakeStream>,
         mut chance: Chance,
-        cursor: &mut Option<Cursor>,
+        file: &mut Saved,
         confirm: Option<Arc<dyn Confirm>>,
         mut known: Reached,
     ) -> End {
         let progress = Arc::<Progress>::default();
-        // Saved before the cursor.
-        let mut older = Vec::<Cursor>::new();
+        let begun = (Instant::now(), file.cursors.first().map_or(0, |it| it.at_s));
         let mut has_gone_back = false;
         loop {
             let Ok(extent) = stream.extent().await else {
                 continue;
             };
-            if let Some(saved) = &*cursor {
-                let is_same = saved.created == extent.created;
-                match saved.newest.is_intact(&**stream, &extent).await {
-                    Ok(true) if is_same => {}
-                    Ok(_) => {
-                        has_gone_back |= is_same;
-                        *cursor = older.pop();
-                        continue;
-                    }
-                    Err(_) => continue,
-                }
+            let mut saved = file.clone();
+            saved.retain_of(extent.created);
+            saved.has_gone_back |= has_gone_back;
+            match saved.remove_lost(&**stream, &extent).await {
+                Ok(is_older) => saved.has_gone_back |= is_older,
+                Err(_) => continue,
             }
-            let from = cursor.as_ref().map(|it| it.place);
-            let newest = cursor.as_ref().map(|it| it.newest);
+            has_gone_back = saved.has_gone_back;
+            *file = saved;
+            let newest = file.cursors.first().map(|it| it.cursor.newest);
+            let from = file.place();
             let batches = self.batches(from, &mut chance);
             let (to, input) = mpsc::channel(4);
             let end = self.end();
@@ -144,7 +139,8 @@ impl Recording {
             };
             let save = |saved: &Cursor| {
                 has_gone_back = false;
-                older.extend(cursor.replace(saved.clone()));
+                file.has_gone_back = false;
+                file.add(saved.clone(), begun.1 + begun.0.elapsed().as_secs());
             };
             let ended = tokio::time::timeout(limit, dispatcher.run(input, save)).await;
             feed.abort();
@@ -152,15 +148,19 @@ impl Recording {
                 // The stream has not answered.
                 Ok(End::Finished) if !self::unsettled(confirm.as_deref(), false).is_empty() => {}
                 Ok(ended @ (End::Finished | End::Copied(_))) => return ended,
-                Ok(End::Lost) => has_gone_back = true,
+                Ok(End::Lost) => {
+                    has_gone_back = true;
+                    file.has_gone_back = true;
+                }
                 Ok(End::Again(reached, _)) => known = reached,
                 // A crash. The file may have been deleted, unless it says that the stream has gone back, or the stream does not say any
                 // more what it had.
                 Err(_) => {
                     let may_be_deleted = !has_gone_back && !stream.is_purged() && chance.is(2);
                     if may_be_deleted {
-                        (*cursor, older) = (None, Vec::new());
+                        *file = Saved::default();
                     }
+                    has_gone_back = false;
                 }
             }
         }
@@ -264,14 +264,14 @@ async fn forward_both(
     confirms: [Option<Arc<dyn Confirm>>; 2],
 ) {
     let [one, other] = recordings;
-    let mut cursors = [None, None];
+    let mut files = <[Saved; 2]>::default();
     for round in 0..2 {
-        let [cursor, other_cursor] = &mut cursors;
+        let [file, other_file] = &mut files;
         let chances = [1, 2].map(|name| Chance(seed ^ name ^ (round << 32)));
         let [chance, other_chance] = chances;
         tokio::join!(
-            one.forward(stream, chance, cursor, confirms[0].clone()),
-            other.forward(stream, other_chance, other_cursor, confirms[1].clone())
+            one.forward(stream, chance, file, confirms[0].clone()),
+            other.forward(stream, other_chance, other_file, confirms[1].clone())
         );
         // A daemon that has finished sends what the stream loses later at its next start.
         stream.keep();
@@ -353,7 +353,7 @@ fn a_leader_that_answers_before_it_has_settled_doubles_nothing() {
             let recording = Recording::new(1, 40, &mut Chance(seed));
             let stream = Arc::new(FakeStream::new(seed, faults));
             recording
-                .forward(&stream, Chance(seed), &mut None, None)
+                .forward(&stream, Chance(seed), &mut Saved::default(), None)
                 .await;
             eprintln!("seed {seed}");
             recording.check(&stream);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Forwarder, PAUSE};
-use crate::cursor::{Cursor, CursorFile, Dated};
+use crate::cursor::{Cursor, CursorFile};
 use crate::dispatch::End;
 use crate::stream::{Extent, Stream, StreamError};
 
@@ -23,19 +23,8 @@ impl<S: Stream> Forwarder<S> {
         }
         self.has_lost.fetch_or(all.has_lost, Ordering::Relaxed);
         all.has_gone_back |= has_gone_back;
-        let (count, is_repaired) = (all.cursors.len(), !all.has_gone_back);
-        while let Some(Dated { cursor, .. }) = all.cursors.first() {
-            let (newest, stream) = (&cursor.newest, &*self.stream);
-            let is_true = match is_repaired {
-                true => newest.is_intact(stream, &extent).await?,
-                false => newest.is_shown(stream, &extent).await?,
-            };
-            if is_true {
-                break;
-            }
-            all.cursors.remove(0);
-        }
-        let is_older = all.cursors.len() < count;
+        let is_repaired = !all.has_gone_back;
+        let is_older = all.remove_lost(&*self.stream, &extent).await?;
         let cursor = all.cursors.first().map(|it| it.cursor.clone());
         locked(file).keep(all);
         if is_older {

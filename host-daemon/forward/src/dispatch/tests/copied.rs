@@ -27,11 +27,11 @@ async fn forward(
     recording: &mut Recording,
     stream: &Arc<FakeStream>,
     mut chance: Chance,
-    cursor: &mut Option<Cursor>,
+    file: &mut Saved,
 ) -> u64 {
     let (mut copies, mut known) = (0, Reached::default());
     while let End::Copied(reached) = recording
-        .forward_as(stream, chance.clone(), cursor, None, known)
+        .forward_as(stream, chance.clone(), file, None, known)
         .await
     {
         known = reached;
@@ -80,25 +80,25 @@ fn a_copy_of_a_recording_loses_nothing() {
                 ..Faults::default()
             };
             let stream = Arc::new(FakeStream::new(seed, faults));
-            // What the copy has of the cursor is what the original had.
-            let mut cursor = None;
+            // The copy has the file of the place, too.
+            let mut file = Saved::default();
             let is_forwarded = chance.is(2);
             if is_forwarded {
                 let first = chance.clone();
-                forward(&mut original, &stream, first, &mut cursor).await;
+                forward(&mut original, &stream, first, &mut file).await;
             }
             let mut copy = original.copy(fork, 2, &mut chance);
-            let mut copied_cursor = cursor.clone();
+            let mut copied_file = file.clone();
             let mut original = original.copy(fork, 3, &mut chance);
             let [one, other] = [1, 2].map(|name| Chance(seed ^ name));
             let (renewed, again) = match chance.is(2) {
                 true => tokio::join!(
-                    forward(&mut original, &stream, one, &mut cursor),
-                    forward(&mut copy, &stream, other, &mut copied_cursor)
+                    forward(&mut original, &stream, one, &mut file),
+                    forward(&mut copy, &stream, other, &mut copied_file)
                 ),
                 false => {
-                    let renewed = forward(&mut original, &stream, one, &mut cursor).await;
-                    let again = forward(&mut copy, &stream, other, &mut copied_cursor).await;
+                    let renewed = forward(&mut original, &stream, one, &mut file).await;
+                    let again = forward(&mut copy, &stream, other, &mut copied_file).await;
                     (renewed, again)
                 }
             };

@@ -53,7 +53,7 @@ async fn forward(seed: u64, course: Course) {
         ..Faults::default()
     };
     let stream = Arc::new(FakeStream::new(seed, faults));
-    let mut cursors = [None, None];
+    let mut files = <[Saved; 2]>::default();
     let rounds: &[usize] = match course.restarts {
         true => &[LEN / 3, 2 * LEN / 3, LEN, LEN],
         false => &[LEN, LEN],
@@ -63,7 +63,7 @@ async fn forward(seed: u64, course: Course) {
             // A daemon that has ended sends messages that are lost later at its next start.
             stream.keep();
         }
-        let [cursor, other_cursor] = &mut cursors;
+        let [file, other_file] = &mut files;
         let chances = [1, 2].map(|name| Chance(seed ^ name ^ ((round as u64) << 32)));
         let [chance, other_chance] = chances;
         let [one, other] = recordings.each_ref().map(|it| Recording {
@@ -72,8 +72,8 @@ async fn forward(seed: u64, course: Course) {
         });
         let both = async {
             tokio::join!(
-                one.forward(&stream, chance, cursor, None),
-                other.forward(&stream, other_chance, other_cursor, None)
+                one.forward(&stream, chance, file, None),
+                other.forward(&stream, other_chance, other_file, None)
             )
         };
         let ended = tokio::time::timeout(ENDS, both).await;

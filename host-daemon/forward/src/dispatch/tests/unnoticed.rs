@@ -93,7 +93,9 @@ async fn lose(loss: Loss) {
     let ended = ended(&stream, start, input).await;
     assert_eq!(ended, Ok(End::Lost), "{loss:?}");
     feed.abort();
-    recording.forward(&stream, Chance(1), &mut None, None).await;
+    recording
+        .forward(&stream, Chance(1), &mut Saved::default(), None)
+        .await;
     recording.check(&stream);
 }
 
@@ -143,7 +145,9 @@ fn a_message_of_another_recording_at_the_number_of_a_lost_one_proves_nothing() {
             message.data.truncate(BODY_MAX / 4);
         }
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
-        other.forward(&stream, Chance(1), &mut None, None).await;
+        other
+            .forward(&stream, Chance(1), &mut Saved::default(), None)
+            .await;
         let start = recording.start(stream.extent().await.expect("no faults"), None);
         let (to, input) = mpsc::channel(4);
         let (all, losing) = (batches(&recording.messages), Arc::clone(&stream));
@@ -192,7 +196,9 @@ fn messages_that_are_lost_before_others_of_their_subject_are_sent_again() {
                 (message.channel, message.data) = (Arc::clone(&channel), number.to_string().into());
             }
             let stream = Arc::new(FakeStream::new(1, Faults::default()));
-            other.forward(&stream, Chance(1), &mut None, None).await;
+            other
+                .forward(&stream, Chance(1), &mut Saved::default(), None)
+                .await;
             let all = batches(&recording.messages);
             if turn == 2 {
                 let start = recording.start(stream.extent().await.expect("no faults"), None);
@@ -379,7 +385,9 @@ fn the_requests_of_a_check_are_made_at_the_same_time() {
     runtime().block_on(async {
         let (recording, _) = recording(120);
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
-        recording.forward(&stream, Chance(1), &mut None, None).await;
+        recording
+            .forward(&stream, Chance(1), &mut Saved::default(), None)
+            .await;
         let extent = stream.extent().await.expect("no faults");
         let proofs = all_of(&stream, extent.last).await;
         assert!(40 < proofs.len());
@@ -411,7 +419,9 @@ fn messages_are_stored_while_many_others_are_checked() {
     runtime().block_on(async {
         let (recording, _) = recording(4000);
         let stream = Arc::new(FakeStream::new(1, Faults::default()));
-        recording.forward(&stream, Chance(1), &mut None, None).await;
+        recording
+            .forward(&stream, Chance(1), &mut Saved::default(), None)
+            .await;
         let extent = stream.extent().await.expect("no faults");
         let mut proofs = all_of(&stream, extent.last).await;
         // More than may be pinned.
@@ -471,8 +481,8 @@ fn many_subjects_begin_soon_although_each_waits_for_a_leader_to_settle() {
             ..Faults::default()
         };
         let stream = Arc::new(FakeStream::new(4, faults));
-        let mut cursor = None;
-        let all = recording.forward(&stream, Chance(1), &mut cursor, None);
+        let mut file = Saved::default();
+        let all = recording.forward(&stream, Chance(1), &mut file, None);
         let all = tokio::time::timeout(Duration::from_secs(25), all).await;
         assert!(all.is_err(), "without the faults of some");
         let subjects = recording.messages.iter().map(|it| &it.subject);
