@@ -21,7 +21,7 @@ use crate::failure::refusal;
 /// Longest time until a server has accepted a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time until it has sent what it is, too.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(6);
+pub(crate) const GREETING_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often a server is asked whether it is there. One that does not answer three times is left.
 const PING: Duration = Duration::from_secs(5);
 /// Longest pause between two attempts to connect.

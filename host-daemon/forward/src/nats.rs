@@ -48,6 +48,8 @@ const MISSING: Duration = Duration::from_secs(2);
 /// How far after the last known number a stream that is made again begins: no message that is on its way to the deleted one names a
 /// number of the new one. Servers before 2.10 begin at 1.
 const AHEAD: u64 = 1 << 24;
+/// How often it is asked whether the client is connected again.
+const POLL: Duration = Duration::from_millis(20);
 /// The shortest limit of a message, in bytes: with less, the headers would be most of the stream.
 const MESSAGE_MIN: usize = 32 << 10;
 /// Longest body of a message, in bytes: the size that a cluster stores fastest.
@@ -187,7 +189,7 @@ impl Nats {
     /// [`CheckError`].
     pub async fn check(&self, wish: &Wish) -> Result<(), CheckError> {
         let info = self.permitted_info(wish).await?;
-        self.body_max(&info.config, wish)?;
+        self.body_max_now(&info.config, wish).await?;
         // One stream has one wish.
         let _ = self.wish.set(wish.clone());
         Ok(())
@@ -246,27 +248,32 @@ impl Nats {
         raw::found(answer).map_err(|error| self.failure(&*error))
     }
 
-    /// The longest body of a message of a stream that can be used, in bytes.
-    fn body_max(&self, config: &Config, wish: &Wish) -> Result<usize, CheckError> {
+    /// The longest body of a message of a stream that can be used, in bytes. A server says only at the begin of a connection how long a
+    /// message may be: if that is too short, a new one is asked.
+    async fn body_max_now(&self, config: &Config, wish: &Wish) -> Result<usize, CheckError> {
         check::check(config, wish, self.is_single())?;
-        let server = self.client.server_info().max_payload;
-        let stream = match usize::try_from(config.max_message_size) {
-            Ok(max) if 0 < max => max,
-            _ => usize::MAX,
-        };
-        let max = server.min(stream);
-        match max < MESSAGE_MIN {
-            true if server < stream => Err(CheckError::ServerTooShort {
-                max,
-                min: MESSAGE_MIN,
-            }),
-            true => Err(CheckError::TooShort {
-                stream: wish.stream.clone(),
-                max,
-                min: MESSAGE_MIN,
-            }),
-            false => Ok((max - HEAD_MAX).min(BODY_MAX)),
+        let known = body_max(config, wish, &self.client);
+        if !matches!(known, Err(CheckError::ServerTooShort { .. })) {
+            return known;
         }
+        let Ok((fresh, _)) = connect::connect(&self.options).await else {
+            return known;
+        };
+        if let Err(error) = body_max(config, wish, &fresh) {
+            return Err(error);
+        }
+        self.reconnect().await;
+        // Until then, the client refuses what is too long for the server as it was.
+        let connected = async {
+            loop {
+                tokio::time::sleep(POLL).await;
+                if let Ok(max) = body_max(config, wish, &self.client) {
+                    return max;
+                }
+            }
+        };
+        let connected = tokio::time::timeout(connect::GREETING_TIMEOUT, connected).await;
+        connected.or(known)
     }
 
     /// Whether the server has streams, and is in no cluster.
@@ -333,6 +340,28 @@ impl Nats {
             }
             _ => CheckError::NotCreated(text(&error)),
         })
+    }
+}
+
+/// The longest body of a message that a server and a stream take, in bytes.
+fn body_max(config: &Config, wish: &Wish, client: &Client) -> Result<usize, CheckError> {
+    let server = client.server_info().max_payload;
+    let stream = match usize::try_from(config.max_message_size) {
+        Ok(max) if 0 < max => max,
+        _ => usize::MAX,
+    };
+    let max = server.min(stream);
+    match max < MESSAGE_MIN {
+        true if server < stream => Err(CheckError::ServerTooShort {
+            max,
+            min: MESSAGE_MIN,
+        }),
+        true => Err(CheckError::TooShort {
+            stream: wish.stream.clone(),
+            max,
+            min: MESSAGE_MIN,
+        }),
+        false => Ok((max - HEAD_MAX).min(BODY_MAX)),
     }
 }
 
@@ -439,7 +468,7 @@ impl Stream for Nats {
         let last = info.state.last_sequence;
         self.last.fetch_max(last, Ordering::Relaxed);
         let body_max = match self.wish.get() {
-            Some(wish) => self.body_max(&info.config, wish),
+            Some(wish) => self.body_max_now(&info.config, wish).await,
             None => Ok(BODY_MAX),
         };
         Ok(Extent {

@@ -47,6 +47,26 @@ fn a_stream_that_is_changed_gets_nothing_until_it_can_be_used() {
 }
 
 #[test]
+fn a_server_that_takes_long_messages_again_gets_everything() {
+    let name = "a_server_that_takes_long_messages_again_gets_everything";
+    let Some(mut one) = OneServer::start(name) else {
+        return;
+    };
+    let server = one.serve();
+    send_lines(&server, "one\n");
+    one.wait_until_forwarded(&server);
+    one.nats.reload("max_payload: 20000");
+    // The server closes the connection.
+    send_lines(&server, &format!("{}\n", "x".repeat(30_000)));
+    wait_for_ready(&server, "max_payload", true);
+    one.nats.reload("max_payload: 1000000");
+    one.wait_until_forwarded(&server);
+    wait_for_ready(&server, "max_payload", false);
+    server.stop();
+    one.assert_same();
+}
+
+#[test]
 fn a_subject_that_another_stream_takes_waits_for_its_own() {
     let name = "a_subject_that_another_stream_takes_waits_for_its_own";
     let Some(one) = OneServer::start(name) else {
