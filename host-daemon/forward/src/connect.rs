@@ -94,6 +94,12 @@ pub enum ConnectError {
          `handshake_first: true` is not supported"
     )]
     NotNats(String),
+    /// The connection is closed before anything answers.
+    #[error(
+        "{0}; check that a server runs there, after a proxy if there is one, and that this is its client port, which is 4222 by default; a \
+         server with `handshake_first: true` is not supported"
+    )]
+    Closed(String),
     /// The connection is open, and nothing answers.
     #[error(
         "{0}; check that it runs, that no firewall drops packets, and that this is the client port of a NATS server, \
@@ -226,6 +232,9 @@ fn classified(error: &async_nats::ConnectError) -> ConnectError {
         _ if lower.contains("authentication") || lower.contains("authorization") => {
             ConnectError::Login(reason)
         }
+        _ if lower.contains("expected info, got nothing") => ConnectError::Closed(
+            "the connection is closed before a server has said anything".to_owned(),
+        ),
         _ if is_of_another_port(&lower) => ConnectError::NotNats(reason),
         _ => ConnectError::Unreachable(reason),
     }
@@ -285,6 +294,7 @@ enum Rank {
     Login,
     Tls,
     NotNats,
+    Closed,
     Silent,
     Unreachable,
 }
@@ -296,6 +306,7 @@ impl Rank {
             Self::Login => ConnectError::Login(reason),
             Self::Tls => ConnectError::Tls(reason),
             Self::NotNats => ConnectError::NotNats(reason),
+            Self::Closed => ConnectError::Closed(reason),
             Self::Silent => ConnectError::Silent(reason),
             Self::Unreachable => ConnectError::Unreachable(reason),
         }
@@ -314,6 +325,7 @@ impl ConnectError {
             Self::Login(reason) => (Rank::Login, reason),
             Self::Tls(reason) => (Rank::Tls, reason),
             Self::NotNats(reason) => (Rank::NotNats, reason),
+            Self::Closed(reason) => (Rank::Closed, reason),
             Self::Silent(reason) => (Rank::Silent, reason),
             Self::Unreachable(reason) => (Rank::Unreachable, reason),
         }
@@ -348,8 +360,9 @@ mod tests {
         );
         let eof = classified(&io_error("tls handshake eof"));
         assert!(matches!(eof, ConnectError::Tls(_)), "{eof}");
+        let closed = classified(&io_error("expected INFO, got nothing"));
+        assert!(matches!(closed, ConnectError::Closed(_)), "{closed}");
         for text in [
-            "expected INFO, got nothing",
             "invalid server operation: 'SSH'",
             "unable to parse unknown input",
         ] {

@@ -64,6 +64,7 @@ pub(super) fn forward_errors() -> Vec<ForwardError> {
         ConnectError::Login(cause()),
         ConnectError::Tls(cause()),
         ConnectError::NotNats(cause()),
+        ConnectError::Closed(cause()),
         ConnectError::Silent(cause()),
         ConnectError::Unreachable(cause()),
     ];
