@@ -259,9 +259,7 @@ impl Nats {
         let Ok((fresh, _)) = connect::connect(&self.options).await else {
             return known;
         };
-        if let Err(error) = body_max(config, wish, &fresh) {
-            return Err(error);
-        }
+        body_max(config, wish, &fresh)?;
         self.reconnect().await;
         // Until then, the client refuses what is too long for the server as it was.
         let connected = async {
