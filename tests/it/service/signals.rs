@@ -208,11 +208,11 @@ fn a_slow_start_answers_and_obeys_signals() {
         .lines()
         .find_map(|line| line.strip_prefix("metrics on "));
     let addr = addr.unwrap().parse().unwrap();
-    let ready = scrape::get(addr, "/readyz");
-    assert_eq!(
-        (ready.status, &*ready.body),
-        (503, "repairing the recording\n")
-    );
+    wait_until("the recording is repaired", || {
+        let ready = scrape::get(addr, "/readyz");
+        assert_eq!(ready.status, 503);
+        ready.body == "repairing the recording\n"
+    });
     assert_eq!(scrape::get(addr, "/healthz").status, 200);
     assert_eq!(scrape::get(addr, "/metrics").status, 200);
     process.signal("HUP");
