@@ -48,8 +48,6 @@ const MISSING: Duration = Duration::from_secs(2);
 /// How far after the last known number a stream that is made again begins: no message that is on its way to the deleted one names a
 /// number of the new one. Servers before 2.10 begin at 1.
 const AHEAD: u64 = 1 << 24;
-/// How often it is asked whether the client is connected again.
-const POLL: Duration = Duration::from_millis(20);
 /// The shortest limit of a message, in bytes: with less, the headers would be most of the stream.
 const MESSAGE_MIN: usize = 32 << 10;
 /// Longest body of a message, in bytes: the size that a cluster stores fastest.
@@ -248,30 +246,22 @@ impl Nats {
         raw::found(answer).map_err(|error| self.failure(&*error))
     }
 
-    /// The longest body of a message of a stream that can be used, in bytes. A server says only at the begin of a connection how long a
-    /// message may be: if that is too short, a new one is asked.
+    /// The longest body of a message of a stream that can be used, in bytes. The client learns only at the begin of a connection how long a
+    /// message may be: if that is too short, a new one is asked, and the client connects again. What the stream has is asked again after that.
     async fn body_max_now(&self, config: &Config, wish: &Wish) -> Result<usize, CheckError> {
         check::check(config, wish, self.is_single())?;
         let known = body_max(config, wish, &self.client);
         if !matches!(known, Err(CheckError::ServerTooShort { .. })) {
             return known;
         }
-        let Ok((fresh, _)) = connect::connect(&self.options).await else {
-            return known;
-        };
-        body_max(config, wish, &fresh)?;
-        self.reconnect().await;
-        // Until then, the client refuses what is too long for the server as it was.
-        let connected = async {
-            loop {
-                tokio::time::sleep(POLL).await;
-                if let Ok(max) = body_max(config, wish, &self.client) {
-                    return max;
-                }
+        let fresh = connect::connect(&self.options);
+        if let Ok(Ok((fresh, _))) = tokio::time::timeout(connect::GREETING_TIMEOUT, fresh).await {
+            body_max(config, wish, &fresh)?;
+            if body_max(config, wish, &self.client).is_err() {
+                self.reconnect().await;
             }
-        };
-        let connected = tokio::time::timeout(connect::GREETING_TIMEOUT, connected).await;
-        connected.or(known)
+        }
+        known
     }
 
     /// Whether the server has streams, and is in no cluster.
